@@ -1,0 +1,415 @@
+"""Actions: named couplings, conjugate operators, and the compiled kernel of each.
+
+    S[phi] = sum_k g_k O_k[phi],        weight exp(-S)
+
+====================  ====  =======================================================================
+:class:`Ising`        spin  ``-sum_d K_d sum_x s_x s_(x+d) - sum_x h_x s_x``
+:class:`Phi4`         real  ``sum_x [-2 sum_d kappa_d phi_x phi_(x+d) + phi^2 + lambda (phi^2-1)^2]``
+:class:`Neural`       gas   ``sum A_ij phi_i^a phi_j^a + sum B^{ab} phi_i^a phi_i^b + sum I_i phi_i^a``
+====================  ====  =======================================================================
+
+A new action is a final class with inline site functions (``_kernels/README.md``) and a face like these.
+"""
+
+from __future__ import annotations
+
+import math
+from types import MappingProxyType
+
+import numpy as np
+
+from lft._kernels import binary, lines, real_loops
+from lft._kernels.actions import IsingKernel, NeuralKernel, Phi4Kernel
+from lft.domain import Domain
+from lft.errors import InputError
+from lft.field import Field
+from lft.geometry import Graph, Lattice
+from lft.plan import Plan
+
+
+class BaseAction:
+    """What all faces share: couplings, fields of the right halo, plans, and sums along lines."""
+
+    name = ""
+    kind = ""
+    loops = binary  # module with the compiled loops; a third-party action names its own
+    geometry_type = Lattice
+
+    def __init__(self, **couplings):
+        self._couplings = couplings
+        self.couplings = MappingProxyType(couplings)
+
+    def __repr__(self):
+        inside = ", ".join(f"{k}={_short(v)}" for k, v in self._couplings.items())
+        return f"{type(self).__name__}({inside})"
+
+    def with_couplings(self, **changes):
+        """The same action with other values of some couplings."""
+        unknown = sorted(set(changes) - set(self._couplings))
+        if unknown:
+            raise InputError(f"coupling {unknown[0]!r} of {self.name}: valid are {', '.join(self._couplings)}")
+        return type(self)(**{**self._couplings, **changes})
+
+    def new_field(self, geometry, comm=None):
+        """A field of zeros with the halo that this action needs."""
+        if not isinstance(geometry, self.geometry_type):
+            raise InputError(
+                f"action {self.name} lives on a {self.geometry_type.__name__}, not on a {type(geometry).__name__}"
+            )
+        halo = geometry.halo(self.displacements(geometry))
+        return Field(geometry, self.kind, Domain(geometry.storage_shape, geometry.storage_periodic, halo, comm))
+
+    def bind(self, phi):
+        """(kernel, plan) of this action for a field; built once per field."""
+        cache = phi.__dict__.setdefault("_bound", {})
+        if id(self) not in cache:
+            displacements = self.displacements(phi.geometry)
+            need = phi.geometry.halo(displacements)
+            if any(have < want for have, want in zip(phi.domain.halo, need, strict=True)):
+                raise InputError(f"field has a halo of {phi.domain.halo}, action {self.name} needs {need}")
+            plan = Plan(phi.geometry, phi.domain, displacements)
+            cache[id(self)] = (self, self.kernel(plan, phi.geometry), plan)
+        return cache[id(self)][1:]
+
+    def action_lines(self, phi):
+        """Share of S of each local line."""
+        kernel, plan = self.bind(phi)
+        out = np.empty(len(plan.line_p))
+        arguments = (kernel, phi.data.reshape(-1), plan.line_p, plan.line_q, plan.length)
+        if self.kind == "real":
+            self.loops.action_lines(*arguments, plan.active, out)
+        else:
+            self.loops.action_lines(*arguments, out)
+        return out
+
+    def S(self, phi):
+        """The action of the configuration: an exact sum, the same bits on every number of ranks."""
+        return phi.domain.sum_lines(self.action_lines(phi), f"action {self.name}")
+
+    def site_sum(self, phi):
+        """sum_x phi_x."""
+        _, plan = self.bind(phi)
+        out = np.empty(len(plan.line_p))
+        lines.line_sums(phi.data.reshape(-1), plan.line_p, plan.length, out)
+        return phi.domain.sum_lines(out, "field")
+
+    def bond_sums(self, phi):
+        """sum_x phi_x phi_(x+d) for each displacement of :meth:`displacements` (0 where it joins nothing)."""
+        _, plan = self.bind(phi)
+        out = np.zeros((len(plan.line_p), len(plan.offsets)))
+        lines.bonds(phi.data.reshape(-1), plan.line_p, plan.length, plan.offsets, out)
+        sums = {d: phi.domain.sum_lines(out[:, k], "bonds") for k, d in enumerate(plan.bonded)}
+        return np.array([sums.get(d, 0.0) for d in self.displacements(phi.geometry)])
+
+    def site_time_sums(self, phi):
+        """sum_a phi_x^a for each site of a time slice, user's spatial order."""
+        values, geometry = phi.values, phi.geometry
+        local = values.sum(axis=0, dtype=np.int64) if geometry.axes[0] == "t" or _has_time(geometry) else values
+        first = 1 if _has_time(geometry) else 0
+        whole = np.zeros(phi.domain.shape[first:], np.int64)
+        whole[phi.domain.slices[first:]] = local
+        whole = phi.domain.sum_int(whole).astype(float)
+        if isinstance(geometry, Lattice):
+            return whole.reshape(geometry.space_shape) if first else geometry.from_storage(whole)
+        return whole
+
+
+def _has_time(geometry):
+    return "t" in geometry.axes
+
+
+def _short(value):
+    if isinstance(value, np.ndarray):
+        return f"<array {value.shape}>"
+    return repr(value)
+
+
+def _finite(name, value):
+    array = np.asarray(value, dtype=float)
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} = {value!r}: every coupling must be a finite number")
+    return array
+
+
+class _LatticeAction(BaseAction):
+    """Bonds given per axis (a number or one per axis) or per displacement (a mapping)."""
+
+    bond_name = ""
+
+    def displacements(self, geometry):
+        """Steps at which sites interact, user's order."""
+        return list(self.bond_couplings(geometry))
+
+    def bond_couplings(self, geometry):
+        """Mapping of displacement to coupling on this lattice."""
+        value = self._couplings[self.bond_name]
+        if isinstance(value, dict):
+            for d in value:
+                geometry.check_displacement(d)
+            return value
+        units = geometry.unit_displacements()
+        if np.ndim(value) == 0:
+            return {d: float(value) for d in units}
+        if len(value) != len(units):
+            raise InputError(
+                f"{self.bond_name} has {len(value)} values but the lattice has {len(units)} axes "
+                f"({', '.join(geometry.axes)}): give one number for all axes, or one per axis"
+            )
+        return {d: float(v) for d, v in zip(units, value, strict=True)}
+
+    @staticmethod
+    def _clean(name, value):
+        if isinstance(value, dict):
+            return {tuple(int(c) for c in d): float(_finite(f"{name}{list(d)}", k)) for d, k in value.items()}
+        array = _finite(name, value)
+        if array.ndim > 1:
+            raise InputError(f"{name} has shape {array.shape}: give one number, or one per axis")
+        return float(array) if array.ndim == 0 else tuple(array.tolist())
+
+    def _joined(self, plan, geometry):
+        couplings = self.bond_couplings(geometry)
+        return [couplings[d] for d in plan.bonded]
+
+
+class Ising(_LatticeAction):
+    """Spins on a lattice: S = - sum_d K_d sum_x s_x s_(x+d) - sum_x h_x s_x, s = +-1.
+
+    Parameters
+    ----------
+    K : float, sequence or dict
+        One number for all axes, one per axis, or ``{displacement: K}`` for any set of displacements.
+    h : float or ndarray
+        One field for all sites, or one per site of a time slice (the spatial shape, user's order).
+
+    Examples
+    --------
+    >>> from lft.actions import Ising
+    >>> from lft.geometry import Lattice
+    >>> action = Ising(K=(0.2, 0.4))
+    >>> phi = action.new_field(Lattice((4, 4)))
+    >>> phi.values[...] = 1
+    >>> phi.exchange()
+    >>> round(action.S(phi), 12)
+    -9.6
+    """
+
+    name, kind, loops, bond_name = "ising", "spin", binary, "K"
+
+    def __init__(self, K, h=0.0):
+        field = _finite("h", h)
+        super().__init__(K=self._clean("K", K), h=float(field) if field.ndim == 0 else field)
+
+    def kernel(self, plan, geometry):
+        """The compiled object that the generic loops accept."""
+        h = self._couplings["h"]
+        if np.ndim(h):
+            if h.shape != geometry.space_shape:
+                raise InputError(f"h has shape {h.shape}, the spatial axes have {geometry.space_shape}")
+            h = plan.slice_array(h, geometry)
+        return IsingKernel(plan.offsets, self._joined(plan, geometry), h)
+
+    def operators(self, phi):
+        """Conjugate operators: minus the sum over bonds per displacement, minus the sum of spins."""
+        sums = self.bond_sums(phi)
+        value = self._couplings["K"]
+        if isinstance(value, dict):
+            bonds = dict(zip(value, (-sums).tolist(), strict=True))
+        else:
+            bonds = -sums if np.ndim(value) else -math.fsum(sums)
+        h = self._couplings["h"]
+        return {"K": bonds, "h": -self.site_time_sums(phi) if np.ndim(h) else -self.site_sum(phi)}
+
+    @property
+    def is_free(self):
+        """True if every coupling is zero."""
+        K = self._couplings["K"]
+        return not np.any(list(K.values()) if isinstance(K, dict) else K) and not np.any(self._couplings["h"])
+
+
+class Phi4(_LatticeAction):
+    """Real field: S = sum_x [-2 sum_d kappa_d phi_x phi_(x+d) + phi_x^2 + lambda (phi_x^2 - 1)^2].
+
+    Parameters
+    ----------
+    kappa : float, sequence or dict
+        Hopping, one number for all axes, one per axis, or per displacement.
+    lam : float
+        Quartic coupling, >= 0.
+
+    Notes
+    -----
+    As couplings of ``S = sum g O``: ``kappa`` with ``O = -2 sum phi phi``, ``lam`` with
+    ``O = sum (phi^2 - 1)^2``, and the constant ``unit = 1`` with ``O = sum phi^2``.
+
+    Examples
+    --------
+    >>> from lft.actions import Phi4
+    >>> from lft.geometry import Lattice
+    >>> action = Phi4(kappa=0.2, lam=0.5)
+    >>> phi = action.new_field(Lattice((4, 4)))
+    >>> round(action.S(phi), 12)
+    8.0
+    """
+
+    name, kind, loops, bond_name = "phi4", "real", real_loops(), "kappa"
+
+    def __init__(self, kappa, lam, unit=1.0):
+        lam = float(_finite("lambda", lam))
+        if lam < 0:
+            raise InputError(f"lambda = {lam}: valid is a number >= 0, else exp(-S) cannot be normalized")
+        if unit != 1.0:
+            raise InputError(f"unit = {unit}: the coefficient of phi^2 is 1 by convention")
+        super().__init__(kappa=self._clean("kappa", kappa), lam=lam, unit=1.0)
+
+    def kernel(self, plan, geometry):
+        """The compiled object that the generic loops accept."""
+        return Phi4Kernel(plan.offsets, self._joined(plan, geometry), self._couplings["lam"])
+
+    def moments(self, phi):
+        """(sum phi^2, sum phi^4)."""
+        _, plan = self.bind(phi)
+        out = np.empty((len(plan.line_p), 2))
+        lines.moments(phi.data.reshape(-1), plan.line_p, plan.length, out)
+        return tuple(phi.domain.sum_lines(out[:, k], f"phi^{2 * k + 2}") for k in range(2))
+
+    def operators(self, phi):
+        """Conjugate operators of kappa, lam and unit."""
+        value, sums = self._couplings["kappa"], self.bond_sums(phi)
+        if isinstance(value, dict):
+            hopping = dict(zip(value, (-2 * sums).tolist(), strict=True))
+        else:
+            hopping = -2 * sums if np.ndim(value) else -2 * math.fsum(sums)
+        second, fourth = self.moments(phi)
+        return {"kappa": hopping, "lam": fourth - 2 * second + phi.geometry.n_active, "unit": second}
+
+    def force(self, phi):
+        """-dS/dphi of the local block, storage order."""
+        kernel, plan = self.bind(phi)
+        out = np.zeros_like(phi.data)
+        flat = (phi.data.reshape(-1), out.reshape(-1))
+        self.loops.force(kernel, *flat, plan.line_p, plan.line_q, plan.length, plan.active)
+        return out[phi.domain.interior]
+
+
+class Neural(BaseAction):
+    """Spikes 0/1 of units over time: S = sum A_ij phi_i^a phi_j^a + sum B^{ab} phi_i^a phi_i^b + sum I_i phi_i^a.
+
+    Sums run over ordered pairs, so every pair counts twice (canonical gauge: symmetric, zero diagonals).  ``B`` is
+    translation invariant, ``B^{ab} = B(|a-b|)``.  Weights are exp(-S): a negative coupling is excitatory.  An
+    implementation of the action outlined by Bardella et al., Entropy 26, 495 (2024), reconstructed from the
+    abstract; see docs/theory.md.
+
+    Parameters
+    ----------
+    A : ndarray (N, N) or scipy.sparse matrix or None
+        Couplings at equal time: symmetric, zero diagonal.  None: no couplings.
+    B : dict {lag: value}
+        Couplings of a unit with itself at the given lags (bins, >= 1).
+    I : ndarray (N,) or float
+        One-body couplings.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lft.actions import Neural
+    >>> from lft.geometry import Graph
+    >>> action = Neural(A=np.array([[0, -0.3], [-0.3, 0]]), B={1: -0.25}, I=np.array([0.5, 0.5]))
+    >>> phi = action.new_field(Graph(2, 3))
+    >>> phi.values[...] = 1
+    >>> phi.exchange()
+    >>> round(action.S(phi), 12)
+    -0.8
+    """
+
+    name, kind, loops, geometry_type = "neural", "gas", binary, Graph
+
+    def __init__(self, A=None, B=None, I=0.0):
+        super().__init__(A=_check_matrix(A), B=_check_lags(B or {}), I=_finite("I", I))
+
+    def displacements(self, geometry):
+        """Lags in time, as steps (lag, 0)."""
+        return [(k, 0) for k in self._couplings["B"] if k < geometry.n_bins]
+
+    def _per_unit(self, geometry):
+        I = self._couplings["I"]
+        if I.ndim and I.shape != (geometry.n_units,):
+            raise InputError(f"I has shape {I.shape}, the graph has {geometry.n_units} units")
+        A = self._couplings["A"]
+        if A is not None and A.shape[0] != geometry.n_units:
+            raise InputError(f"A has shape {A.shape}, the graph has {geometry.n_units} units")
+        return np.full(geometry.n_units, float(I)) if I.ndim == 0 else I
+
+    def kernel(self, plan, geometry):
+        """The compiled object that the generic loops accept."""
+        h, A, B = self._per_unit(geometry), self._couplings["A"], self._couplings["B"]
+        K = [2.0 * B[d[0]] for d in plan.bonded]
+        for lag in B:
+            if geometry.storage_periodic[0] and 2 * lag > geometry.n_bins:
+                raise InputError(f"B: lag {lag} on periodic time of {geometry.n_bins} bins needs at least {2 * lag}")
+        if A is None:
+            return NeuralKernel(plan.offsets, K, h)
+        if isinstance(A, np.ndarray):
+            return NeuralKernel(plan.offsets, K, h, dense=2.0 * A)
+        return NeuralKernel(plan.offsets, K, h, sparse=(A.indptr, A.indices, 2.0 * A.data))
+
+    def operators(self, phi):
+        """O_A[i, j] = sum_a phi_i phi_j (ordered pairs, zero diagonal), O_B[k] = 2 sum phi phi(+k), O_I[i]."""
+        first = self.site_time_sums(phi)
+        block = phi.values.astype(np.float32)  # counts below 2^24 are exact; longer blocks are split
+        pairs = np.zeros((phi.geometry.n_units,) * 2, np.int64)
+        for start in range(0, len(block), 2**20):
+            part = block[start : start + 2**20]
+            pairs += np.rint(part.T @ part).astype(np.int64)
+        pairs = phi.domain.sum_int(pairs).astype(float)
+        np.fill_diagonal(pairs, 0.0)
+        A = self._couplings["A"]
+        if A is None:
+            pairs = None
+        elif not isinstance(A, np.ndarray):
+            pattern = A.copy()
+            pattern.data = np.ones_like(pattern.data)
+            pairs = pattern.multiply(pairs).tocsr()
+        lags = dict.fromkeys(self._couplings["B"], 0.0)
+        lags.update({d[0]: 2.0 * s for d, s in zip(self.displacements(phi.geometry), self.bond_sums(phi), strict=True)})
+        return {"A": pairs, "B": lags, "I": first if self._couplings["I"].ndim else first.sum()}
+
+    @property
+    def is_free(self):
+        """True if every coupling is zero."""
+        A = self._couplings["A"]
+        has_A = A is not None and (np.any(A) if isinstance(A, np.ndarray) else A.nnz > 0)
+        return not has_A and not any(self._couplings["B"].values()) and not np.any(self._couplings["I"])
+
+
+def _check_matrix(A):
+    if A is None:
+        return None
+    if hasattr(A, "tocsr"):
+        A = A.tocsr().astype(float)
+        A.sort_indices()
+        values, difference, diagonal = A.data, abs(A - A.T), A.diagonal()
+        asymmetric = difference.nnz > 0 and difference.max() > 0
+    else:
+        A = np.array(A, dtype=float)
+        if A.ndim != 2 or A.shape[0] != A.shape[1]:
+            raise InputError(f"A has shape {A.shape}: valid is a square matrix, units x units")
+        values, diagonal, asymmetric = A, np.diagonal(A), not np.array_equal(A, A.T)
+    _finite("A", values)
+    if asymmetric:
+        raise InputError("A is not symmetric: A_ij and A_ji are one coupling, give both the same value")
+    if np.any(diagonal):
+        raise InputError("A has a nonzero diagonal: one-body terms belong to I (canonical gauge)")
+    return A
+
+
+def _check_lags(B):
+    clean = {}
+    for lag, value in B.items():
+        if isinstance(lag, bool) or not isinstance(lag, int | np.integer) or lag < 1:
+            raise InputError(f"B: lag {lag!r}: valid is an integer number of bins >= 1")
+        clean[int(lag)] = float(_finite(f"B[{lag}]", value))
+    return clean
+
+
+ACTIONS = {"ising": Ising, "phi4": Phi4, "neural": Neural}
+"""Built-in actions by the name used in configurations."""

@@ -1,0 +1,195 @@
+"""Markov kernels that leave exp(-S) invariant, each a deterministic function of (state, key)."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from lft._kernels import lines
+from lft.errors import InputError
+from lft.integrators import scheme
+from lft.protocols import Info, State
+from lft.rng import Stream
+
+
+def _need_kind(updater, action, kinds):
+    if action.kind not in kinds:
+        raise InputError(
+            f"update {updater.name!r} works on fields of kind {' or '.join(kinds)}; action {action.name!r} has kind "
+            f"{action.kind!r}: valid are {', '.join(n for n, u in UPDATERS.items() if action.kind in u.kinds)}"
+        )
+
+
+def _sweep(updater, action, state, key, stream, *options):
+    """Visit all color classes; the halo is refreshed after each, so a later class sees the new values."""
+    started = time.perf_counter()
+    phi = state.phi
+    kernel, plan = action.bind(phi)
+    flat, accepted = phi.data.reshape(-1), 0
+    for segments in plan.classes:
+        arguments = (plan.step, plan.active, state.t, int(stream), key.word, plan.buffer)
+        accepted += action.loops.sweep(kernel, flat, segments, *arguments, *options)
+        phi.exchange()
+    info = Info(plan.n_active_local, accepted, 0.0, time.perf_counter() - started)
+    return State(phi, state.t + 1), info
+
+
+class Metropolis:
+    """Single-site Metropolis: propose, accept with probability min(1, exp(-dS)).
+
+    Binary fields propose the flip; real fields ``phi + width (2 u - 1)`` with u uniform.  Sites of one color class do
+    not interact, so their order is free and the sweep leaves exp(-S) invariant.  Where all couplings are zero every
+    flip would be accepted and the sweep would be deterministic; there half of the proposals are refused, which
+    keeps detailed balance and makes the spins independent.
+
+    Parameters
+    ----------
+    width : float
+        Half width of the proposal of real fields, > 0.
+    """
+
+    name, kinds = "metropolis", ("spin", "gas", "real")
+
+    def __init__(self, width=1.0):
+        if not np.isfinite(width) or width <= 0:
+            raise InputError(f"width = {width!r}: valid is a finite number > 0")
+        self.width = float(width)
+
+    def __repr__(self):
+        return f"Metropolis(width={self.width})"
+
+    def step(self, action, state, key):
+        """One sweep."""
+        _need_kind(self, action, self.kinds)
+        if action.kind == "real":
+            return _sweep(self, action, state, key, Stream.METROPOLIS, self.width)
+        return _sweep(self, action, state, key, Stream.METROPOLIS, False, getattr(action, "is_free", False))
+
+
+class HeatBath:
+    """Single-site heat bath of binary fields: P(phi = high | rest) = 1 / (1 + exp(S(high) - S(low))).
+
+    ``accepted`` counts the sites whose value changed.
+    """
+
+    name, kinds = "heatbath", ("spin", "gas")
+
+    def __repr__(self):
+        return "HeatBath()"
+
+    def step(self, action, state, key):
+        """One sweep."""
+        _need_kind(self, action, self.kinds)
+        return _sweep(self, action, state, key, Stream.HEATBATH, True)
+
+
+class HMC:
+    """Hybrid Monte Carlo (Duane, Kennedy, Pendleton, Roweth, Phys. Lett. B 195, 216 (1987)).
+
+    Gaussian momenta, a trajectory of ``steps`` symplectic steps of total ``length``, accepted with probability
+    min(1, exp(-dH)).  dH is one exactly rounded sum over all sites, so every rank takes the same decision on any
+    number of ranks.  A trajectory whose energy is no longer finite has probability 0 and is rejected.
+
+    Parameters
+    ----------
+    steps : int
+        Integration steps per trajectory, >= 1.
+    length : float
+        Duration of a trajectory, > 0.
+    integrator : {"leapfrog", "omelyan2", "omelyan4"}
+    """
+
+    name, kinds = "hmc", ("real",)
+
+    def __init__(self, steps=10, length=1.0, integrator="leapfrog"):
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise InputError(f"steps = {steps!r}: valid is an integer >= 1")
+        if not np.isfinite(length) or length <= 0:
+            raise InputError(f"length = {length!r}: valid is a finite number > 0")
+        self.steps, self.length, self.scheme = steps, float(length), scheme(integrator)
+
+    def __repr__(self):
+        return f"HMC(steps={self.steps}, length={self.length}, integrator={self.scheme.name!r})"
+
+    def momenta(self, action, state, key):
+        """Standard normal momenta on the padded local array."""
+        _, plan = action.bind(state.phi)
+        mom = plan.scratch("momenta", state.phi.data)
+        arguments = (mom.reshape(-1), plan.line_p, plan.line_site, plan.line_q, plan.length, plan.active)
+        lines.momenta(*arguments, state.t, int(Stream.MOMENTUM), key.word, plan.buffer)
+        return mom
+
+    def integrate(self, action, phi, mom):
+        """Move (phi, mom) along one trajectory, in place."""
+        kernel, plan = action.bind(phi)
+        flat = phi.data.reshape(-1), mom.reshape(-1)
+        for kick, drift in self.scheme.pairs(self.steps, self.length / self.steps):
+            where = (plan.line_p, plan.line_q, plan.length)
+            action.loops.kick_drift(kernel, *flat, *where, kick, drift, plan.active, plan.reach)
+            if drift:
+                phi.exchange()
+
+    def energy_lines(self, action, phi, mom):
+        """Share of H = mom^2/2 + S of each local line, as two arrays."""
+        _, plan = action.bind(phi)
+        kinetic = np.empty(len(plan.line_p))
+        lines.squares(mom.reshape(-1), plan.line_p, plan.length, 0.5, kinetic)
+        return np.concatenate([kinetic, action.action_lines(phi)])
+
+    def step(self, action, state, key):
+        """One trajectory."""
+        _need_kind(self, action, self.kinds)
+        started = time.perf_counter()
+        phi = state.phi
+        _, plan = action.bind(phi)
+        old = plan.scratch("old field", phi.data)
+        old[...] = phi.data
+        mom = self.momenta(action, state, key)
+        before = self.energy_lines(action, phi, mom)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.integrate(action, phi, mom)
+            after = self.energy_lines(action, phi, mom)
+        is_finite = bool(np.isfinite(after).all())
+        if phi.domain.any(not is_finite):
+            dH = np.inf
+        else:
+            dH = phi.domain.sum_lines(np.concatenate([after, -before]), "energy change of the trajectory")
+        is_accepted = dH < key.exponential(state.t, Stream.ACCEPT)
+        if not is_accepted:
+            phi.data[...] = old
+        # proposals are counted in sites, so that every updater's acceptance is a ratio over the local block
+        accepted = plan.n_active_local if is_accepted else 0
+        info = Info(plan.n_active_local, accepted, dH, time.perf_counter() - started)
+        return State(phi, state.t + 1), info
+
+
+UPDATERS = {u.name: u for u in (Metropolis, HeatBath, HMC)}
+"""Updaters by the name used in configurations."""
+
+
+def start(phi, name, key):
+    """Fill a field: ``"cold"`` (all +1, all silent, or zero) or ``"hot"`` (independent sites).
+
+    Hot spins and spikes are fair coins, hot real fields standard normal; numbers belong to global sites.
+    """
+    if name not in ("hot", "cold"):
+        raise InputError(f"start {name!r}: valid are hot, cold")
+    values, domain = phi.values, phi.domain
+    if name == "cold":
+        values[...] = 1 if phi.kind == "spin" else 0
+    else:
+        length = domain.local_shape[-1]
+        kind = "normal" if phi.kind == "real" else "uniform"
+        for index in np.ndindex(*domain.local_shape[:-1]):
+            where = tuple(i + s.start for i, s in zip(index, domain.slices, strict=False))
+            site = int(np.ravel_multi_index((*where, 0), domain.shape))
+            u, _ = key.fill(kind, site, 1, length, 0, Stream.START)
+            if phi.kind == "real":
+                values[index] = u
+            else:
+                values[index] = np.where(u < 0.5, 1, -1 if phi.kind == "spin" else 0)
+    mask = phi.local_mask()
+    if mask is not None:
+        values[...] = values * mask
+    phi.exchange()

@@ -1,0 +1,46 @@
+"""Compiled kernels.  Everything else about the package stands in pyproject.toml."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+# No fused multiply-add and no fast-math: every instruction set must give the same bits.  errno and floating-point
+# traps are not used, and without them the compiler can vectorize square roots and selections.
+FLAGS = ["-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+if os.environ.get("LFT_NATIVE"):  # opt in: faster generic loops on this machine only
+    FLAGS.append("-march=native")
+
+kernels = Path("lft/_kernels")
+c_sources = {"noise": [str(kernels / "philox.c")]}
+
+# The loops over real fields are compiled once per instruction set and chosen at run time (lft/_kernels/__init__.py).
+x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32"
+variants = {
+    "real_avx2": ["-mavx2"],
+    "real_avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"],
+}
+
+
+def extension(source: Path) -> Extension:
+    return Extension(
+        f"lft._kernels.{source.stem}",
+        [str(source), *c_sources.get(source.stem, [])],
+        include_dirs=[str(kernels), numpy.get_include()],
+        depends=[str(p) for p in kernels.glob("*.[hp]*") if p.suffix in {".h", ".pxd", ".pxi"}],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+        extra_compile_args=[*FLAGS, *variants.get(source.stem, [])],
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [extension(p) for p in sorted(kernels.glob("*.pyx")) if x86 or p.stem not in variants],
+        language_level=3,
+        include_path=["."],
+    )
+)
