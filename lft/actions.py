@@ -43,6 +43,9 @@ class BaseAction:
         inside = ", ".join(f"{k}={_short(v)}" for k, v in self._couplings.items())
         return f"{type(self).__name__}({inside})"
 
+    def __reduce__(self):
+        return _rebuild, (type(self), self._couplings)
+
     def with_couplings(self, **changes):
         """The same action with other values of some couplings."""
         unknown = sorted(set(changes) - set(self._couplings))
@@ -112,6 +115,10 @@ class BaseAction:
         if isinstance(geometry, Lattice):
             return whole.reshape(geometry.space_shape) if first else geometry.from_storage(whole)
         return whole
+
+
+def _rebuild(face, couplings):
+    return face(**couplings)
 
 
 def _has_time(geometry):

@@ -22,28 +22,42 @@ from lft.errors import DivergenceError, DomainError, LftError
 _SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
+def launched_ranks():
+    """Number of processes that a launcher says it started (1 without one), from the environment alone."""
+    return max((int(os.environ[v]) for v in _SIZE_VARIABLES if os.environ.get(v, "").isdigit()), default=1)
+
+
 def world():
     """The communicator of all ranks, or None for a serial run (one rank, no mpi4py, or no MPI library).
 
     Raises LftError when a launcher started several processes but this MPI library sees only one: then ``mpirun``
     and the library do not belong together, and N processes would each run the whole job.
     """
-    expected = max((int(os.environ[v]) for v in _SIZE_VARIABLES if os.environ.get(v, "").isdigit()), default=1)
+    expected = launched_ranks()
     launcher = next((v for v in _SIZE_VARIABLES if os.environ.get(v) == str(expected)), "")
     try:
         from mpi4py import MPI
 
         comm = MPI.COMM_WORLD
-        size, library = comm.Get_size(), MPI.Get_library_version().split("\n")[0].strip().rstrip("\0")
-    except (ImportError, RuntimeError) as reason:
-        size, library = 1, f"none ({str(reason).splitlines()[0]})"
-        comm = None
+        size = comm.Get_size()
+    except (ImportError, RuntimeError):
+        comm, size = None, 1
     if expected > 1 and size == 1:
         raise LftError(
-            f"mpirun of another MPI: {launcher} says {expected} processes, the MPI library sees 1 (library: {library}); "
+            f"mpirun of another MPI: {launcher} says {expected} processes, the MPI library sees 1 (library: {library_name()}); "
             "start with the mpirun of the library that mpi4py uses"
         )
     return comm if size > 1 else None
+
+
+def library_name():
+    """Name of the MPI library, or why there is none."""
+    try:
+        from mpi4py import MPI
+
+        return MPI.Get_library_version().split("\n")[0].strip().rstrip("\0")
+    except (ImportError, RuntimeError) as reason:
+        return f"none ({str(reason).splitlines()[0]})"
 
 
 def process_grid(shape, periodic, halo, n_ranks):
@@ -219,6 +233,13 @@ class Domain:
         MPI.Request.Waitall(requests)
         data[self._slab(axis, n + w, w)] = buffers[2]
         data[self._slab(axis, 0, w)] = buffers[3]
+
+    def close(self):
+        """Free the persistent requests; a later exchange opens them again."""
+        for _, requests in self._messages.values():
+            for request in requests:
+                request.Free()
+        self._messages.clear()
 
     # ---- sums
     def sum_int(self, values):

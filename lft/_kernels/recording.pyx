@@ -6,13 +6,12 @@ Design.  Spikes come unit by unit, ascending in each unit, so
 - the spikes inside the window are found by two bisections per unit; cutting many trials out of a long
   recording costs the spikes of the trials, not those of the recording;
 - a spike is clipped exactly if its bin is that of the spike before it.  The raster is written and never read:
-  a store that misses the cache does not stall the loop, a load does (one million spikes into a 90000 x 4096
-  raster that is already in memory: 20 ms; the first touch of its pages by the operating system costs more
-  than the loop).
+  one million spikes into a 90000 x 4096 raster that is already in memory take 20 ms, all of it cache misses.
+  The first touch of its pages by the operating system costs more than the loop.
 
 The raster is a flat int8 array: bin ``a`` of unit ``u`` is the element ``column[u] + a * row_stride``, so the
 same loop fills a (time, unit) raster and the (time, x, y, ...) block of a lattice field with its halo.
-@Sorting the spikes by time first (sequential stores) was rejected: the sort costs ten times the loop.
+Sorting the spikes by time first (sequential stores) was rejected: the sort alone costs more than the loop.
 
 The rule of the edges.  Bin ``a`` covers ``[start + a bin, start + (a + 1) bin)``.  Times and bin widths such
 as 0.06 and 0.02 are not binary fractions, and the floor of their quotient may be one too small; a spike that
@@ -62,8 +61,9 @@ cdef void bin_unit(const double[::1] times, Py_ssize_t first, Py_ssize_t last, d
     outside[0] = (last - first) - (high - low)
 
 
-def bin_spikes(const double[::1] times, const int64_t[::1] index, const int64_t[::1] column, int8_t[::1] raster,
-               Py_ssize_t row_stride, Py_ssize_t n_rows, double start, double width, int64_t[:, ::1] counts):
+def bin_spikes(const double[::1] times, const int64_t[::1] index, const int64_t[::1] column,
+               int8_t[::1] raster, Py_ssize_t row_stride, Py_ssize_t n_rows, double start, double width,
+               int64_t[:, ::1] counts):
     """Write 1 into the bin of every spike of unit ``u``, ``times[index[u]:index[u+1]]``.
 
     ``counts`` (units, 3) receives the spikes of the unit, those clipped (second and later in a bin) and those
@@ -78,7 +78,7 @@ def bin_spikes(const double[::1] times, const int64_t[::1] index, const int64_t[
 
 
 def first_violation(const double[::1] times, const int64_t[::1] index, double duration):
-    """(what, unit, index) of the first time that is not finite, negative, out of order in its unit or too late.
+    """(what, unit, index) of the first time that is not finite, negative, out of order or too late.
 
     ``what`` is one of NOT_FINITE, NEGATIVE, DESCENDING, TOO_LATE; (VALID, -1, -1) if there is none.
     """

@@ -1,0 +1,112 @@
+"""Every observable of an archive with its error: what ``lft analyze`` prints."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+
+from lft.analysis.estimate import Estimate, estimate
+from lft.errors import InputError, SeriesTooShort
+
+
+def summarize(archive):
+    """Estimates of all observables of an archive, derived ones included.
+
+    Parameters
+    ----------
+    archive : lft.archive.Archive
+
+    Returns
+    -------
+    estimates : dict
+        Name to :class:`Estimate`, or to a list of them for vector observables.
+    notes : list of str
+        Series that are too short for their error to be trusted, and by how much.
+    """
+    spacing = int(archive.config["run"]["measure_every"])
+    if archive.n_samples < 4:
+        raise InputError(
+            f"{archive.path}: {archive.n_samples} measurements; at least 4 are needed for an error (and more than "
+            "50 autocorrelation times for one to be trusted): run longer or measure more often"
+        )
+    estimates, notes = {}, []
+
+    def add(name, *arguments, **options):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", SeriesTooShort)
+            value = estimate(*arguments, spacing=spacing, name=name, **options)
+        notes.extend(str(w.message) for w in caught if issubclass(w.category, SeriesTooShort))
+        return value
+
+    for name in archive.names:
+        series = archive.samples(name)
+        if series.ndim == 1:
+            estimates[name] = add(name, series)
+        else:
+            count = len(notes)
+            columns = series.reshape(len(series), -1)
+            estimates[name] = [add(f"{name}[{k}]", columns[:, k]) for k in range(columns.shape[1])]
+            if len(notes) > count + 1:  # one line for a whole vector
+                notes[count:] = [f"{notes[count]} (and {len(notes) - count - 1} more components)"]
+    for name, columns, function in derived(archive):
+        series = np.column_stack([archive.samples(c).reshape(archive.n_samples, -1) for c in columns])
+        estimates[name] = add(name, series, function)
+    return estimates, notes
+
+
+def derived(archive):
+    """(name, columns, function of their means) of the derived quantities that the archive allows."""
+    V = archive.geometry.n_active
+    out = [
+        ("binder", ("m2", "m4"), lambda m: 1 - m[1] / (3 * m[0] ** 2) if m[0] else math.nan),
+        ("susceptibility", ("m2", "abs_magnetization"), lambda m: V * (m[0] - m[1] ** 2)),
+    ]
+    for name in archive.names:
+        if name.startswith("structure_"):
+            axis = name.removeprefix("structure_")
+            L = archive.geometry.shape[archive.geometry.axes.index(axis)]
+            columns = (name, "magnetization", f"mode_{axis}")
+            out.append((f"xi_{axis}", columns, _correlation_length(V, L)))
+    return out
+
+
+def _correlation_length(V, L):
+    """Second-moment correlation length from the two lowest connected modes.
+
+    xi = sqrt(S(0)/S(1) - 1) / (2 sin(pi/L)),  S(k) = <|phi~(k)|^2>/V - |<phi~(k)>|^2/V.
+    """
+
+    def xi(means):
+        S0, S1, m, cosine, sine = means
+        connected0, connected1 = S0 - V * m**2, S1 - V * (cosine**2 + sine**2)
+        ratio = connected0 / connected1 - 1 if connected1 > 0 else math.nan
+        return math.sqrt(ratio) / (2 * math.sin(math.pi / L)) if ratio > 0 else 0.0 if ratio <= 0 else math.nan
+
+    return xi
+
+
+def as_json(estimates):
+    """``{NAME: {"value", "error", "tau_int", "n"}}``, lists for vectors; what is not finite becomes None."""
+    return {name: _entry(value) for name, value in estimates.items()}
+
+
+def _entry(value):
+    if isinstance(value, Estimate):
+        numbers = {"value": value.value, "error": value.error, "tau_int": value.tau_int, "n": value.n}
+        return {k: (v if math.isfinite(v) else None) for k, v in numbers.items()}
+    entries = [_entry(v) for v in value]
+    return {k: [e[k] for e in entries] for k in ("value", "error", "tau_int", "n")}
+
+
+def physical_lengths(archive, estimates):
+    """Correlation lengths and times in the units of the spacing: ``{NAME: {"value", "error", "unit"}}``."""
+    out = {}
+    for name, value in estimates.items():
+        if name.startswith("xi_"):
+            quantity = archive.geometry.quantity(name.removeprefix("xi_"))
+            if quantity is not None:
+                scale = {"value": value.value * quantity.value, "error": value.error * quantity.value}
+                out[name] = {k: v if math.isfinite(v) else None for k, v in scale.items()} | {"unit": quantity.unit}
+    return out

@@ -1,0 +1,300 @@
+"""The ``lft`` command: one short function per subcommand; exit code 0, 2 for bad input, 1 for a failure."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+
+from lft.domain import launched_ranks, world
+from lft.errors import InputError, LftError
+
+
+class Parser(argparse.ArgumentParser):
+    """Bad arguments are one line, not a page of usage."""
+
+    def error(self, message):
+        raise InputError(f"{self.prog}: {message} (-h lists what is valid)")
+
+
+def build_parser():
+    """The command line of CONTRACT: subcommands and their options."""
+    parser = Parser(prog="lft", description="Lattice field theory engine for neural activity.")
+    sub = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+
+    def command(name, function, help):
+        p = sub.add_parser(name, help=help, description=help)
+        p.set_defaults(function=function)
+        return p
+
+    p = command("run", cmd_run, "simulate a configuration (TOML) or a fit (HDF5)")
+    p.add_argument("config", metavar="CONFIG")
+    p.add_argument("-o", "--output", required=True, metavar="ARCHIVE.h5")
+    p.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY.PATH=VALUE")
+    p.add_argument("--overwrite", action="store_true")
+    p.add_argument("--quiet", action="store_true", help="no progress")
+
+    p = command("resume", cmd_resume, "finish the planned updates of an archive, or add more")
+    p.add_argument("archive")
+    p.add_argument("--updates", type=int, metavar="N", help="N more than planned")
+    p.add_argument("--quiet", action="store_true", help="no progress")
+
+    p = command("status", cmd_status, "progress, rate, acceptance of an archive")
+    p.add_argument("archive")
+    p.add_argument("--json", metavar="FILE")
+
+    p = command("analyze", cmd_analyze, "every observable of an archive with its error")
+    p.add_argument("archive")
+    p.add_argument("--json", metavar="FILE")
+    p.add_argument("--plot", metavar="FILE.png")
+    p.add_argument("--overwrite", action="store_true")
+
+    p = command("fit", cmd_fit, "couplings of a recording")
+    p.add_argument("recording")
+    p.add_argument("--model", default="lattice", help="independent, lattice, neural, pairwise")
+    p.add_argument("--method", default="pseudo")
+    p.add_argument("--bin", metavar="DURATION", help='such as "20 ms"')
+    p.add_argument("-o", "--output", required=True, metavar="FIT.h5")
+    p.add_argument("--test", type=float, default=0.2, metavar="FRACTION", help="last part, held out (default 0.2)")
+    p.add_argument("--reach", default="1,1", metavar="SPACE,TIME")
+    p.add_argument("--diagonals", action="store_true")
+    p.add_argument("--pitch", metavar="LENGTH", help='lattice spacing, such as "42 um"; default: found from positions')
+    p.add_argument("--window", metavar="START,STOP", help="part of the recording, seconds")
+    p.add_argument("--units", metavar="LIST", help="units to keep: 0,3,10-20")
+    p.add_argument("--ridge", type=float, default=0.0, help="L2 penalty on the pair couplings (neural, pairwise)")
+    p.add_argument("--json", metavar="FILE")
+    p.add_argument("--plot", metavar="FILE.png")
+    p.add_argument("--overwrite", action="store_true")
+
+    p = command("flow", cmd_flow, "renormalization flow of an archive or a recording")
+    p.add_argument("source")
+    p.add_argument("-o", "--output", required=True, metavar="FLOW.h5")
+    p.add_argument("--method", default="refit")
+    p.add_argument("--blocking", help="majority, decimation, average, or, k-of-n")
+    p.add_argument("--k", type=int, help="for k-of-n")
+    p.add_argument("--factor", default="2", metavar="B or BX,BY,BT")
+    p.add_argument("--levels", type=int, default=3)
+    p.add_argument("--bin", metavar="DURATION")
+    p.add_argument("--pitch", metavar="LENGTH")
+    p.add_argument("--reach", default="1,1", metavar="SPACE,TIME")
+    p.add_argument("--diagonals", action="store_true")
+    p.add_argument("--json", metavar="FILE")
+    p.add_argument("--plot", metavar="FILE.png")
+    p.add_argument("--overwrite", action="store_true")
+
+    p = command("demo", cmd_demo, "the whole path on a recording that the engine itself makes")
+    p.add_argument("-o", "--output", default="lft-demo", metavar="DIR")
+    p.add_argument("--overwrite", action="store_true")
+
+    p = command("bench", cmd_bench, "rates of every kernel on this machine")
+    p.add_argument("--json", metavar="FILE")
+
+    p = command("info", cmd_info, "versions, MPI library, instruction sets")
+    p.add_argument("--json", metavar="FILE")
+    return parser
+
+
+def write_json(data, target, overwrite=True):
+    """Write JSON to a file, or to standard output for ``-``."""
+    text = json.dumps(data, indent=2, allow_nan=False)
+    if target == "-":
+        print(text)
+        return
+    from lft.archive import check_output, explain
+
+    check_output(target, overwrite)
+    try:
+        with open(target, "w") as file:
+            file.write(text + "\n")
+    except OSError as error:
+        raise LftError(explain(error, target, "writing")) from error
+
+
+def cmd_run(args, comm):
+    from lft.config import read_config
+    from lft.simulation import run
+
+    chain = run(read_config(args.config, args.settings), args.output, comm, args.overwrite, args.quiet)
+    _report_run(chain, args.output, comm)
+
+
+def cmd_resume(args, comm):
+    from lft.simulation import resume
+
+    _report_run(resume(args.archive, args.updates, comm, args.quiet), args.archive, comm)
+
+
+def _report_run(chain, path, comm):
+    if comm is not None and comm.Get_rank():
+        return
+    t, total = chain.state.t, chain.schedule.total
+    if t < total:
+        print(f"{path}: stopped at update {t} of {total}; continue with: lft resume {path}")
+    else:
+        print(f"{path}: {t} updates done")
+
+
+def cmd_status(args, comm):
+    from lft.report import status
+
+    data = status(args.archive)
+    if args.json:
+        write_json(data, args.json)
+    if args.json != "-":
+        for name, value in data.items():
+            print(f"{name:22} {value}")
+
+
+def cmd_analyze(args, comm):
+    from lft.report import analyze, format_estimates
+
+    data, estimates, notes = analyze(args.archive)
+    if args.plot:
+        from lft.archive import Archive, check_output
+        from lft.plotting import plot_archive
+
+        check_output(args.plot, args.overwrite)
+        with Archive(args.archive) as archive:
+            plot_archive(archive, estimates, args.plot)
+    if args.json:
+        write_json(data, args.json)
+    if args.json != "-":
+        print(format_estimates(data, estimates))
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+
+
+def cmd_fit(args, comm):
+    from lft.inference.command import fit_recording
+
+    fit, notes = fit_recording(args)
+    if args.json:
+        from lft.inference.result import fit_json
+
+        write_json(fit_json(fit), args.json)
+    if args.plot:
+        from lft.plotting import plot_fit
+
+        plot_fit(fit, args.plot)
+    if args.json != "-":
+        print(fit)
+    for note in [*notes, *fit.warnings]:
+        print(f"warning: {note}", file=sys.stderr)
+
+
+def cmd_flow(args, comm):
+    from lft.rg.command import flow_source
+
+    flow, notes = flow_source(args)
+    if args.json:
+        write_json(flow.as_json(), args.json)
+    if args.plot:
+        from lft.plotting import plot_flow
+
+        plot_flow(flow, args.plot)
+    if args.json != "-":
+        print(flow.table())
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+
+
+def cmd_demo(args, comm):
+    from lft.demo import demo
+
+    demo(args.output, args.overwrite)
+
+
+def cmd_bench(args, comm):
+    from lft.bench import bench, format_bench
+
+    data = bench()
+    if args.json:
+        write_json(data, args.json)
+    if args.json != "-":
+        print(format_bench(data))
+
+
+def cmd_info(args, comm):
+    from lft.report import info
+
+    data = info()
+    if args.json:
+        write_json(data, args.json)
+    if args.json != "-":
+        for name, value in data.items():
+            print(f"{name:18} {value}")
+
+
+PARALLEL = ("run", "resume")
+
+
+def main(argv=None):
+    """Entry point; returns the exit code."""
+    comm = channel = None
+    try:
+        args = build_parser().parse_args(argv)
+        if args.command is None:
+            build_parser().print_help()
+            return 2
+        if args.command in PARALLEL or launched_ranks() > 1:
+            comm = world()
+            channel = comm.Dup() if comm is not None else None
+        if comm is not None and args.command not in PARALLEL:
+            raise InputError(f"lft {args.command} runs on one rank: start it without mpirun")
+        args.function(args, comm)
+        return 0
+    except LftError as error:
+        return _fail(str(error), 2 if isinstance(error, InputError) else 1, channel)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of a pipe went away: not our failure
+        return 0
+    except KeyboardInterrupt:
+        return _fail("interrupted", 1, channel)
+    except MemoryError as error:
+        return _fail(f"out of memory: {error}", 1, channel)
+    except OSError as error:
+        return _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1, channel)
+    except Exception:
+        if comm is None:
+            raise
+        import traceback
+
+        return _fail(f"rank {comm.Get_rank()}: {traceback.format_exc()}", 1, channel)
+
+
+def _fail(message, code, channel):
+    """Say it once, on standard error.
+
+    If all ranks fail alike, rank 0 speaks and all exit; if one fails alone, it speaks and ends the whole job, since
+    the others would wait for it for ever.
+    """
+    line = f"lft: {message}\n"
+    if channel is None:
+        sys.stderr.write(line)
+        return code
+    if _all_failed(channel):
+        if channel.Get_rank() == 0:
+            sys.stderr.write(line)
+        return code
+    sys.stderr.write(line)
+    sys.stderr.flush()
+    channel.Abort(code)
+    return code
+
+
+def _all_failed(channel, patience_s=1.0):
+    """True if every rank comes here within the patience (a barrier on a channel of its own, which no other message
+    can meet)."""
+    request = channel.Ibarrier()
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        if request.Test():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

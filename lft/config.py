@@ -1,0 +1,417 @@
+"""The run configuration: TOML text to checked values to the objects of a run.
+
+One file describes a run completely.  A key that is unknown, missing, of the wrong type or out of range is an error
+that names the key, the value and what is valid; every default is written out in :attr:`RunConfig.resolved`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lft.actions import ACTIONS, Ising, Neural, Phi4
+from lft.chain import Schedule
+from lft.errors import InputError
+from lft.geometry import Graph, Lattice
+from lft.integrators import SCHEMES
+from lft.rng import Key
+from lft.units import parse_quantity
+from lft.updaters import UPDATERS, HeatBath, HMC, Metropolis
+
+SECTIONS = ("lattice", "action", "update", "run")
+UPDATE_KEYS = {"metropolis": ("width",), "heatbath": (), "hmc": ("steps", "length", "integrator")}
+ACTION_KEYS = {"ising": ("K", "h", "couplings"), "phi4": ("kappa", "lambda"), "neural": ("A", "B", "I", "couplings")}
+
+
+class Section:
+    """One table of the file: reads keys with checks, and in the end complains about those that nobody asked for."""
+
+    def __init__(self, source, name, table):
+        if not isinstance(table, dict):
+            raise InputError(f"{source}, [{name}]: must be a table, got {table!r}")
+        self.source, self.name, self.table, self.known, self.resolved = source, name, dict(table), [], {}
+
+    def where(self, key):
+        """``FILE, [section] key``."""
+        return f"{self.source}, [{self.name}] {key}" if self.name else f"{self.source}, {key}"
+
+    def fail(self, key, valid):
+        """Raise InputError for a key's value."""
+        raise InputError(f"{self.where(key)} = {self.table.get(key)!r}: valid is {valid}")
+
+    def get(self, key, check, valid, default=...):
+        """The checked value; ``check`` returns the value or raises ValueError/TypeError."""
+        self.known.append(key)
+        if key not in self.table:
+            if default is ...:
+                raise InputError(f"{self.where(key)} is missing: valid is {valid}")
+            self.resolved[key] = default
+            return default
+        try:
+            value = check(self.table[key])
+        except InputError as error:
+            raise InputError(f"{self.where(key)}: {error}") from None
+        except (TypeError, ValueError):
+            self.fail(key, valid)
+        self.resolved[key] = self.table[key]
+        return value
+
+    def done(self):
+        """Raise InputError for a key that is not known."""
+        for key in self.table:
+            if key not in self.known:
+                close = difflib.get_close_matches(key, self.known, 1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise InputError(f"{self.where(key)}: unknown key{hint} valid are {', '.join(self.known) or 'none'}")
+
+
+def _integer(low, high=None):
+    def check(value):
+        if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
+            raise ValueError
+        return value
+
+    return check
+
+
+def _number(low=-math.inf, is_open=False):
+    def check(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError
+        if value < low or (is_open and value == low):
+            raise ValueError
+        return float(value)
+
+    return check
+
+
+def _numbers(value):
+    if isinstance(value, list):
+        if not value:
+            raise ValueError
+        return tuple(_number()(v) for v in value)
+    return _number()(value)
+
+
+def _choice(names):
+    def check(value):
+        if not isinstance(value, str) or value not in names:
+            raise ValueError
+        return value
+
+    return check
+
+
+def _list_of(kind):
+    def check(value):
+        if not isinstance(value, list) or not value or not all(isinstance(v, kind) for v in value):
+            raise ValueError
+        return tuple(value)
+
+    return check
+
+
+def _text(value):
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value
+
+
+def _displacements(value):
+    """One number, one per axis, or a table {"1,0,0" = K}."""
+    if isinstance(value, dict):
+        return {tuple(int(c) for c in key.split(",")): _number()(k) for key, k in value.items()}
+    return _numbers(value)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A checked configuration and the objects it describes."""
+
+    geometry: object
+    action: object
+    updater: object
+    key: Key
+    schedule: Schedule
+    start: str
+    checkpoint_s: float
+    text: str
+    resolved: dict
+
+
+def read_config(path, settings=()):
+    """Read and check a run configuration.
+
+    Parameters
+    ----------
+    path : path
+        A TOML file, or an HDF5 file written by ``lft fit`` (simulated as it is, with default settings).
+    settings : sequence of str
+        ``key.path=value`` overrides, values in TOML syntax (a bare word counts as text).
+
+    Returns
+    -------
+    RunConfig
+
+    Raises
+    ------
+    InputError
+        One line that names file, section, key, value and what is valid.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}; valid is a TOML file")
+    try:
+        raw = path.read_bytes()
+    except PermissionError as error:
+        raise InputError(f"{path}: no permission to read") from error
+    if raw[:8] == b"\x89HDF\r\n\x1a\n":
+        text = _fit_as_text(path)
+    else:
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not a text file (byte {error.start}); valid is TOML in UTF-8") from None
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from None
+    for setting in settings:
+        _apply(tree, setting)
+    return build(tree, text, path.name, path.parent)
+
+
+def _fit_as_text(path):
+    from lft.inference.result import load_fit
+
+    name = {"lattice": "ising", "independent": "ising"}.get(load_fit(path).model, "neural")
+    return f'seed = 1\n\n[action]\nname = "{name}"\ncouplings = "{path.name}"\n\n[update]\nname = "heatbath"\n\n[run]\n'
+
+
+def _apply(tree, setting):
+    key, sign, value = setting.partition("=")
+    parts = key.strip().split(".")
+    if not sign or not all(parts):
+        raise InputError(f"--set {setting!r}: valid is key.path=value, such as run.updates=5000")
+    try:
+        parsed = tomllib.loads(f"v = {value.strip()}")["v"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for part in parts[:-1]:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise InputError(f"--set {setting!r}: {part} is a value, not a section")
+    tree[parts[-1]] = parsed
+
+
+def build(tree, text, source, folder):
+    """A :class:`RunConfig` from a parsed tree."""
+    top = Section(source, "", tree)
+    seed = top.get("seed", _integer(0, 2**64 - 1), "an integer from 0 to 2^64 - 1", 0)
+    for name in SECTIONS:
+        top.get(name, lambda value: value, "a table", {})
+    top.done()
+    sections = {name: Section(source, name, tree.get(name, {})) for name in SECTIONS}
+    if "action" not in tree:
+        raise InputError(f"{source}, [action] is missing: give name = one of {', '.join(ACTIONS)}")
+    geometry, action = _geometry_and_action(sections["lattice"], sections["action"], folder)
+    updater = _updater(sections["update"], action)
+    schedule, start, checkpoint_s = _run(sections["run"])
+    for section in sections.values():
+        section.done()
+    resolved = {"seed": seed, **{name: section.resolved for name, section in sections.items()}}
+    return RunConfig(geometry, action, updater, Key(seed), schedule, start, checkpoint_s, text, resolved)
+
+
+def _run(section):
+    whole, positive = "an integer >= 0", "an integer >= 1"
+    start = section.get("start", _choice(("hot", "cold")), "hot or cold", "hot")
+    schedule = Schedule(
+        thermalize=section.get("thermalize", _integer(0), whole, 1000),
+        updates=section.get("updates", _integer(1), positive, 10000),
+        measure_every=section.get("measure_every", _integer(1), positive, 10),
+        save_every=section.get("save_every", _integer(0), whole, 0),
+    )
+    duration = section.get("checkpoint", _text, 'a duration such as "5 min"', "5 min")
+    return schedule, start, parse_quantity(duration, "time", section.where("checkpoint")).si
+
+
+def _updater(section, action):
+    default = "hmc" if action.kind == "real" else "metropolis"
+    valid = ", ".join(n for n, u in UPDATERS.items() if action.kind in u.kinds)
+    name = section.get("name", _choice(tuple(UPDATERS)), f"one of {valid} for action {action.name!r}", default)
+    if action.kind not in UPDATERS[name].kinds:
+        section.fail("name", f"one of {valid} for action {action.name!r}")
+    section.known.extend(UPDATE_KEYS[name])
+    if name == "hmc":
+        return HMC(
+            steps=section.get("steps", _integer(1), "an integer >= 1", 10),
+            length=section.get("length", _number(0, True), "a finite number > 0", 1.0),
+            integrator=section.get("integrator", _choice(tuple(SCHEMES)), ", ".join(SCHEMES), "leapfrog"),
+        )
+    if name == "metropolis" and action.kind == "real":
+        return Metropolis(section.get("width", _number(0, True), "a finite number > 0", 1.0))
+    if name == "metropolis":
+        section.known.remove("width")
+        return Metropolis()
+    return HeatBath()
+
+
+def make_updater(table, action, source):
+    """The updater that a resolved ``[update]`` table describes."""
+    return _updater(Section(source, "update", table), action)
+
+
+# ---- lattice and action
+def _geometry_and_action(lattice, action, folder):
+    name = action.get("name", _choice(tuple(ACTIONS)), f"one of {', '.join(ACTIONS)}")
+    fit = None
+    if "couplings" in ACTION_KEYS[name] and "couplings" in action.table:
+        fit = _load_fit(action, folder)
+        for key in ACTION_KEYS[name]:
+            if key != "couplings" and key in action.table:
+                raise InputError(f"{action.where(key)}: not together with couplings = {action.table['couplings']!r}")
+        action.known.extend(ACTION_KEYS[name])
+    if name == "neural":
+        built = _neural(action, fit)
+        return _graph(lattice, built, fit), built
+    geometry = _lattice(lattice, folder, fit if name == "ising" else None)
+    if name == "phi4":
+        built = Phi4(
+            kappa=action.get("kappa", _displacements, "a number, or one per axis"),
+            lam=action.get("lambda", _number(0), "a finite number >= 0"),
+        )
+    elif fit is not None:
+        built = _ising_of_fit(fit)
+    else:
+        built = Ising(
+            K=action.get("K", _displacements, "a number, or one per axis"),
+            h=action.get("h", _number(), "a finite number", 0.0),
+        )
+    try:
+        built.displacements(geometry)
+    except InputError as error:
+        raise InputError(f"{action.source}, [action] {error}") from None
+    return geometry, built
+
+
+def _load_fit(action, folder):
+    from lft.inference.result import load_fit
+
+    path = Path(folder) / action.get("couplings", _text, "the path of a file written by lft fit")
+    return load_fit(path)
+
+
+def _ising_of_fit(fit):
+    K = {}
+    if "K" in fit:
+        K = {tuple(int(c) for c in d): float(k) for d, k in zip(fit["displacements"], fit["K"], strict=True)}
+    h = np.where(np.isnan(fit["h"]), 0.0, fit["h"])
+    return Ising(K=K, h=h if h.ndim else float(h))
+
+
+def _lattice(section, folder, fit):
+    keys = ("shape", "axes", "boundary", "spacing", "mask", "bins")
+    section.known.extend(keys)
+    if fit is not None and "shape" not in section.table:
+        base = fit.lattice
+        bins = section.get("bins", _integer(1), "an integer >= 1", base.n_time)
+        for key in keys[:-1]:
+            if key in section.table:
+                raise InputError(f"{section.where(key)}: comes from the couplings file; only bins can be changed")
+        shape = tuple(bins if a == "t" else n for a, n in zip(base.axes, base.shape, strict=True))
+        lattice = Lattice(shape, base.axes, base.boundary, base.spacing, base.mask)
+        section.resolved.update(shape=list(shape), axes=list(base.axes), boundary=list(base.boundary))
+        section.resolved["spacing"] = list(base.spacing or [])
+        return lattice
+    if "bins" in section.table:
+        raise InputError(f"{section.where('bins')}: only with a couplings file and without shape")
+    shape = section.get("shape", _list_of(int), "a list of positive integers, one per axis")
+    axes = section.get("axes", _list_of(str), "a list of names, one per axis", None)
+    boundary = section.get(
+        "boundary", lambda v: v if isinstance(v, str) else _list_of(str)(v), "periodic or open, one per axis", "periodic"
+    )
+    spacing = section.get("spacing", _list_of(str), 'a list such as ["42 um", "42 um", "20 ms"], one per axis', None)
+    mask = section.get("mask", lambda v: _load_mask(Path(folder) / _text(v)), "a .npy file of true and false", None)
+    if fit is not None and fit.lattice.space_shape != tuple(
+        n for n, a in zip(shape, axes or (), strict=False) if a != "t"
+    ):
+        section.fail("shape", f"a lattice with the spatial shape of the couplings file, {fit.lattice.space_shape}")
+    try:
+        lattice = Lattice(shape, axes, boundary, spacing, mask if fit is None or mask is not None else fit.lattice.mask)
+    except InputError as error:
+        raise InputError(f"{section.source}, [lattice] {error}") from None
+    section.resolved.update(axes=list(lattice.axes), boundary=list(lattice.boundary))
+    return lattice
+
+
+def _load_mask(path):
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        mask = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path}: not a .npy array") from error
+    if mask.dtype != bool:
+        raise InputError(f"{path}: dtype {mask.dtype}, valid is bool")
+    return mask
+
+
+def _neural(section, fit):
+    if fit is not None:
+        if "A" not in fit:
+            section.fail("couplings", f"a fit of model neural or pairwise, this one is {fit.model!r}")
+        lags = fit["lags"] if "lags" in fit else []
+        B = {int(k): float(b) for k, b in zip(lags, fit["B"] if len(lags) else [], strict=True)}
+        return Neural(A=fit["A"], B=B, I=fit["I"])
+    A = section.get("A", lambda v: np.array(v, dtype=float), "a symmetric matrix with zero diagonal", None)
+    B = section.get("B", _lags, 'a list for the lags 1, 2, ... or a table {"1" = -0.2}', {})
+    I = section.get("I", _numbers, "a number, or one per unit", 0.0)
+    section.known.append("couplings")
+    try:
+        return Neural(A=A, B=B, I=np.asarray(I))
+    except InputError as error:
+        raise InputError(f"{section.source}, [action] {error}") from None
+
+
+def _lags(value):
+    if isinstance(value, dict):
+        return {int(k): _number()(v) for k, v in value.items()}
+    return {k + 1: v for k, v in enumerate(np.atleast_1d(_numbers(value)).tolist())}
+
+
+def _graph(section, action, fit):
+    """A graph x time from a ``[lattice]`` of two axes, one of them ``t``."""
+    n_units = None if action.couplings["A"] is None else action.couplings["A"].shape[0]
+    if n_units is None and action.couplings["I"].ndim:
+        n_units = len(action.couplings["I"])
+    valid = "two axes, t and one more for the units"
+    if fit is not None and "shape" not in section.table:
+        bins = section.get("bins", _integer(1), "an integer >= 1", int(fit.json["n_bins"]))
+        boundary = section.get("boundary", _choice(("open", "periodic")), "open or periodic (time)", "open")
+        width = f"{fit.json['bin_s'] * 1e3:.12g} ms" if fit.json.get("bin_s") else None
+        section.resolved.update(shape=[bins, n_units], axes=["t", "unit"])
+        return Graph(n_units, bins, boundary, width)
+    shape = section.get("shape", _list_of(int), "a list of positive integers, one per axis")
+    axes = section.get("axes", _list_of(str), "a list of names, one per axis", ("unit", "t"))
+    boundary = section.get(
+        "boundary", lambda v: v if isinstance(v, str) else _list_of(str)(v), "periodic or open, one per axis", "open"
+    )
+    spacing = section.get("spacing", _list_of(str), 'a list such as ["1", "5 ms"], one per axis', None)
+    if len(shape) != 2 or len(axes) != 2 or axes.count("t") != 1:
+        section.fail("axes" if len(shape) == 2 else "shape", valid)
+    t = axes.index("t")
+    boundaries = (boundary, boundary) if isinstance(boundary, str) else boundary
+    if len(boundaries) != 2 or (spacing is not None and len(spacing) != 2):
+        section.fail("boundary" if len(boundaries) != 2 else "spacing", "one value per axis")
+    if n_units is not None and shape[1 - t] != n_units:
+        section.fail("shape", f"{n_units} units along the axis {axes[1 - t]!r}, as the couplings have")
+    try:
+        return Graph(shape[1 - t], shape[t], boundaries[t], spacing[t] if spacing else None)
+    except InputError as error:
+        raise InputError(f"{section.source}, [lattice] {error}") from None

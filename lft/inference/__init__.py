@@ -1,0 +1,1 @@
+"""From recordings to couplings: reading and binning spikes, fitting, judging the fit."""

@@ -1,0 +1,257 @@
+"""What every pseudo-likelihood fit shares: damped Newton steps, and errors from scores in blocks of time.
+
+The pseudo-log-likelihood L of a binary field is a sum of logistic terms, hence concave: Newton with a line search
+finds the one maximum.  Neighboring sites share their data, so the inverse of the information ``H = -L''`` is *not* the
+covariance of the estimate; the sandwich is (``g_b`` = score of block b, B blocks)
+
+    cov = H^-1 G H^-1,     G = B/(B-1) sum_b g_b g_b^T
+
+which is right as soon as a block is much longer than the correlations (J. Besag, doi 10.2307/2987782, for the
+pseudo-likelihood; V. P. Godambe, doi 10.1214/aoms/1177705693, for the sandwich).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lft.errors import DivergenceError, InputError
+
+RUNAWAY = 100.0  # a standard error this large, in log-odds, means that the likelihood has no maximum in that direction
+MAX_FINE = 400
+MAX_BLOCKS = 100
+MIN_BLOCKS = 20
+
+
+class ArrowInformation:
+    """Information matrix of many fields h_i (diagonal block) and few couplings K: solved by the Schur complement.
+
+        H = [[diag(hh), hk], [hk^T, kk]],     S = kk - hk^T diag(1/hh) hk
+
+    Parameters
+    ----------
+    hh : ndarray (groups,)
+    hk : ndarray (groups, couplings)
+    kk : ndarray (couplings, couplings)
+    """
+
+    def __init__(self, hh, hk, kk):
+        self.hh, self.hk = hh, hk
+        self.ratio = hk / hh[:, None]
+        self.schur = kk - hk.T @ self.ratio
+
+    def weak_directions(self):
+        """Indices of the couplings whose standard error (inverse information) exceeds RUNAWAY or is undefined."""
+        diagonal = self.schur.diagonal()
+        if not len(diagonal):
+            return []
+        empty = [int(d) for d in np.flatnonzero(~(diagonal > RUNAWAY**-2))]
+        if empty:
+            return empty
+        scale = 1 / np.sqrt(diagonal)
+        values, vectors = np.linalg.eigh(self.schur * np.outer(scale, scale))
+        if values[0] < 1e-11:
+            return [int(d) for d in np.flatnonzero(np.abs(vectors[:, 0]) > 0.1)]
+        error = scale * np.sqrt((vectors**2 / values).sum(axis=1))
+        return [int(d) for d in np.flatnonzero(error > RUNAWAY)]
+
+    def solve(self, vector):
+        """H^-1 vector; the fields stand before the couplings, a second axis holds several right-hand sides."""
+        n = len(self.hh)
+        tail = vector.shape[1:]
+        g_h, g_k = vector[:n].reshape(n, -1), vector[n:].reshape(len(self.schur), -1)
+        k = np.linalg.solve(self.schur, g_k - self.ratio.T @ g_h) if len(self.schur) else g_k
+        h = g_h / self.hh[:, None] - self.ratio @ k
+        return np.concatenate([h, k]).reshape(-1, *tail)
+
+
+class DenseInformation:
+    """A symmetric positive definite information matrix, factored once (n^3/3 multiplications)."""
+
+    def __init__(self, matrix):
+        from scipy.linalg import cho_factor
+
+        try:
+            self.factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            raise DivergenceError(
+                "the information matrix of the fit is singular: some couplings cannot be told apart on this recording; "
+                "select fewer units, wider bins, or give ridge > 0"
+            ) from None
+
+    def solve(self, vector):
+        """H^-1 vector."""
+        from scipy.linalg import cho_solve
+
+        return cho_solve(self.factor, vector, check_finite=False)
+
+    def inverse_diagonal(self):
+        """Diagonal of H^-1, in slices of right-hand sides, so that memory stays near that of the factor."""
+        n = len(self.factor[0])
+        out = np.empty(n)
+        for start in range(0, n, 512):
+            columns = np.zeros((n, min(512, n - start)))
+            columns[np.arange(start, start + columns.shape[1]), np.arange(columns.shape[1])] = 1.0
+            solved = self.solve(columns)
+            out[start : start + columns.shape[1]] = solved[
+                np.arange(start, start + columns.shape[1]), np.arange(columns.shape[1])
+            ]
+        return out
+
+
+def maximize(evaluate, theta, tolerance=1e-8, max_steps=100):
+    """Maximum of a concave function by Newton steps, halved until the function rises.
+
+    Parameters
+    ----------
+    evaluate : callable
+        ``theta -> (value, gradient, information)`` with ``information.solve``, the inverse of minus the Hessian.
+    theta : ndarray (n,)
+        Start.
+    tolerance : float
+        Stop when the gain that the quadratic model promises is below this (nats, twice).
+
+    Returns
+    -------
+    theta, value, information : at the maximum
+
+    Raises
+    ------
+    DivergenceError
+        After ``max_steps`` steps, or when no step raises the function.
+    """
+    value, gradient, information = evaluate(theta)
+    for _ in range(max_steps):
+        step = information.solve(gradient)
+        promised = float(gradient @ step)
+        if promised < tolerance:
+            return theta, value, information
+        scale = 1.0
+        rounding = 1e-13 * (1 + abs(value))
+        while True:
+            new = evaluate(theta + scale * step)
+            if np.isfinite(new[0]) and new[0] >= value + 1e-4 * scale * promised - rounding:
+                break
+            scale /= 2
+            if scale < 1e-10:
+                raise DivergenceError(f"fit: no Newton step raises the likelihood, promised gain {promised:.3g} nats")
+        theta = theta + scale * step
+        value, gradient, information = new
+    raise DivergenceError(f"fit: not converged after {max_steps} Newton steps, promised gain {promised:.3g} nats")
+
+
+def raise_runaway(names, values):
+    """DivergenceError for parameters whose likelihood has no maximum."""
+    at = ", ".join(f"{v:.3g}" for v in values)
+    raise DivergenceError(
+        f"{', '.join(names)}: no finite maximum (stopped at {at}); some pattern that bounds it never occurs in training, "
+        "as with a refractory time: leave the coupling out or take wider bins"
+    )
+
+
+def integrated_time(series):
+    """Integrated autocorrelation time, 1/2 + sum of rho, of the mean autocorrelation of several series.
+
+    The sum stops at the first window W >= 5 tau (Sokal).  Each column is scaled by its own variance about zero: the
+    scores sum to zero at the maximum.  Returns 0.5 where nothing varies.
+
+    Parameters
+    ----------
+    series : ndarray (blocks, columns)
+    """
+    variance = (series**2).sum(axis=0)
+    series = series[:, variance > 0] / np.sqrt(variance[variance > 0])
+    if not series.shape[1]:
+        return 0.5
+    tau = 0.5
+    for lag in range(1, len(series) // 4):
+        tau += float((series[lag:] * series[:-lag]).sum(axis=0).mean()) * len(series) / (len(series) - lag)
+        if lag >= 5 * tau:
+            break
+    return max(tau, 0.5)
+
+
+def fine_edges(n_rows, n_parameters, n_blocks, what="training bins"):
+    """Edges of the blocks over which scores are summed first: ``n_blocks``, or at most 400 to be merged later."""
+    if n_blocks is None:
+        n = max(min(MAX_FINE, n_rows, max(2**24 // max(n_parameters, 1), MIN_BLOCKS)), 1)
+    else:
+        if isinstance(n_blocks, bool) or not isinstance(n_blocks, int | np.integer) or not 2 <= n_blocks <= n_rows:
+            raise InputError(f"n_blocks = {n_blocks!r}: valid is an integer from 2 to the number of {what}, {n_rows}")
+        n = int(n_blocks)
+    return np.linspace(0, n_rows, n + 1).astype(np.int64)
+
+
+def merge_blocks(scores, influence_classes, n_rows, longest_lag):
+    """Merge fine blocks until they are long against the lags and the measured correlation of the scores.
+
+    A block spans at least 10 lags, 4 fine blocks and 20 correlation times (tau - 1/2); 20 to 100 blocks result.
+
+    Parameters
+    ----------
+    scores : ndarray (fine blocks, parameters)
+    influence_classes : list of ndarray (fine blocks, any)
+        ``H^-1 g_b`` by kind of parameter: the slowest kind decides.
+    n_rows, longest_lag : int
+        Bins covered and the longest lag in time.
+
+    Returns
+    -------
+    merged : ndarray (blocks, parameters)
+    warning : str or None
+        What the user must know when 20 blocks are still too short.
+    """
+    n_fine = len(scores)
+    rows = n_rows / n_fine
+    tau = max([integrated_time(c) for c in influence_classes if c.size], default=0.5)
+    wanted = max(4.0, 20 * (tau - 0.5), 10 * longest_lag / rows)
+    n_blocks = max(min(MAX_BLOCKS, int(n_fine / wanted)), min(MIN_BLOCKS, n_fine))
+    starts = np.linspace(0, n_fine, n_blocks + 1).astype(int)[:-1]
+    warning = None
+    if tau > 0.5 and 20 * (tau - 0.5) > 1.5 * n_fine / n_blocks:
+        warning = (
+            f"scores are correlated over about {(tau - 0.5) * rows:.3g} bins and a block has {n_rows / n_blocks:.3g}: "
+            "errors may be too small; a longer recording is needed"
+        )
+    return np.add.reduceat(scores, starts, axis=0), warning
+
+
+def influences(information, scores):
+    """Rows ``u_b = sqrt(B/(B-1)) H^-1 g_b``: the sandwich covariance is ``U^T U``, and that of ``M theta`` is
+    ``(U M^T)^T (U M^T)``.  NaN from fewer than two blocks."""
+    n_blocks = len(scores)
+    if n_blocks < 2:
+        return np.full(scores.shape, np.nan)
+    return information.solve(np.ascontiguousarray(scores.T)).T * np.sqrt(n_blocks / (n_blocks - 1))
+
+
+def split_rows(n_rows, test):
+    """Number of training rows: all but the last ``test`` fraction."""
+    if isinstance(test, bool) or not isinstance(test, int | float | np.number) or not 0 <= test < 1:
+        raise InputError(f"test = {test!r}: valid is a fraction, 0 <= test < 1")
+    return max(n_rows - round(float(test) * n_rows), 1)
+
+
+def gain_with_error(gains, sizes):
+    """Mean gain per site-bin and its error from blocks: ``gains`` and ``sizes`` are sums over each block."""
+    total = sizes.sum()
+    if not total:
+        return float("nan"), float("nan")
+    mean, n = gains.sum() / total, len(gains)
+    if n < 2:
+        return float(mean), float("nan")
+    return float(mean), float(np.sqrt(n / (n - 1) * ((gains - mean * sizes) ** 2).sum()) / total)
+
+
+def solve_fields(offset, weight, group, n_groups, target):
+    """Fields h_g with ``sum_e in g weight_e / (1 + exp(-(h_g + offset_e))) = target_g``, by bisection.
+
+    Used for units that never (or always) fire: their maximum lies at infinity, and the target is the stated
+    Krichevsky-Trofimov estimate ``T (n + 1/2)/(T + 1)``.
+    """
+    span = 60.0 + float(np.abs(offset).max(initial=0.0))
+    low, high = np.full(n_groups, -span), np.full(n_groups, span)
+    for _ in range(60):
+        middle = (low + high) / 2
+        expected = np.bincount(group, weight * 0.5 * (1 + np.tanh(0.5 * (middle[group] + offset))), n_groups)
+        low, high = np.where(expected < target, middle, low), np.where(expected < target, high, middle)
+    return (low + high) / 2

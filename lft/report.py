@@ -1,0 +1,109 @@
+"""What the commands say about archives and machines."""
+
+from __future__ import annotations
+
+import math
+import platform
+import sys
+
+from lft.analysis.estimate import Estimate
+from lft.analysis.summary import as_json, physical_lengths, summarize
+from lft.archive import Archive, field_sha256
+
+
+def status(path):
+    """Progress, rate and acceptance of an archive, as ``lft status --json`` writes them."""
+    with Archive(path) as archive:
+        run, state = archive.config["run"], archive.state
+        proposed, seconds = int(state["proposed_total"]), float(state["seconds"])
+        steps = archive.config["update"].get("steps", 1) if archive.config["update"]["name"] == "hmc" else 1
+        planned = run["thermalize"] + run["updates"]
+        work = archive.geometry.n_active * archive.t * steps
+        return {
+            "updates": archive.t,
+            "planned": planned,
+            "missing": planned - archive.t,
+            "site_updates_per_ns": work / seconds / 1e9 if seconds else None,
+            "acceptance": int(state["accepted_total"]) / proposed if proposed else None,
+            "kernel": str(archive.meta["kernel"]),
+            "ranks": int(archive.meta["ranks"]),
+            "threads": 1,
+            "seconds": seconds,
+            "measurements": archive.n_samples,
+            "configurations": archive.n_configurations,
+            "bytes": archive.path.stat().st_size,
+        }
+
+
+def analyze(path):
+    """(data for ``lft analyze --json``, estimates, notes) of an archive."""
+    with Archive(path) as archive:
+        estimates, notes = summarize(archive)
+        array = archive.last()
+        axes = list(archive.config["lattice"].get("axes") or [])
+        if axes and axes[-1] == "t" and archive.geometry.axes[0] == "t" and len(axes) == array.ndim == 2:
+            array = array.T  # a graph is kept (t, unit), the configuration file may say (unit, t)
+        data = {
+            "observables": as_json(estimates),
+            "physical": physical_lengths(archive, estimates),
+            "field_sha256": field_sha256(archive.kind, array),
+            "series_sha256": archive.series_sha256(),
+            "config": archive.config,
+            "warnings": notes,
+        }
+        return data, estimates, notes
+
+
+def format_estimates(data, estimates):
+    """A table of the estimates: vectors are shown by their first components."""
+    rows = []
+    for name, value in estimates.items():
+        if isinstance(value, Estimate):
+            physical = data["physical"].get(name)
+            extra = ""
+            if physical and physical["value"] is not None:
+                extra = f"  = {physical['value']:.4g} +- {physical['error'] or math.nan:.2g} {physical['unit']}"
+            rows.append(f"{name:24} {value}{extra}")
+        else:
+            shown = "  ".join(f"{v.value:.4g}" for v in value[:6])
+            rows.append(f"{name:24} [{len(value)}] {shown}{' ...' if len(value) > 6 else ''}")
+    return "\n".join(rows)
+
+
+def info():
+    """Versions, MPI library and instruction sets, as ``lft info --json`` writes them."""
+    import h5py
+    import matplotlib
+    import numpy
+    import scipy
+
+    from lft import __version__
+    from lft._kernels import noise
+    from lft.actions import ACTIONS
+    from lft.simulation import kernel_name
+    from lft.updaters import UPDATERS
+
+    return {
+        "lft": __version__,
+        "python": sys.version.split()[0],
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+        "h5py": h5py.__version__,
+        "hdf5": h5py.version.hdf5_version,
+        "matplotlib": matplotlib.__version__,
+        "mpi": mpi_library(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "instruction_set": noise.instruction_set(),
+        "threads": 1,
+        "kernels": {
+            name: {"kernel": kernel_name(action), "updates": [u for u, c in UPDATERS.items() if action.kind in c.kinds]}
+            for name, action in ACTIONS.items()
+        },
+    }
+
+
+def mpi_library():
+    """Name of the MPI library that mpi4py loads, or why there is none."""
+    from lft.domain import library_name
+
+    return library_name()

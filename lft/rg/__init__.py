@@ -1,0 +1,1 @@
+"""Renormalization: block transformations and the flow of couplings."""

@@ -1,0 +1,133 @@
+"""Runs and resumptions: from a configuration to an archive, on any number of ranks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+
+from lft.archive import Archive, Recorder, check_output, on_root
+from lft.chain import Chain, Counters, Schedule, drive
+from lft.config import make_updater
+from lft.errors import InputError
+from lft.observables import default_observables
+from lft.protocols import State
+from lft.rng import Key
+from lft.updaters import start
+
+
+class Progress:
+    """Progress on standard error: a live line on a terminal, else a plain line every ``every_s`` seconds."""
+
+    def __init__(self, n_sites, done=0, every_s=10.0, stream=None):
+        self.stream = stream or sys.stderr
+        self.is_live = self.stream.isatty()
+        self.every_s = 0.2 if self.is_live else every_s
+        self.n_sites, self.first = n_sites, done
+        self.began = self.last = time.monotonic()
+
+    def __call__(self, t, total, seconds):
+        now = time.monotonic()
+        if now - self.last < self.every_s and not (t == total and self.is_live):
+            return
+        self.last = now
+        rate = (t - self.first) / max(now - self.began, 1e-9)
+        speed = rate * self.n_sites / 1e9
+        text = f"update {t}/{total} ({100 * t / total:.0f} %), {speed:.3g} site updates/ns, {_span((total - t) / rate)} left"
+        if self.is_live:
+            self.stream.write("\r\x1b[K" + text + ("\n" if t == total else ""))
+        else:
+            self.stream.write(text + "\n")
+        self.stream.flush()
+
+
+def _span(seconds):
+    seconds = round(seconds)
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def run(config, path, comm=None, overwrite=False, is_quiet=False):
+    """Simulate a configuration and write its archive; returns the :class:`Chain` (interrupted or finished).
+
+    Parameters
+    ----------
+    config : RunConfig
+    path : path
+        The archive; an existing one is refused without ``overwrite``.
+    comm : mpi4py communicator, optional
+        The lattice is spread over its ranks; the result does not depend on their number.
+    """
+    on_root(comm, check_output, path, overwrite)
+    phi = config.action.new_field(config.geometry, comm)
+    start(phi, config.start, config.key)
+    chain = Chain(
+        config.action,
+        config.updater,
+        State(phi, 0),
+        config.key,
+        config.schedule,
+        default_observables(config.action, config.geometry),
+    )
+    meta = {
+        "config": json.dumps(config.resolved),
+        "config_text": config.text,
+        "updater": repr(config.updater),
+        "kernel": kernel_name(config.action),
+        "seed": str(config.key.seed),
+        "checkpoint_s": config.checkpoint_s,
+    }
+    recorder = Recorder(path, meta)
+    recorder.checkpoint(chain)  # a folder that cannot hold the archive is found out now, not after an hour
+    return _finish(chain, recorder, config.checkpoint_s, is_quiet)
+
+
+def _finish(chain, recorder, checkpoint_s, is_quiet):
+    progress = None if is_quiet else Progress(chain.state.phi.geometry.n_sites, chain.state.t)
+    drive(chain, recorder, checkpoint_s, progress)
+    chain.state.phi.domain.close()
+    return chain
+
+
+def kernel_name(action):
+    """Name of the compiled loops that update an action; every instruction set gives the same bits."""
+    return f"generic-{action.name}"
+
+
+def resume(path, updates=None, comm=None, is_quiet=False):
+    """Continue an archive on any number of ranks, bit for bit as if it had never stopped.
+
+    Parameters
+    ----------
+    updates : int, optional
+        Default: finish the planned updates.  Else as many more than were planned are planned now.
+    """
+    if updates is not None and updates < 1:
+        raise InputError(f"--updates {updates}: valid is an integer >= 1")
+    on_root_only = {}  # the configuration stays on rank 0 until it is scattered
+
+    def load():
+        with Archive(path) as archive:
+            check_output(path, overwrite=True)
+            on_root_only["field"] = archive.geometry.to_storage(archive.last())
+            return archive.meta, archive.config, archive.state, archive.geometry, archive.action
+
+    meta, config, state, geometry, action = on_root(comm, load)
+    config["run"]["updates"] += updates or 0
+    phi = action.new_field(geometry, comm)
+    phi.values[...] = phi.domain.scatter(on_root_only.get("field"), phi.data.dtype)
+    phi.exchange()
+    chain = Chain(
+        action,
+        make_updater(config["update"], action, str(path)),
+        State(phi, int(state["t"])),
+        Key(int(meta["seed"])),
+        Schedule(**{f.name: config["run"][f.name] for f in dataclasses.fields(Schedule)}),
+        default_observables(action, geometry),
+        Counters(**{f.name: type(f.default)(state[f.name]) for f in dataclasses.fields(Counters)}),
+    )
+    kernel = kernel_name(action)
+    if meta["kernel"] != kernel:
+        raise InputError(f"{path}: was run with kernel {meta['kernel']!r}, this program would use {kernel!r}")
+    meta = {k: v for k, v in meta.items() if k != "ranks"} | {"config": json.dumps(config)}
+    return _finish(chain, Recorder(path, meta, is_new=False), float(meta["checkpoint_s"]), is_quiet)

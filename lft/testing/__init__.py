@@ -1,0 +1,26 @@
+"""What a test needs: exactly solvable systems, slow and obviously right oracles, statistical judgments.
+
+Public, because the author of a new action or updater needs it as much as the test suite does.
+"""
+
+from lft.testing.exact import (
+                               ChainSolution,
+                               FreeField,
+                               LatticeMoments,
+                               NeuralMoments,
+                               decimate_chain,
+                               enumerate_lattice,
+                               enumerate_neural,
+                               enumerate_states,
+                               free_field,
+                               ising_chain,
+                               single_site_phi4,
+)
+from lft.testing.kaufman import kaufman_bonds, kaufman_log_z
+from lft.testing.oracles import ising_action, neural_action, phi4_action, phi4_force, philox4x32
+from lft.testing.statistics import ar1_series, assert_agrees, normality_p_value, z_score
+
+__all__ = ["ChainSolution", "FreeField", "LatticeMoments", "NeuralMoments", "ar1_series", "assert_agrees",
+           "decimate_chain", "enumerate_lattice", "enumerate_neural", "enumerate_states", "free_field",
+           "ising_action", "ising_chain", "kaufman_bonds", "kaufman_log_z", "neural_action",
+           "normality_p_value", "phi4_action", "phi4_force", "philox4x32", "single_site_phi4", "z_score"]
