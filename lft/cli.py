@@ -137,7 +137,7 @@ def _report_run(chain, path, comm):
 
 
 def cmd_status(args, comm):
-    from lft.report import status
+    from lft.commands.report import status
 
     data = status(args.archive)
     if args.json:
@@ -148,7 +148,7 @@ def cmd_status(args, comm):
 
 
 def cmd_analyze(args, comm):
-    from lft.report import analyze, format_estimates
+    from lft.commands.report import analyze, format_estimates
 
     data, estimates, notes = analyze(args.archive)
     if args.plot:
@@ -167,7 +167,7 @@ def cmd_analyze(args, comm):
 
 
 def cmd_fit(args, comm):
-    from lft.inference.command import fit_recording
+    from lft.commands.fit import fit_recording
 
     fit, notes = fit_recording(args)
     if args.json:
@@ -185,7 +185,7 @@ def cmd_fit(args, comm):
 
 
 def cmd_flow(args, comm):
-    from lft.rg.command import flow_source
+    from lft.commands.flow import flow_source
 
     flow, notes = flow_source(args)
     if args.json:
@@ -201,13 +201,13 @@ def cmd_flow(args, comm):
 
 
 def cmd_demo(args, comm):
-    from lft.demo import demo
+    from lft.commands.demo import demo
 
     demo(args.output, args.overwrite)
 
 
 def cmd_bench(args, comm):
-    from lft.bench import bench, format_bench
+    from lft.commands.bench import bench, format_bench
 
     data = bench()
     if args.json:
@@ -217,7 +217,7 @@ def cmd_bench(args, comm):
 
 
 def cmd_info(args, comm):
-    from lft.report import info
+    from lft.commands.report import info
 
     data = info()
     if args.json:

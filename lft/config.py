@@ -21,7 +21,7 @@ from lft.geometry import Graph, Lattice
 from lft.integrators import SCHEMES
 from lft.rng import Key
 from lft.units import parse_quantity
-from lft.updaters import UPDATERS, HeatBath, HMC, Metropolis
+from lft.updaters import STARTS, UPDATERS, HeatBath, HMC, Metropolis
 
 SECTIONS = ("lattice", "action", "update", "run")
 UPDATE_KEYS = {"metropolis": ("width",), "heatbath": (), "hmc": ("steps", "length", "integrator")}
@@ -190,7 +190,7 @@ def _fit_as_text(path):
     from lft.inference.result import load_fit
 
     name = {"lattice": "ising", "independent": "ising"}.get(load_fit(path).model, "neural")
-    return f'seed = 1\n\n[action]\nname = "{name}"\ncouplings = "{path.name}"\n\n[update]\nname = "heatbath"\n\n[run]\n'
+    return f'seed = 1\n\n[action]\nname = "{name}"\ncouplings = "{path.name}"\n\n[update]\nname = "heatbath"\n\n[run]\nstart = "silent"\n'
 
 
 def _apply(tree, setting):
@@ -230,7 +230,7 @@ def build(tree, text, source, folder):
 
 def _run(section):
     whole, positive = "an integer >= 0", "an integer >= 1"
-    start = section.get("start", _choice(("hot", "cold")), "hot or cold", "hot")
+    start = section.get("start", _choice(STARTS), ", ".join(STARTS), "hot")
     schedule = Schedule(
         thermalize=section.get("thermalize", _integer(0), whole, 1000),
         updates=section.get("updates", _integer(1), positive, 10000),

@@ -20,7 +20,7 @@ UNITS = {
     "ms": ("time", 1e-3),
     "us": ("time", 1e-6),
 }
-_PATTERN = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([a-zA-Zµ]+)\s*")
+_PATTERN = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([a-zA-Z\u00b5\u03bc]+)\s*")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def parse_quantity(text, dimension=None, name="quantity"):
     match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise InputError(message)
-    value, unit = float(match.group(1)), match.group(2).replace("µ", "u")
+    value, unit = float(match.group(1)), match.group(2).replace("\u00b5", "u").replace("\u03bc", "u")
     if unit not in valid or not math.isfinite(value) or value <= 0:
         raise InputError(message)
     return Quantity(value, unit)

@@ -168,16 +168,26 @@ UPDATERS = {u.name: u for u in (Metropolis, HeatBath, HMC)}
 """Updaters by the name used in configurations."""
 
 
-def start(phi, name, key):
-    """Fill a field: ``"cold"`` (all +1, all silent, or zero) or ``"hot"`` (independent sites).
+STARTS = ("hot", "cold", "silent")
 
-    Hot spins and spikes are fair coins, hot real fields standard normal; numbers belong to global sites.
+
+def start(phi, name, key):
+    """Fill a field.
+
+    ============  ==================================================================
+    ``"hot"``     independent sites: fair coins, real fields standard normal
+    ``"cold"``    ordered: spins +1, gas and real fields 0
+    ``"silent"``  no spike anywhere: spins -1, gas and real fields 0
+    ============  ==================================================================
+
+    Numbers belong to global sites.  The equilibrium does not depend on the start, the time to reach it does: a theory
+    fitted to sparse spikes often has a second, dense phase, where a hot start stays.
     """
-    if name not in ("hot", "cold"):
-        raise InputError(f"start {name!r}: valid are hot, cold")
+    if name not in STARTS:
+        raise InputError(f"start {name!r}: valid are {', '.join(STARTS)}")
     values, domain = phi.values, phi.domain
-    if name == "cold":
-        values[...] = 1 if phi.kind == "spin" else 0
+    if name != "hot":
+        values[...] = (1 if name == "cold" else -1) if phi.kind == "spin" else 0
     else:
         length = domain.local_shape[-1]
         kind = "normal" if phi.kind == "real" else "uniform"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 
@@ -52,8 +53,25 @@ def summarize(archive):
                 notes[count:] = [f"{notes[count]} (and {len(notes) - count - 1} more components)"]
     for name, columns, function in derived(archive):
         series = np.column_stack([archive.samples(c).reshape(archive.n_samples, -1) for c in columns])
-        estimates[name] = add(name, series, function)
+        if not np.ptp(series, axis=0).any() and not math.isfinite(function(series.mean(axis=0))):
+            continue
+        value = add(name, series, function)
+        if name.startswith("xi_"):
+            value, note = _root(name, value)
+            notes.extend(note)
+        estimates[name] = value
     return estimates, notes
+
+
+def _root(name, square):
+    """xi from xi^2; where xi^2 is not positive within its error there is no length to report."""
+    if square.value > 0:
+        xi = math.sqrt(square.value)
+        scale = 1 / (2 * xi)
+        changes = {"value": xi, "error": square.error * scale, "error_of_error": square.error_of_error * scale}
+        return dataclasses.replace(square, **changes), []
+    note = f"{name}: no correlation length resolved, xi^2 = {square.value:.2g} +- {square.error:.2g}"
+    return dataclasses.replace(square, value=math.nan, error=math.nan), [note]
 
 
 def derived(archive):
@@ -73,18 +91,17 @@ def derived(archive):
 
 
 def _correlation_length(V, L):
-    """Second-moment correlation length from the two lowest connected modes.
+    """Square of the second-moment correlation length from the two lowest connected modes.
 
-    xi = sqrt(S(0)/S(1) - 1) / (2 sin(pi/L)),  S(k) = <|phi~(k)|^2>/V - |<phi~(k)>|^2/V.
+    xi^2 = (S(0)/S(1) - 1) / (2 sin(pi/L))^2,  S(k) = <|phi~(k)|^2>/V - |<phi~(k)>|^2/V.
     """
 
-    def xi(means):
+    def xi_squared(means):
         S0, S1, m, cosine, sine = means
         connected0, connected1 = S0 - V * m**2, S1 - V * (cosine**2 + sine**2)
-        ratio = connected0 / connected1 - 1 if connected1 > 0 else math.nan
-        return math.sqrt(ratio) / (2 * math.sin(math.pi / L)) if ratio > 0 else 0.0 if ratio <= 0 else math.nan
+        return (connected0 / connected1 - 1) / (2 * math.sin(math.pi / L)) ** 2
 
-    return xi
+    return xi_squared
 
 
 def as_json(estimates):

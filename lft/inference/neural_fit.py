@@ -1,13 +1,14 @@
 """Couplings (A, B, I) of 0/1 units by maximum joint pseudo-likelihood, and the pairwise model of equal times.
 
-Weight ``exp(-S)`` with ``S = sum_a sum_ij A_ij phi_i phi_j + sum_i sum_ab B(|a-b|) phi_i^a phi_i^b + sum_ia I_i phi_i``,
-A symmetric with zero diagonal, ordered pairs, open time:
+Weight ``exp(-S)`` with ``S = sum_a sum_ij A_ij phi_i phi_j + sum_i sum_ab B(|a-b|) phi_i^a phi_i^b + sum_ia
+I_i phi_i``, A symmetric with zero diagonal, ordered pairs, open time:
 
     P(phi_i^a = 1 | rest) = 1 / (1 + exp(g)),   g = I_i + 2 sum_{j != i} A_ij phi_j^a + 2 sum_k B(k) u_ik^a,
     u_ik^a = phi_i^{a+k} + phi_i^{a-k}
 
-Inside the fit the parameters are those of the log-odds -g: ``a_ij = -2 A_ij`` (i < j), ``b_k = -2 B(k)``, ``c_i = -I_i``.
-Every pair appears in the terms of both its units, so one symmetric A results, no average of two estimates.
+Inside the fit the parameters are those of the log-odds -g: ``a_ij = -2 A_ij`` (i < j), ``b_k = -2 B(k)``,
+``c_i = -I_i``.  Every pair appears in the terms of both its units, so one symmetric A results, no average of
+two estimates.
 """
 
 from __future__ import annotations
@@ -21,76 +22,10 @@ import numpy as np
 from lft.errors import InputError
 from lft.inference import newton
 from lft.inference.result import NeuralFit
+from lft.inference.trials import Rows, checked_lags, checked_rasters
 
 MAX_UNITS = 150
-CHUNK_BINS = 8192
 MAX_COINCIDENCES = 3 * 10**7
-
-
-# ---- data
-def checked_rasters(rasters):
-    """Rasters as a list of int8 arrays (T, N), all of the same N; InputError for anything but 0 and 1."""
-    rasters = [rasters] if isinstance(rasters, np.ndarray) and rasters.ndim == 2 else list(rasters)
-    if not rasters:
-        raise InputError("rasters = []: valid is a 0/1 array (T, N), or a sequence of at least one")
-    out = []
-    for n, r in enumerate(rasters):
-        r = np.asarray(r)
-        if r.ndim != 2 or not r.size:
-            raise InputError(f"raster {n} has shape {r.shape}: valid is (bins, units), neither zero")
-        if r.shape[1] != np.asarray(rasters[0]).shape[1]:
-            raise InputError(f"raster {n} has {r.shape[1]} units, raster 0 has {np.asarray(rasters[0]).shape[1]}")
-        if r.dtype != bool and (r.min() < 0 or r.max() > 1 or (r.dtype.kind == "f" and np.any((r != 0) & (r != 1)))):
-            raise InputError(f"raster {n}: values from {r.min()} to {r.max()}; valid are 0 (silent) and 1 (spike)")
-        out.append(r.astype(np.int8))
-    return out
-
-
-def _checked_lags(lags, rasters):
-    lags = tuple(lags)
-    longest = max(len(r) for r in rasters)
-    for k in lags:
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k < longest:
-            raise InputError(f"lags = {lags}: valid are different integers from 1 to {longest - 1} (bins)")
-    if len(set(lags)) < len(lags):
-        raise InputError(f"lags = {lags}: each may stand only once")
-    return tuple(int(k) for k in lags)
-
-
-class _Rows:
-    """Bins of all trials in sequence; neighbors in time never cross the border of a trial."""
-
-    def __init__(self, rasters, lags):
-        self.rasters, self.lags = rasters, lags
-        self.starts = np.concatenate([[0], np.cumsum([len(r) for r in rasters])])
-        self.n_rows, self.n_units = int(self.starts[-1]), rasters[0].shape[1]
-
-    def read(self, start, stop):
-        """Spikes (bins, N) and neighbor sums (lags, bins, N) of rows start..stop, as float."""
-        phi, u = [], []
-        for r, origin in zip(self.rasters, self.starts[:-1], strict=True):
-            a, b = max(start - origin, 0), min(stop - origin, len(r))
-            if a < b:
-                phi.append(r[a:b])
-                u.append(np.stack([_neighbors(r, a, b, k) for k in self.lags]) if self.lags else None)
-        phi = np.concatenate(phi).astype(float)
-        if not self.lags:
-            return phi, np.zeros((0, *phi.shape))
-        return phi, np.concatenate(u, axis=1).astype(float)
-
-    def chunks(self, start, stop):
-        """(first row, spikes, neighbor sums) of pieces of bounded size."""
-        for a in range(start, stop, CHUNK_BINS):
-            yield (a, *self.read(a, min(a + CHUNK_BINS, stop)))
-
-
-def _neighbors(raster, start, stop, lag):
-    out = np.zeros((stop - start, raster.shape[1]), np.int8)
-    for step in (lag, -lag):
-        low, high = max(start + step, 0), min(stop + step, len(raster))
-        if low < high:
-            out[low - step - start : high - step - start] += raster[low:high]
-    return out
 
 
 # ---- likelihood
@@ -98,7 +33,7 @@ def _neighbors(raster, start, stop, lag):
 class _Model:
     """Which parameters exist: ``theta = (a of the pairs, b of the lags, c of the units)``."""
 
-    rows: _Rows
+    rows: Rows
     n_train: int
     pairs: np.ndarray  # (n_pairs, 2), i < j
     units: np.ndarray  # units with a finite maximum
@@ -153,7 +88,11 @@ class _Model:
         n, parts = self.rows.n_units, self.split(theta)
         value, gradient = 0.0, np.zeros(self.size)
         triple, single = np.zeros((n, n, n)), np.zeros((n, n))
-        cross, lagged, own = np.zeros((self.n_lags, n, n)), np.zeros((self.n_lags,) * 2), np.zeros((self.n_lags, n))
+        cross, lagged, own = (
+            np.zeros((self.n_lags, n, n)),
+            np.zeros((self.n_lags,) * 2),
+            np.zeros((self.n_lags, n)),
+        )
         total = np.zeros(n)
         for number, (_, phi, u) in enumerate(self.rows.chunks(0, self.n_train)):
             z = self.odds(phi, u, *parts)
@@ -206,7 +145,7 @@ def _logistic(z):
 
 
 def _add_triples(triple, phi, w, coincidences):
-    """``triple[i, j, k] += sum_a w_ia phi_ja phi_ka`` for j != k (and j = k, which the caller sets anyway)."""
+    """``triple[i, j, k] += sum_a w_ia phi_ja phi_ka`` for j != k; the caller sets j = k."""
     n = phi.shape[1]
     if coincidences is not None:
         j, k = np.triu_indices(n, 1)
@@ -223,7 +162,9 @@ def _coincidences(rows, n_train):
     from scipy.sparse import csr_array
 
     n = rows.n_units
-    count = sum(float((s * (s - 1) / 2).sum()) for _, phi, _ in rows.chunks(0, n_train) for s in [phi.sum(axis=1)])
+    count = sum(
+        float((s * (s - 1) / 2).sum()) for _, phi, _ in rows.chunks(0, n_train) for s in [phi.sum(axis=1)]
+    )
     if count > min(MAX_COINCIDENCES, 0.05 * n_train * n**2):
         return []
     number = np.zeros((n, n), np.int64)
@@ -236,7 +177,9 @@ def _coincidences(rows, n_train):
             i, j = np.triu_indices(len(active), 1)
             units.append(number[active[i], active[j]])
             bins.append(np.full(len(i), a))
-        index = (np.concatenate(units), np.concatenate(bins)) if bins else (np.zeros(0, int), np.zeros(0, int))
+        index = (
+            (np.concatenate(units), np.concatenate(bins)) if bins else (np.zeros(0, int), np.zeros(0, int))
+        )
         out.append(csr_array((np.ones(len(index[0])), index), shape=(n * (n - 1) // 2, len(phi))))
     return out
 
@@ -245,8 +188,8 @@ def _coincidences(rows, n_train):
 def fit_neural(rasters, *, lags=(1,), test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None):
     """Fit the couplings (A, B, I) of the neural lattice field theory by maximum joint pseudo-likelihood.
 
-    Maximizes ``sum_ia log P(phi_i^a | rest) - (ridge/2) sum_{i<j} A_ij^2`` with
-    ``P(phi_i^a = 1 | rest) = 1/(1 + exp(I_i + 2 sum_j A_ij phi_j^a + 2 sum_k B(k) (phi_i^{a+k} + phi_i^{a-k})))``.
+    Maximizes ``sum_ia log P(phi_i^a | rest) - (ridge/2) sum_{i<j} A_ij^2`` with ``P(phi_i^a = 1 | rest) =
+    1/(1 + exp(I_i + 2 sum_j A_ij phi_j^a + 2 sum_k B(k) (phi_i^{a+k} + phi_i^{a-k})))``.
 
     Parameters
     ----------
@@ -257,7 +200,8 @@ def fit_neural(rasters, *, lags=(1,), test=0.2, ridge=0.0, n_blocks=None, bin_s=
     test : float
         Fraction at the end, 0 <= test < 1, that is scored, not fitted.
     ridge : float
-        L2 penalty on A in nats, >= 0.  With 0, pairs without a finite maximum are fixed at A = 0 and reported.
+        L2 penalty on A in nats, >= 0.  With 0, pairs without a finite maximum are fixed at A = 0 and
+        reported.
     n_blocks : int, optional
         Blocks behind the errors; default 20 to 100, chosen from the correlation of the scores.
     bin_s : float, optional
@@ -278,14 +222,16 @@ def fit_neural(rasters, *, lags=(1,), test=0.2, ridge=0.0, n_blocks=None, bin_s=
 
     Notes
     -----
-    Newton on all parameters at once.  A Hessian costs N^3 T multiplications with dense data, N times the number of
-    coincident pairs with sparse data; its Cholesky factor N^6/24.  N = 40 with 1e5 bins takes a few seconds.
+    Newton on all parameters at once.  A Hessian costs N^3 T multiplications with dense data, N times the
+    number of coincident pairs with sparse data; its Cholesky factor N^6/24.  N = 40 with 1e5 bins takes a few
+    seconds.
 
-    Unbounded: a unit that never (or always) fires in training is left out of the maximization and scored, here and
-    in the independent model alike, with the Krichevsky-Trofimov estimate (n + 1/2)/(T + 1) of its rate.  A pair that
-    never coincides, or one of whose units fires only (or pauses only) with the other, has its A at infinity; more
-    complicated cases show by a standard error above 100 at convergence.  All are listed in ``unbounded``, value 0,
-    error nan.  With ``ridge`` the errors are those of the penalized estimate; its bias is not included.
+    Unbounded: a unit that never (or always) fires in training is left out of the maximization and scored,
+    here and in the independent model alike, with the Krichevsky-Trofimov estimate (n + 1/2)/(T + 1) of its
+    rate.  A pair that never coincides, or one of whose units fires only (or pauses only) with the other, has
+    its A at infinity; more complicated cases show by a standard error above 100 at convergence.  All are
+    listed in ``unbounded``, value 0, error nan.  With ``ridge`` the errors are those of the penalized
+    estimate; its bias is not included.
 
     References
     ----------
@@ -296,17 +242,18 @@ def fit_neural(rasters, *, lags=(1,), test=0.2, ridge=0.0, n_blocks=None, bin_s=
     >>> import numpy as np
     >>> raster = np.random.default_rng(0).random((4000, 3)) < 0.2
     >>> fit = fit_neural(raster.astype(np.int8), lags=(1, 2))
-    >>> abs(fit.A[0, 1]) < 4.5 * fit.A_error[0, 1], sorted(fit.B)
+    >>> bool(abs(fit.A[0, 1]) < 4.5 * fit.A_error[0, 1]), sorted(fit.B)
     (True, [1, 2])
     """
     return _fit("neural", rasters, lags, test, ridge, n_blocks, bin_s, unit)
 
 
 def fit_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None):
-    """Fit the pairwise maximum-entropy (Ising) model of equal times, weight exp(sum_{i<j} J_ij s_i s_j + sum_i h_i s_i).
+    """Fit the pairwise maximum-entropy (Ising) model of equal times.
 
-    The model of :func:`fit_neural` with B = 0, in spins ``s = 2 phi - 1``: ``J_ij = -A_ij/2``,
-    ``h_i = -I_i/2 - (1/2) sum_j A_ij``; their errors follow from the same sandwich.
+    Weight ``exp(sum_{i<j} J_ij s_i s_j + sum_i h_i s_i)``; it is the model of :func:`fit_neural` with B = 0, in
+    spins ``s = 2 phi - 1``: ``J_ij = -A_ij/2``, ``h_i = -I_i/2 - (1/2) sum_j A_ij``; their errors follow from
+    the same sandwich.
 
     Parameters
     ----------
@@ -332,7 +279,7 @@ def fit_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, uni
 def _fit(model, rasters, lags, test, ridge, n_blocks, bin_s, unit):
     started = time.perf_counter()
     rasters = checked_rasters(rasters)
-    rows = _Rows(rasters, _checked_lags(lags, rasters))
+    rows = Rows(rasters, checked_lags(lags, rasters))
     unit = _checked_unit(unit, rows.n_units, ridge)
     n_train = newton.split_rows(rows.n_rows, test)
     fires, together = _counts(rows, n_train)
@@ -342,8 +289,8 @@ def _fit(model, rasters, lags, test, ridge, n_blocks, bin_s, unit):
     warnings, unbounded = [], [f"I[{i}]" for i in np.flatnonzero(~bounded)]
     if unbounded:
         warnings.append(
-            f"{len(unbounded)} of {len(fires)} units never (or always) fire in training: {_some(unbounded)}; their I "
-            "is the Krichevsky-Trofimov estimate, without error"
+            f"{len(unbounded)} of {len(fires)} units never (or always) fire in training: {_some(unbounded)}; "
+            "their I is the Krichevsky-Trofimov estimate, without error"
         )
     free = _bounded_pairs(fires, together, n_train) if ridge == 0 else np.ones_like(together, bool)
     free &= bounded[:, None] & bounded[None, :]
@@ -351,8 +298,8 @@ def _fit(model, rasters, lags, test, ridge, n_blocks, bin_s, unit):
     missing = [f"A[{i},{j}]" for i, j in np.argwhere(np.triu(problem.position < 0, 1))]
     if missing:
         warnings.append(
-            f"{len(missing)} pairs have no finite maximum: {_some(missing)}; fixed at A = 0, without error (ridge > 0 "
-            "keeps them)"
+            f"{len(missing)} pairs have no finite maximum: {_some(missing)}; fixed at A = 0, without error "
+            "(ridge > 0 keeps them)"
         )
     u, warning = _influences(problem, theta, information, n_blocks)
     warnings += [warning] if warning else []
@@ -377,7 +324,9 @@ def _checked_unit(unit, n, ridge):
         raise InputError(f"ridge = {ridge!r}: valid is a finite number >= 0")
     unit = np.arange(n) if unit is None else np.asarray(unit)
     if unit.shape != (n,) or unit.dtype.kind not in "iu":
-        raise InputError(f"unit: got shape {unit.shape} of type {unit.dtype}; valid is one integer per unit, {n}")
+        raise InputError(
+            f"unit: got shape {unit.shape} of type {unit.dtype}; valid is one integer per unit, {n}"
+        )
     return unit.astype(np.int64)
 
 
@@ -395,7 +344,7 @@ def _counts(rows, n_train):
 
 
 def _bounded_pairs(fires, together, n_train):
-    """Pairs all four of whose joint states occur: without one of them the likelihood rises towards infinity."""
+    """Pairs all four of whose joint states occur: without one of them A runs to infinity."""
     only = fires[:, None] - together
     neither = n_train - fires[:, None] - fires[None, :] + together
     free = (together > 0) & (only > 0) & (only.T > 0) & (neither > 0)
@@ -404,7 +353,7 @@ def _bounded_pairs(fires, together, n_train):
 
 
 def _maximum(rows, n_train, free, units, ridge, fires):
-    """Newton; pairs whose error at convergence shows a runaway are fixed at 0 and the rest is fitted again."""
+    """Newton; pairs whose error at convergence shows a runaway are fixed at 0, the rest is fitted again."""
     coincidences = _coincidences(rows, n_train)
     rate = fires[units] / n_train
     while True:
@@ -414,7 +363,9 @@ def _maximum(rows, n_train, free, units, ridge, fires):
         start[problem.n_pairs + problem.n_lags :] = np.log(rate / (1 - rate))
         theta, _, information = newton.maximize(problem.evaluate, start)
         error = np.sqrt(information.inverse_diagonal())
-        names = [f"A[{i},{j}]" for i, j in pairs] + [f"B[{k}]" for k in rows.lags] + [f"I[{i}]" for i in units]
+        names = (
+            [f"A[{i},{j}]" for i, j in pairs] + [f"B[{k}]" for k in rows.lags] + [f"I[{i}]" for i in units]
+        )
         runaway = np.flatnonzero(error > newton.RUNAWAY)
         if not len(runaway):
             return problem, theta, information
@@ -428,7 +379,7 @@ def _maximum(rows, n_train, free, units, ridge, fires):
 
 
 def _influences(problem, theta, information, n_blocks):
-    """Influences of the blocks on theta (see :func:`lft.inference.newton.influences`) and a warning or None."""
+    """Influences of the blocks on theta (:func:`lft.inference.newton.influences`), and a warning or None."""
     longest = max(problem.rows.lags, default=0)
     edges = newton.fine_edges(problem.n_train, problem.size, n_blocks)
     scores = np.stack([problem.score(theta, a, b) for a, b in itertools.pairwise(edges)])
@@ -441,7 +392,7 @@ def _influences(problem, theta, information, n_blocks):
 
 
 def _with_silent_units(rows, n_train, bounded, fires, a, b, c):
-    """Log-odds c of all units, and those of the independent model, with the stated estimate where none is finite."""
+    """Log-odds c of all units and of the independent model, with the stated estimate where none is finite."""
     rate = np.where(bounded, fires / n_train, (fires + 0.5) / (n_train + 1))
     independent = np.log(rate / (1 - rate))
     silent = np.flatnonzero(~bounded)
@@ -456,13 +407,15 @@ def _with_silent_units(rows, n_train, bounded, fires, a, b, c):
 
 
 def _scores(problem, a, b, c, independent):
-    """Pseudo-log-likelihood per bin and unit, and the gain over independent units by blocks of the test stretch."""
+    """Pseudo-log-likelihood per bin and unit; gain over independent units, by blocks of the test stretch."""
     rows, n_train = problem.rows, problem.n_train
 
     def both(start, stop):
         sums = np.zeros(2)
         for _, phi, u in rows.chunks(start, stop):
-            for which, z in enumerate((problem.odds(phi, u, a, b, c), np.broadcast_to(independent, phi.shape))):
+            for which, z in enumerate(
+                (problem.odds(phi, u, a, b, c), np.broadcast_to(independent, phi.shape))
+            ):
                 sums[which] += (phi * z - np.logaddexp(0, z)).sum()
         return sums
 

@@ -1,8 +1,8 @@
 """What every pseudo-likelihood fit shares: damped Newton steps, and errors from scores in blocks of time.
 
-The pseudo-log-likelihood L of a binary field is a sum of logistic terms, hence concave: Newton with a line search
-finds the one maximum.  Neighboring sites share their data, so the inverse of the information ``H = -L''`` is *not* the
-covariance of the estimate; the sandwich is (``g_b`` = score of block b, B blocks)
+The pseudo-log-likelihood L of a binary field is a sum of logistic terms, hence concave: Newton with a line
+search finds the one maximum.  Neighboring sites share their data, so the inverse of the information ``H =
+-L''`` is *not* the covariance of the estimate; the sandwich is (``g_b`` = score of block b, B blocks)
 
     cov = H^-1 G H^-1,     G = B/(B-1) sum_b g_b g_b^T
 
@@ -16,14 +16,14 @@ import numpy as np
 
 from lft.errors import DivergenceError, InputError
 
-RUNAWAY = 100.0  # a standard error this large, in log-odds, means that the likelihood has no maximum in that direction
+RUNAWAY = 100.0  # a standard error this large, in log-odds: the likelihood has no maximum in that direction
 MAX_FINE = 400
 MAX_BLOCKS = 100
 MIN_BLOCKS = 20
 
 
 class ArrowInformation:
-    """Information matrix of many fields h_i (diagonal block) and few couplings K: solved by the Schur complement.
+    """Information of many fields h_i (diagonal block) and few couplings K, solved by the Schur complement.
 
         H = [[diag(hh), hk], [hk^T, kk]],     S = kk - hk^T diag(1/hh) hk
 
@@ -40,7 +40,7 @@ class ArrowInformation:
         self.schur = kk - hk.T @ self.ratio
 
     def weak_directions(self):
-        """Indices of the couplings whose standard error (inverse information) exceeds RUNAWAY or is undefined."""
+        """Couplings whose standard error (inverse information) exceeds RUNAWAY or is undefined: indices."""
         diagonal = self.schur.diagonal()
         if not len(diagonal):
             return []
@@ -55,13 +55,13 @@ class ArrowInformation:
         return [int(d) for d in np.flatnonzero(error > RUNAWAY)]
 
     def solve(self, vector):
-        """H^-1 vector; the fields stand before the couplings, a second axis holds several right-hand sides."""
+        """H^-1 vector: fields before couplings; a second axis holds several right-hand sides."""
         n = len(self.hh)
-        tail = vector.shape[1:]
-        g_h, g_k = vector[:n].reshape(n, -1), vector[n:].reshape(len(self.schur), -1)
+        columns = vector.reshape(len(vector), -1)
+        g_h, g_k = columns[:n], columns[n:]
         k = np.linalg.solve(self.schur, g_k - self.ratio.T @ g_h) if len(self.schur) else g_k
         h = g_h / self.hh[:, None] - self.ratio @ k
-        return np.concatenate([h, k]).reshape(-1, *tail)
+        return np.concatenate([h, k]).reshape(vector.shape)
 
 
 class DenseInformation:
@@ -74,8 +74,8 @@ class DenseInformation:
             self.factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
         except np.linalg.LinAlgError:
             raise DivergenceError(
-                "the information matrix of the fit is singular: some couplings cannot be told apart on this recording; "
-                "select fewer units, wider bins, or give ridge > 0"
+                "the information matrix of the fit is singular: some couplings cannot be told apart on this "
+                "recording; select fewer units, wider bins, or give ridge > 0"
             ) from None
 
     def solve(self, vector):
@@ -104,7 +104,8 @@ def maximize(evaluate, theta, tolerance=1e-8, max_steps=100):
     Parameters
     ----------
     evaluate : callable
-        ``theta -> (value, gradient, information)`` with ``information.solve``, the inverse of minus the Hessian.
+        ``theta -> (value, gradient, information)`` with ``information.solve``, the inverse of minus the
+        Hessian.
     theta : ndarray (n,)
         Start.
     tolerance : float
@@ -133,26 +134,30 @@ def maximize(evaluate, theta, tolerance=1e-8, max_steps=100):
                 break
             scale /= 2
             if scale < 1e-10:
-                raise DivergenceError(f"fit: no Newton step raises the likelihood, promised gain {promised:.3g} nats")
+                raise DivergenceError(
+                    f"fit: no Newton step raises the likelihood, promised gain {promised:.3g} nats"
+                )
         theta = theta + scale * step
         value, gradient, information = new
-    raise DivergenceError(f"fit: not converged after {max_steps} Newton steps, promised gain {promised:.3g} nats")
+    raise DivergenceError(
+        f"fit: not converged after {max_steps} Newton steps, promised gain {promised:.3g} nats"
+    )
 
 
 def raise_runaway(names, values):
     """DivergenceError for parameters whose likelihood has no maximum."""
     at = ", ".join(f"{v:.3g}" for v in values)
     raise DivergenceError(
-        f"{', '.join(names)}: no finite maximum (stopped at {at}); some pattern that bounds it never occurs in training, "
-        "as with a refractory time: leave the coupling out or take wider bins"
+        f"{', '.join(names)}: no finite maximum (stopped at {at}); some pattern that bounds it never "
+        "occurs in training, as with a refractory time: leave the coupling out or take wider bins"
     )
 
 
 def integrated_time(series):
     """Integrated autocorrelation time, 1/2 + sum of rho, of the mean autocorrelation of several series.
 
-    The sum stops at the first window W >= 5 tau (Sokal).  Each column is scaled by its own variance about zero: the
-    scores sum to zero at the maximum.  Returns 0.5 where nothing varies.
+    The sum stops at the first window W >= 5 tau (Sokal).  Each column is scaled by its own variance about
+    zero: the scores sum to zero at the maximum.  Returns 0.5 where nothing varies.
 
     Parameters
     ----------
@@ -171,12 +176,18 @@ def integrated_time(series):
 
 
 def fine_edges(n_rows, n_parameters, n_blocks, what="training bins"):
-    """Edges of the blocks over which scores are summed first: ``n_blocks``, or at most 400 to be merged later."""
+    """Edges of the first blocks of scores: ``n_blocks`` of them, or at most 400 to be merged later."""
     if n_blocks is None:
         n = max(min(MAX_FINE, n_rows, max(2**24 // max(n_parameters, 1), MIN_BLOCKS)), 1)
     else:
-        if isinstance(n_blocks, bool) or not isinstance(n_blocks, int | np.integer) or not 2 <= n_blocks <= n_rows:
-            raise InputError(f"n_blocks = {n_blocks!r}: valid is an integer from 2 to the number of {what}, {n_rows}")
+        if (
+            isinstance(n_blocks, bool)
+            or not isinstance(n_blocks, int | np.integer)
+            or not 2 <= n_blocks <= n_rows
+        ):
+            raise InputError(
+                f"n_blocks = {n_blocks!r}: valid is an integer from 2 to the number of {what}, {n_rows}"
+            )
         n = int(n_blocks)
     return np.linspace(0, n_rows, n + 1).astype(np.int64)
 
@@ -184,7 +195,8 @@ def fine_edges(n_rows, n_parameters, n_blocks, what="training bins"):
 def merge_blocks(scores, influence_classes, n_rows, longest_lag):
     """Merge fine blocks until they are long against the lags and the measured correlation of the scores.
 
-    A block spans at least 10 lags, 4 fine blocks and 20 correlation times (tau - 1/2); 20 to 100 blocks result.
+    A block spans at least 10 lags, 4 fine blocks and 20 correlation times (tau - 1/2); 20 to 100 blocks
+    result.
 
     Parameters
     ----------
@@ -209,8 +221,8 @@ def merge_blocks(scores, influence_classes, n_rows, longest_lag):
     warning = None
     if tau > 0.5 and 20 * (tau - 0.5) > 1.5 * n_fine / n_blocks:
         warning = (
-            f"scores are correlated over about {(tau - 0.5) * rows:.3g} bins and a block has {n_rows / n_blocks:.3g}: "
-            "errors may be too small; a longer recording is needed"
+            f"scores are correlated over about {(tau - 0.5) * rows:.3g} bins and a block has "
+            f"{n_rows / n_blocks:.3g}: errors may be too small; a longer recording is needed"
         )
     return np.add.reduceat(scores, starts, axis=0), warning
 

@@ -1,8 +1,8 @@
 """The data of a lattice fit as counts of local patterns ``(group, f_1, ..., f_n, s)``.
 
 A group is a set of sites with the same field h, ``f_d = s_{x+d} + s_{x-d}`` the sum of the two neighbors at a
-displacement, 0 for those that do not exist.  The counting itself is ``lft._kernels.patterns``; here stands what feeds
-it, chunk by chunk, and the logistic likelihood on the resulting table.
+displacement, 0 for those that do not exist.  The counting itself is ``lft._kernels.patterns``; here stands
+what feeds it, chunk by chunk, and the logistic likelihood on the resulting table.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PART = 2**18  # table rows turned into floats at a time
 
 @dataclass
 class Patterns:
-    """Counts of local patterns, sorted by group.
+    """Counts of local patterns.
 
     Attributes
     ----------
@@ -43,6 +43,11 @@ class Patterns:
     def select(self, keep):
         return Patterns(self.group[keep], self.f[keep], self.minus[keep], self.plus[keep])
 
+    def joined(self, other):
+        """Both tables one after the other; a pattern may then stand twice."""
+        names = ("group", "f", "minus", "plus")
+        return Patterns(*(np.concatenate([getattr(self, n), getattr(other, n)]) for n in names))
+
     def parts(self):
         """Slices of bounded size, f as float."""
         for start in range(0, len(self.group), PART):
@@ -58,7 +63,7 @@ class Patterns:
         return total
 
     def score(self, h, k):
-        """Gradient of the log-likelihood: ``sum (s - tanh eta)`` by group, then ``sum (s - tanh eta) f_d``."""
+        """Gradient: ``sum (s - tanh eta)`` by group, then ``sum (s - tanh eta) f_d``."""
         out = np.zeros(len(h) + len(k))
         for group, f, minus, plus in self.parts():
             residual = plus - minus - (plus + minus) * np.tanh(h[group] + f @ k)
@@ -90,8 +95,9 @@ class Patterns:
 class PatternCounter:
     """Turns stretches of fields into :class:`Patterns`.
 
-    Rows are time bins of all trials in sequence, or whole configurations where the lattice has no time axis.  A chunk
-    of rows is padded and handed to the kernel, so memory beside the fields is a few chunks and the table.
+    Rows are time bins of all trials in sequence, or whole configurations where the lattice has no time axis.
+    A chunk of rows is padded and handed to the kernel, so memory beside the fields is a few chunks and the
+    table.
     """
 
     def __init__(self, fields, vectors, site_field):
@@ -115,7 +121,9 @@ class PatternCounter:
         self.n_active = int(self.mask.sum())
         self.n_groups = self.n_active if site_field else 1
         strides = [int(np.prod(self.padded[k:])) for k in range(len(self.padded) + 1)]
-        self.offsets = np.array([sum(c * s for c, s in zip(v, strides, strict=True)) for v in stored], np.int64)
+        self.offsets = np.array(
+            [sum(c * s for c, s in zip(v, strides, strict=True)) for v in stored], np.int64
+        )
         self._keys(site_field, stored, strides)
 
     def _keys(self, site_field, stored, strides):
@@ -125,8 +133,8 @@ class PatternCounter:
         if n_d > MAX_DISPLACEMENTS or self.n_groups * self.radix >= 2**63:
             raise InputError(
                 f"{n_d} displacements with {self.n_groups} site fields: patterns must number below 2^63 "
-                f"(fields times 5^displacements), and displacements at most {MAX_DISPLACEMENTS}; give fewer, or "
-                "site_field=False"
+                f"(fields times 5^displacements), and displacements at most {MAX_DISPLACEMENTS}; give fewer, "
+                "or site_field=False"
             )
         self.weights = 5 ** np.arange(n_d, dtype=np.int64)
         exists = self._pad(np.ascontiguousarray(self.mask[None])).reshape(-1)
@@ -168,7 +176,9 @@ class PatternCounter:
         rows[...] = values[low + shift : high + shift]
         gas = self.kinds[trial] == "gas"
         if rows.min() < (0 if gas else -1) or rows.max() > 1:
-            raise InputError(f"field of kind {self.kinds[trial]!r}: values must lie in {'0..1' if gas else '-1..1'}")
+            raise InputError(
+                f"field of kind {self.kinds[trial]!r}: values must lie in {'0..1' if gas else '-1..1'}"
+            )
         if gas:
             rows *= 2
             rows -= 1
@@ -189,13 +199,26 @@ class PatternCounter:
                 for low, high in edges:
                     low, high = max(low, start), min(high, stop)
                     if low < high:
-                        busy[(low - start + self.lag) * self.plane : (high - start + self.lag) * self.plane] = 1
+                        busy[
+                            (low - start + self.lag) * self.plane : (high - start + self.lag) * self.plane
+                        ] = 1
         return busy
 
-    def count(self, start, stop):
-        """:class:`Patterns` of the rows ``start <= row < stop``."""
+    def count(self, *ranges):
+        """:class:`Patterns` of the rows ``start <= row < stop`` of one or several ranges (start, stop)."""
         table = _Table(self.n_groups * self.radix)
         visits = np.zeros(self.plane, np.int64)
+        for start, stop in ranges:
+            self._count_range(table, visits, start, stop)
+        n_rows = sum(int(stop - start) for start, stop in ranges)
+        here = np.flatnonzero(self.base >= 0)
+        silent = n_rows - visits[here]
+        keys, back = np.unique(self.silent_key[here], return_inverse=True)
+        number = np.bincount(back, silent).astype(np.int64)
+        table.add(np.stack([keys, number, np.zeros_like(keys)], axis=1)[number > 0])
+        return self._decode(table.rows())
+
+    def _count_range(self, table, visits, start, stop):
         height = max(CHUNK_SITES // self.plane, 1)
         for trial, origin in enumerate(self.starts[:-1]):
             low, high = max(start - origin, 0), min(stop, self.starts[trial + 1]) - origin
@@ -204,12 +227,6 @@ class PatternCounter:
                 chunk = self._chunk(trial, a, b)
                 busy = self._busy(chunk, trial, a, b)
                 table.count(self, chunk, busy, self.lag * self.plane, (self.lag + b - a) * self.plane, visits)
-        here = np.flatnonzero(self.base >= 0)
-        silent = (stop - start) - visits[here]
-        keys, back = np.unique(self.silent_key[here], return_inverse=True)
-        number = np.bincount(back, silent).astype(np.int64)
-        table.add(np.stack([keys, number, np.zeros_like(keys)], axis=1)[number > 0])
-        return self._decode(table.rows())
 
     def _decode(self, rows):
         rows = rows[np.argsort(rows[:, 0])]
@@ -238,8 +255,8 @@ class _Table:
     def _grow(self):
         if len(self.table) >= 2**MAX_BITS:
             raise InputError(
-                f"more than {self.limit} different local patterns: the recording does not compress; use fewer "
-                "displacements, site_field=False, or a shorter stretch"
+                f"more than {self.limit} different local patterns: the recording does not compress; use "
+                "fewer displacements, site_field=False, or a shorter stretch"
             )
         old = self.table
         self._allocate(2 * len(old))
@@ -265,7 +282,7 @@ class _Table:
 
 
 def _trials(fields, lattice):
-    """Arrays (rows, *space), stored values of every field; configurations without time become the rows of one."""
+    """Kinds, and stored values (rows, *space); configurations without time become the rows of one."""
     arrays = [f.values for f in fields]
     if lattice.time_axis is not None:
         return [f.kind for f in fields], arrays

@@ -1,7 +1,8 @@
 """Results of fits: values with their errors, their JSON form, and the file that a simulation can start from.
 
 ``FIT.h5``: root attributes ``schema = "lft-fit"``, ``schema_version``, ``model``, ``method``, ``json`` (what
-:func:`fit_json` returns) and, if given, ``config``; one dataset per array (``K``, ``h``, ``J``, ``A``, ``B``, ``I``,
+:func:`fit_json` returns) and, if given, ``config``; one dataset per array (``K``, ``h``, ``J``, ``A``, ``B``,
+``I``,
 ... and ``*_error``).  A lattice fit also holds the lattice itself.
 """
 
@@ -38,12 +39,14 @@ class Fit:
     ----------
     model, method : str
     score : dict
-        ``kind``, ``train``, ``test``, ``test_independent``: nats per bin and unit; nan without a test stretch.
+        ``kind``, ``train``, ``test``, ``test_independent``: nats per bin and unit; nan without a test
+        stretch.
     gain : tuple of float
-        Test score minus that of the independent model, and its standard error over blocks of the test stretch.
+        Test score minus that of the independent model, and its standard error over blocks of the test
+        stretch.
     n_units, n_bins : int
-        Active sites in space and bins of the whole recording (training and test); configurations where there is no
-        time.
+        Active sites in space and bins of the whole recording (training and test); configurations where there
+        is no time.
     n_train, n_blocks : int
         Bins of the training stretch, and blocks behind the errors.
     bin_s : float or None
@@ -81,8 +84,8 @@ class Fit:
         text = ", ".join(f"{name}={_short(*pair)}" for name, pair in shown[:8])
         more = f", ... {len(shown) - 8} more" if len(shown) > 8 else ""
         return (
-            f"{type(self).__name__}(model={self.model!r}, {text}{more}; test {self.score['test']:.5g}, independent "
-            f"{self.score['test_independent']:.5g} nats per bin and unit)"
+            f"{type(self).__name__}(model={self.model!r}, {text}{more}; test {self.score['test']:.5g}, "
+            f"independent {self.score['test_independent']:.5g} nats per bin and unit)"
         )
 
 
@@ -104,6 +107,8 @@ class LatticeFit(Fit):
     h_mean : tuple of float
         Mean of h over the sites with a finite maximum, and its standard error.
     site_field : bool
+    bias : ndarray (n_d,)
+        What was subtracted from the maximum to give K (0 without correction).
     """
 
     lattice: Lattice
@@ -114,13 +119,15 @@ class LatticeFit(Fit):
     h_error: np.ndarray
     h_mean: tuple
     site_field: bool
+    bias: np.ndarray
 
     def named(self):
         if self.model != "independent" or not self.site_field:
             return self.couplings
         sites = np.argwhere(~np.isnan(self.h))
         return {
-            f"h[{','.join(map(str, i))}]": (float(self.h[tuple(i)]), float(self.h_error[tuple(i)])) for i in sites
+            f"h[{','.join(map(str, i))}]": (float(self.h[tuple(i)]), float(self.h_error[tuple(i)]))
+            for i in sites
         }
 
     def arrays(self):
@@ -132,6 +139,7 @@ class LatticeFit(Fit):
             "K": np.array([v for v, _ in k]),
             "K_error": np.array([e for _, e in k]),
             "K_covariance": self.covariance,
+            "K_bias": self.bias,
             "h": self.h,
             "h_error": self.h_error,
             "mask": mask,
@@ -141,7 +149,7 @@ class LatticeFit(Fit):
 
 @dataclass(kw_only=True, repr=False)
 class NeuralFit(Fit):
-    """Couplings (A, B, I) of 0/1 units, weight exp(-S); for model ``pairwise`` also J and h of spins, weight exp(+).
+    """Couplings (A, B, I) of 0/1 units, weight exp(-S); ``pairwise``: also J, h of spins, weight exp(+).
 
     Attributes
     ----------
@@ -176,7 +184,9 @@ class NeuralFit(Fit):
             else (self.J, self.J_error, self.h, self.h_error, "Jh")
         )
         out = {
-            f"{names[0]}[{i},{j}]": (float(pair[i, j]), float(pair_error[i, j])) for i in range(n) for j in range(i + 1, n)
+            f"{names[0]}[{i},{j}]": (float(pair[i, j]), float(pair_error[i, j]))
+            for i in range(n)
+            for j in range(i + 1, n)
         }
         out |= {f"B[{k}]": (float(v), float(self.B_error[k])) for k, v in self.B.items()}
         return out | {f"{names[1]}[{i}]": (float(one[i]), float(one_error[i])) for i in range(n)}
@@ -216,8 +226,8 @@ def fit_json(fit):
     Returns
     -------
     dict
-        ``model``, ``method``, ``couplings`` (name: value, error), ``score``, ``n_units``, ``n_bins``, ``bin_s``,
-        ``seconds``, and ``gain``, ``n_train``, ``n_blocks``, ``warnings``, ``unbounded``.
+        ``model``, ``method``, ``couplings`` (name: value, error), ``score``, ``n_units``, ``n_bins``,
+        ``bin_s``, ``seconds``, and ``gain``, ``n_train``, ``n_blocks``, ``warnings``, ``unbounded``.
     """
     return {
         "model": fit.model,
@@ -241,9 +251,8 @@ def save_fit(fit, path, overwrite=False, config_extra=None):
 
     Parameters
     ----------
-    fit : LatticeFit, NeuralFit, or any object with ``named()``, ``arrays()`` and the attributes of :class:`Fit`
-    path : str or Path
-    overwrite : bool
+    fit : LatticeFit, NeuralFit, or any object with ``named()``, ``arrays()`` and the attributes of
+    :class:`Fit` path : str or Path overwrite : bool
         Replace an existing file.
     config_extra : dict, optional
         Stored as JSON in the attribute ``config``, such as the command line and the hash of the recording.
@@ -299,7 +308,7 @@ def _write(file, fit, config_extra):
 
 @dataclass(frozen=True, repr=False)
 class StoredFit:
-    """A fit as read from its file: ``fit["K"]`` is an array, ``fit.couplings`` holds ``{name: (value, error)}``.
+    """A fit read from its file: ``fit["K"]`` is an array, ``fit.couplings`` is ``{name: (value, error)}``.
 
     Attributes
     ----------
@@ -319,7 +328,9 @@ class StoredFit:
 
     def __getitem__(self, name):
         if name not in self.arrays:
-            raise InputError(f"fit of model {self.model!r} has no array {name!r}: valid are {', '.join(self.arrays)}")
+            raise InputError(
+                f"fit of model {self.model!r} has no array {name!r}: valid are {', '.join(self.arrays)}"
+            )
         return self.arrays[name]
 
     def __contains__(self, name):
@@ -378,7 +389,9 @@ def load_fit(path):
             raise ArchiveError(f"{path}: schema is {attributes.get('schema')!r}, a fit has {SCHEMA!r}")
         if attributes["schema_version"] > SCHEMA_VERSION:
             raise ArchiveError(
-                f"{path}: schema_version {attributes['schema_version']} is newer than {SCHEMA_VERSION}; update lft"
+                f"{path}: schema_version {attributes['schema_version']}, valid is up to {SCHEMA_VERSION}"
             )
         arrays = {name: file[name][()] for name in file}
-    return StoredFit(attributes["model"], attributes["method"], json.loads(attributes["json"]), arrays, attributes)
+    return StoredFit(
+        attributes["model"], attributes["method"], json.loads(attributes["json"]), arrays, attributes
+    )

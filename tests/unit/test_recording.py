@@ -449,6 +449,7 @@ def test_coarse_bins_are_bins_of_the_spikes(factor):
     assert coarse.report.dropped_tail_s == pytest.approx(direct.report.dropped_tail_s)
 
 
+@pytest.mark.filterwarnings("ignore::lft.errors.DataWarning")
 def test_coarsening_keeps_what_was_lost_before():
     recording = random_recording(np.random.default_rng(5), duration=1.0, rate=3.0)
     raster = recording.bin(0.001, 0.1, 0.905)

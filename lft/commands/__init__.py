@@ -1,0 +1,1 @@
+"""What the subcommands of ``lft`` do, one file each; ``lft.cli`` only parses and prints."""
