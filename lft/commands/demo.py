@@ -34,7 +34,7 @@ from lft.rng import Key, Stream
 from lft.updaters import HeatBath, start
 
 SHAPE, SPACING = (20, 16, 3000), ("50 um", "50 um", "10 ms")
-COUPLINGS = {(1, 0, 0): 0.18, (0, 1, 0): 0.12, (0, 0, 1): 0.26}
+COUPLINGS = {(1, 0, 0): 0.19, (0, 1, 0): 0.15, (0, 0, 1): 0.27}
 SEED = 2026
 
 
@@ -109,7 +109,7 @@ def make_recording(path):
     key = Key(SEED)
     lattice = Lattice(SHAPE, ("x", "y", "t"), "open", SPACING)
     u = key.fill("uniform", 0, 1, SHAPE[0] * SHAPE[1], 0, Stream.SYNTHETIC)[0]
-    h = (-0.56 + 0.2 * u).reshape(SHAPE[:2])
+    h = (-0.16 + 0.2 * u).reshape(SHAPE[:2])
     action = Ising(K=COUPLINGS, h=h)
     phi = action.new_field(lattice)
     start(phi, "silent", key)

@@ -251,7 +251,7 @@ def fit_neural(rasters, *, lags=(1,), test=0.2, ridge=0.0, n_blocks=None, bin_s=
 def fit_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None):
     """Fit the pairwise maximum-entropy (Ising) model of equal times.
 
-    Weight ``exp(sum_{i<j} J_ij s_i s_j + sum_i h_i s_i)``; it is the model of :func:`fit_neural` with B = 0, in
+    Weight ``exp(sum_{i<j} J_ij s_i s_j + sum_i h_i s_i)``; the model of :func:`fit_neural` with B = 0, in
     spins ``s = 2 phi - 1``: ``J_ij = -A_ij/2``, ``h_i = -I_i/2 - (1/2) sum_j A_ij``; their errors follow from
     the same sandwich.
 

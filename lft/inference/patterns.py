@@ -17,7 +17,7 @@ from lft.inference import newton
 
 MAX_DISPLACEMENTS = 22
 DIRECT_CELLS = 2**20
-MAX_BITS = 25  # 2^25 rows of 24 bytes: 0.8 GB
+MAX_BITS = 24  # 2^24 rows of 24 bytes: 0.4 GB, and two halves of the training stretch are held
 CHUNK_SITES = 2**22
 PART = 2**18  # table rows turned into floats at a time
 

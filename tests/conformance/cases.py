@@ -202,7 +202,7 @@ def _lattice_cases():
         yield Case(f"phi4-axes-{name}", lattice, Phi4(kappa=axes, lam=0.5))
         if steps:
             yield Case(f"ising-steps-{name}", lattice, Ising(K=steps, h=site_h if k % 2 else -0.1))
-            yield Case(f"phi4-steps-{name}", lattice, Phi4(kappa=steps, lam=0.1 * k))
+            yield Case(f"phi4-steps-{name}", lattice, Phi4(kappa=steps, lam=0.1 * (k % 6)))
 
 
 def _symmetric(rng, n, density):
