@@ -18,6 +18,7 @@ came after the last checkpoint.  Rank 0 alone touches the file; it must be able 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -26,8 +27,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lft.chain import Counters, Schedule
 from lft.errors import ArchiveError, InputError
 from lft.geometry import Graph, Lattice
+from lft.rng import Key
 
 SCHEMA, VERSION = "lft-archive", 1
 BUFFER_BYTES = 256 * 2**20
@@ -74,16 +77,26 @@ def check_output(path, overwrite):
         raise InputError(f"{path}: no permission to write in {folder}")
 
 
-@contextlib.contextmanager
-def replacing(path, doing="writing"):
-    """Open ``path`` for writing aside; flush, fsync and rename on success, remove the partial file on failure."""
-    import h5py
+def check_json(path):
+    """Raise InputError unless a report can be written at ``path``: only an older report is replaced."""
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return  # a pipe or a device
+    check_output(path, overwrite=True)
+    if path.is_file():
+        with open(path, "rb") as file:
+            head = file.read(64).lstrip()
+        if head and not head.startswith(b"{"):
+            raise InputError(f"{path}: exists and is not JSON; give another name")
 
+
+@contextlib.contextmanager
+def aside(path, doing="writing"):
+    """The path of a file beside ``path``: flushed and renamed on success, removed on failure."""
     path = Path(path)
     part = path.with_name(path.name + ".part")
     try:
-        with h5py.File(part, "w") as file:
-            yield file
+        yield part
         with open(part, "rb+") as handle:
             os.fsync(handle.fileno())
         os.replace(part, path)
@@ -92,10 +105,70 @@ def replacing(path, doing="writing"):
             os.fsync(folder)
         finally:
             os.close(folder)
-    except (OSError, RuntimeError) as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        raise ArchiveError(explain(error, path, doing)) from error
+        if isinstance(error, OSError | RuntimeError):
+            raise ArchiveError(explain(error, path, doing)) from error
+        raise
+
+
+class Spool:
+    """A file for HDF5 that keeps the first failure to itself and swallows what follows.
+
+    HDF5 cannot close a file that it cannot write: on a full disk the process would die in the library's own cleanup.
+    """
+
+    def __init__(self, raw):
+        self.raw, self.error = raw, None
+        self.seek, self.tell, self.flush = raw.seek, raw.tell, raw.flush
+        self.read, self.readinto = raw.read, raw.readinto
+
+    def _keep(self, error):
+        self.error = self.error or error
+
+    def write(self, data):
+        """Write all bytes (an unbuffered file may take fewer at once)."""
+        view = memoryview(data).cast("B")
+        try:
+            while view:
+                view = view[self.raw.write(view) :]
+        except OSError as error:
+            self._keep(error)
+        return len(data)
+
+    def truncate(self, size=None):
+        """Set the length."""
+        try:
+            return self.raw.truncate(size)
+        except OSError as error:
+            self._keep(error)
+            return size
+
+
+@contextlib.contextmanager
+def replacing(path, doing="writing"):
+    """Open an HDF5 file that takes the place of ``path`` as a whole, or not at all."""
+    import h5py
+
+    with aside(path, doing) as part, open(part, "w+b", buffering=0) as raw:
+        spool = Spool(raw)
+        try:
+            with h5py.File(spool, "w") as file:
+                yield file
+        finally:
+            if spool.error is not None:
+                raise spool.error
+
+
+def write_text(text, path):
+    """Write a text file as a whole, or not at all."""
+    path = Path(path)
+    if path.exists() and not path.is_file():  # a pipe or a device
+        path.write_text(text)
+        return
+    with aside(path) as part:
+        part.write_text(text)
 
 
 # ---- geometry and action
@@ -179,7 +252,7 @@ def unpack(kind, row, geometry):
     """The configuration in the user's axis order from a row of :func:`pack`; 0 on inactive sites."""
     if kind == "real":
         return np.asarray(row).reshape(geometry.shape)
-    bits = np.unpackbits(row, count=geometry.n_sites).astype(np.int8).reshape(geometry.shape)
+    bits = np.unpackbits(row)[: geometry.n_sites].astype(np.int8).reshape(geometry.shape)
     if kind == "gas":
         return bits
     spins = 2 * bits - 1
@@ -325,21 +398,42 @@ class Archive:
             raise
 
     def _check(self):
-        schema, version = self.file.attrs.get("schema"), self.file.attrs.get("schema_version")
+        with self._reading("schema"):
+            schema, version = self.file.attrs.get("schema"), self.file.attrs.get("schema_version")
+            missing = [name for name in ("meta", "lattice", "action", "samples", "state") if name not in self.file]
         if schema != SCHEMA:
             raise InputError(f"{self.path}: not an archive of lft run (schema {schema!r}, expected {SCHEMA!r})")
+        with self._reading("schema_version"):
+            version = int(version)
         if version > VERSION:
             raise InputError(f"{self.path}: schema version {version}, this program reads up to {VERSION}")
-        missing = [name for name in ("meta", "lattice", "action", "samples", "state") if name not in self.file]
         if missing:
             raise InputError(f"{self.path}: damaged archive, {missing[0]!r} is missing")
-        self.geometry = read_geometry(self.file["lattice"])
-        self.action = read_action(self.file["action"])
-        self.meta = dict(self.file["meta"].attrs)
-        self.config = json.loads(self.meta["config"])
-        self.state = dict(self.file["state"].attrs)
-        self.kind = str(self.state["kind"])
-        self.t = int(self.state["t"])
+        with self._reading("lattice"):
+            self.geometry = read_geometry(self.file["lattice"])
+        with self._reading("action"):
+            self.action = read_action(self.file["action"])
+        with self._reading("meta"):
+            self.meta = dict(self.file["meta"].attrs)
+            self.config = json.loads(self.meta["config"])
+            self.key = Key(int(self.meta["seed"]))
+            self.checkpoint_s = float(self.meta["checkpoint_s"])
+            self.schedule = Schedule(**{f.name: self.config["run"][f.name] for f in dataclasses.fields(Schedule)})
+            self.update = dict(self.config["update"])
+            self.kernel, self.ranks = str(self.meta["kernel"]), int(self.meta["ranks"])
+        with self._reading("state"):
+            state = dict(self.file["state"].attrs)
+            self.kind, self.t = str(state["kind"]), int(state["t"])
+            self.counters = Counters(**{f.name: type(f.default)(state[f.name]) for f in dataclasses.fields(Counters)})
+
+    @contextlib.contextmanager
+    def _reading(self, what):
+        """Whatever HDF5, numpy, JSON and the constructors say of damaged content, as one line."""
+        try:
+            yield
+        except Exception as error:  # the libraries answer with exceptions of a dozen kinds
+            reason = " ".join(str(error).split())
+            raise InputError(f"{self.path}: damaged archive, {what} cannot be read ({reason})") from error
 
     def __enter__(self):
         return self
@@ -354,31 +448,43 @@ class Archive:
     @property
     def names(self):
         """Names of the measured observables."""
-        return sorted(n for n in self.file["samples"] if n != "t")
+        with self._reading("samples"):
+            return sorted(n for n in self.file["samples"] if n != "t")
 
     @property
     def n_samples(self):
-        return len(self.file["samples/t"]) if "t" in self.file["samples"] else 0
+        return self._length("samples")
 
     def samples(self, name):
         """Series of one observable, (measurement, *axes)."""
-        if name not in self.file["samples"]:
+        if name not in self.names:
             raise InputError(f"{self.path}: no observable {name!r}; it has {', '.join(self.names)}")
-        return self.file[f"samples/{name}"][()]
+        with self._reading(f"samples/{name}"):
+            series = np.asarray(self.file[f"samples/{name}"][()], dtype=np.float64)
+            if len(series) != self.n_samples:
+                raise ValueError(f"{len(series)} values for {self.n_samples} measurements")
+            return series
 
     @property
     def n_configurations(self):
         """Number of saved configurations."""
-        group = self.file.get("configurations")
-        return len(group["t"]) if group is not None and "t" in group else 0
+        return self._length("configurations")
+
+    def _length(self, group):
+        with self._reading(f"{group}/t"):
+            return len(self.file[f"{group}/t"]) if group in self.file and "t" in self.file[group] else 0
 
     def configuration(self, index):
         """Saved configuration in the user's axis order."""
-        return unpack(self.kind, self.file["configurations/field"][index], self.geometry)
+        return self._configuration("configurations/field", index)
 
     def last(self):
         """The configuration of the last checkpoint, user's axis order."""
-        return unpack(self.kind, self.file["state/field"][()], self.geometry)
+        return self._configuration("state/field", ())
+
+    def _configuration(self, name, index):
+        with self._reading(name):
+            return unpack(self.kind, self.file[name][index], self.geometry)
 
     def series_sha256(self):
         """Hash of all measured series: name, then little-endian float64 values, in the order of the names."""

@@ -16,7 +16,24 @@ class Parser(argparse.ArgumentParser):
     """Bad arguments are one line, not a page of usage."""
 
     def error(self, message):
-        raise InputError(f"{self.prog}: {message} (-h lists what is valid)")
+        command = self.prog.removeprefix("lft").strip()
+        raise InputError(f"{command}{': ' if command else ''}{message} (-h lists what is valid)")
+
+
+def integer(text):
+    """An option's value as int."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: valid is an integer") from None
+
+
+def number(text):
+    """An option's value as float."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: valid is a number") from None
 
 
 def build_parser():
@@ -38,7 +55,7 @@ def build_parser():
 
     p = command("resume", cmd_resume, "finish the planned updates of an archive, or add more")
     p.add_argument("archive")
-    p.add_argument("--updates", type=int, metavar="N", help="N more than planned")
+    p.add_argument("--updates", type=integer, metavar="N", help="N more than planned")
     p.add_argument("--quiet", action="store_true", help="no progress")
 
     p = command("status", cmd_status, "progress, rate, acceptance of an archive")
@@ -57,13 +74,13 @@ def build_parser():
     p.add_argument("--method", default="pseudo")
     p.add_argument("--bin", metavar="DURATION", help='such as "20 ms"')
     p.add_argument("-o", "--output", required=True, metavar="FIT.h5")
-    p.add_argument("--test", type=float, default=0.2, metavar="FRACTION", help="last part, held out (default 0.2)")
+    p.add_argument("--test", type=number, default=0.2, metavar="FRACTION", help="last part, held out (default 0.2)")
     p.add_argument("--reach", default="1,1", metavar="SPACE,TIME")
     p.add_argument("--diagonals", action="store_true")
     p.add_argument("--pitch", metavar="LENGTH", help='lattice spacing, such as "42 um"; default: found from positions')
     p.add_argument("--window", metavar="START,STOP", help="part of the recording, seconds")
     p.add_argument("--units", metavar="LIST", help="units to keep: 0,3,10-20")
-    p.add_argument("--ridge", type=float, default=0.0, help="L2 penalty on the pair couplings (neural, pairwise)")
+    p.add_argument("--ridge", type=number, default=0.0, help="L2 penalty on the pair couplings (neural, pairwise)")
     p.add_argument("--json", metavar="FILE")
     p.add_argument("--plot", metavar="FILE.png")
     p.add_argument("--overwrite", action="store_true")
@@ -73,9 +90,9 @@ def build_parser():
     p.add_argument("-o", "--output", required=True, metavar="FLOW.h5")
     p.add_argument("--method", default="refit")
     p.add_argument("--blocking", help="majority, decimation, average, or, k-of-n")
-    p.add_argument("--k", type=int, help="for k-of-n")
+    p.add_argument("--k", type=integer, help="for k-of-n")
     p.add_argument("--factor", default="2", metavar="B or BX,BY,BT")
-    p.add_argument("--levels", type=int, default=3)
+    p.add_argument("--levels", type=integer, default=3)
     p.add_argument("--bin", metavar="DURATION")
     p.add_argument("--pitch", metavar="LENGTH")
     p.add_argument("--reach", default="1,1", metavar="SPACE,TIME")
@@ -96,20 +113,37 @@ def build_parser():
     return parser
 
 
-def write_json(data, target, overwrite=True):
+def check_paths(args):
+    """Complain about every output before anything is computed: nothing is written over what is being read."""
+    given = vars(args)
+    source = next((given[n] for n in ("config", "archive", "recording", "source") if n in given), None)
+    outputs = [given[n] for n in ("output", "json", "plot") if given.get(n) not in (None, "-")]
+    for path in outputs:
+        if source is not None and os.path.exists(path) and os.path.samefile(path, source):
+            raise InputError(f"{path}: is read by this command; give the output another name")
+    if len(set(map(os.path.abspath, outputs))) < len(outputs):
+        raise InputError(f"{', '.join(outputs)}: two outputs share one name; give each its own")
+    if given.get("plot"):
+        from lft.archive import check_output
+        from lft.plotting import check_figure_path
+
+        check_figure_path(args.plot)
+        check_output(args.plot, args.overwrite)
+    if given.get("json") not in (None, "-"):
+        from lft.archive import check_json
+
+        check_json(args.json)
+
+
+def write_json(data, target):
     """Write JSON to a file, or to standard output for ``-``."""
     text = json.dumps(data, indent=2, allow_nan=False)
     if target == "-":
         print(text)
         return
-    from lft.archive import check_output, explain
+    from lft.archive import write_text
 
-    check_output(target, overwrite)
-    try:
-        with open(target, "w") as file:
-            file.write(text + "\n")
-    except OSError as error:
-        raise LftError(explain(error, target, "writing")) from error
+    write_text(text + "\n", target)
 
 
 def cmd_run(args, comm):
@@ -152,10 +186,9 @@ def cmd_analyze(args, comm):
 
     data, estimates, notes = analyze(args.archive)
     if args.plot:
-        from lft.archive import Archive, check_output
+        from lft.archive import Archive
         from lft.plotting import plot_archive
 
-        check_output(args.plot, args.overwrite)
         with Archive(args.archive) as archive:
             plot_archive(archive, estimates, args.plot)
     if args.json:
@@ -227,6 +260,7 @@ def cmd_info(args, comm):
             print(f"{name:18} {value}")
 
 
+COMMANDS = ("run", "resume", "status", "analyze", "fit", "flow", "demo", "bench", "info")
 PARALLEL = ("run", "resume")
 
 
@@ -236,17 +270,17 @@ def main(argv=None):
     try:
         args = build_parser().parse_args(argv)
         if args.command is None:
-            build_parser().print_help()
-            return 2
+            raise InputError(f"give a command: {', '.join(COMMANDS)} (lft -h explains them)")
         if args.command in PARALLEL or launched_ranks() > 1:
             comm = world()
             channel = comm.Dup() if comm is not None else None
         if comm is not None and args.command not in PARALLEL:
             raise InputError(f"lft {args.command} runs on one rank: start it without mpirun")
+        check_paths(args)
         args.function(args, comm)
         return 0
     except LftError as error:
-        return _fail(str(error), 2 if isinstance(error, InputError) else 1, channel)
+        return _fail(_printable(error), 2 if isinstance(error, InputError) else 1, channel)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of a pipe went away: not our failure
         return 0
@@ -255,13 +289,18 @@ def main(argv=None):
     except MemoryError as error:
         return _fail(f"out of memory: {error}", 1, channel)
     except OSError as error:
-        return _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1, channel)
+        return _fail(_printable(f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")), 1, channel)
     except Exception:
         if comm is None:
             raise
         import traceback
 
         return _fail(f"rank {comm.Get_rank()}: {traceback.format_exc()}", 1, channel)
+
+
+def _printable(message):
+    """One line, whatever a file name or a damaged file puts into it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
 
 
 def _fail(message, code, channel):

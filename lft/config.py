@@ -16,7 +16,7 @@ import numpy as np
 
 from lft.actions import ACTIONS, Ising, Neural, Phi4
 from lft.chain import Schedule
-from lft.errors import InputError
+from lft.errors import InputError, LftError
 from lft.geometry import Graph, Lattice
 from lft.integrators import SCHEMES
 from lft.rng import Key
@@ -26,6 +26,7 @@ from lft.updaters import STARTS, UPDATERS, HeatBath, HMC, Metropolis
 SECTIONS = ("lattice", "action", "update", "run")
 UPDATE_KEYS = {"metropolis": ("width",), "heatbath": (), "hmc": ("steps", "length", "integrator")}
 ACTION_KEYS = {"ising": ("K", "h", "couplings"), "phi4": ("kappa", "lambda"), "neural": ("A", "B", "I", "couplings")}
+FIT_MODELS = {"ising": ("lattice", "independent"), "neural": ("neural", "pairwise")}
 
 
 class Section:
@@ -42,7 +43,9 @@ class Section:
 
     def fail(self, key, valid):
         """Raise InputError for a key's value."""
-        raise InputError(f"{self.where(key)} = {self.table.get(key)!r}: valid is {valid}")
+        shown = repr(self.table.get(key))
+        shown = shown if len(shown) <= 60 else f"{shown[:56]} ..."
+        raise InputError(f"{self.where(key)} = {shown}: valid is {valid}")
 
     def get(self, key, check, valid, default=...):
         """The checked value; ``check`` returns the value or raises ValueError/TypeError."""
@@ -66,8 +69,8 @@ class Section:
         for key in self.table:
             if key not in self.known:
                 close = difflib.get_close_matches(key, self.known, 1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise InputError(f"{self.where(key)}: unknown key{hint} valid are {', '.join(self.known) or 'none'}")
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                raise InputError(f"{self.where(key)}: unknown key{hint}; valid are {', '.join(self.known) or 'none'}")
 
 
 def _integer(low, high=None):
@@ -186,10 +189,21 @@ def read_config(path, settings=()):
     return build(tree, text, path.name, path.parent)
 
 
-def _fit_as_text(path):
+def _stored_fit(path, where):
     from lft.inference.result import load_fit
 
-    name = {"lattice": "ising", "independent": "ising"}.get(load_fit(path).model, "neural")
+    try:
+        return load_fit(path)
+    except (LftError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        message = str(error) if isinstance(error, LftError) else f"{path}: damaged ({' '.join(str(error).split())})"
+        raise InputError(message if where == str(path) else f"{where}: {message}") from None
+
+
+def _fit_as_text(path):
+    model = _stored_fit(path, str(path)).model
+    name = next((action for action, models in FIT_MODELS.items() if model in models), None)
+    if name is None:
+        raise InputError(f"{path}: a fit of model {model!r} cannot be simulated; valid are {', '.join(sum(FIT_MODELS.values(), ()))}")
     return f'seed = 1\n\n[action]\nname = "{name}"\ncouplings = "{path.name}"\n\n[update]\nname = "heatbath"\n\n[run]\nstart = "silent"\n'
 
 
@@ -296,15 +310,17 @@ def _geometry_and_action(lattice, action, folder):
     try:
         built.displacements(geometry)
     except InputError as error:
-        raise InputError(f"{action.source}, [action] {error}") from None
+        key = "" if str(error).startswith(built.bond_name) else f"{built.bond_name}: "
+        raise InputError(f"{action.source}, [action] {key}{error}") from None
     return geometry, built
 
 
 def _load_fit(action, folder):
-    from lft.inference.result import load_fit
-
     path = Path(folder) / action.get("couplings", _text, "the path of a file written by lft fit")
-    return load_fit(path)
+    fit, models = _stored_fit(path, action.where("couplings")), FIT_MODELS[action.table["name"]]
+    if fit.model not in models:
+        action.fail("couplings", f"a fit of model {' or '.join(models)}, this one is {fit.model!r}")
+    return fit
 
 
 def _ising_of_fit(fit):
@@ -354,7 +370,8 @@ def _load_mask(path):
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        mask = np.load(path, allow_pickle=False)
+        with open(path, "rb") as file:
+            mask = np.lib.format.read_array(file, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"{path}: not a .npy array") from error
     if mask.dtype != bool:
@@ -364,19 +381,26 @@ def _load_mask(path):
 
 def _neural(section, fit):
     if fit is not None:
-        if "A" not in fit:
-            section.fail("couplings", f"a fit of model neural or pairwise, this one is {fit.model!r}")
         lags = fit["lags"] if "lags" in fit else []
         B = {int(k): float(b) for k, b in zip(lags, fit["B"] if len(lags) else [], strict=True)}
         return Neural(A=fit["A"], B=B, I=fit["I"])
-    A = section.get("A", lambda v: np.array(v, dtype=float), "a symmetric matrix with zero diagonal", None)
+    A = section.get("A", _matrix, "a symmetric matrix of finite numbers with zero diagonal", None)
     B = section.get("B", _lags, 'a list for the lags 1, 2, ... or a table {"1" = -0.2}', {})
     I = section.get("I", _numbers, "a number, or one per unit", 0.0)
     section.known.append("couplings")
+    if A is not None and np.ndim(I) and len(I) != len(A):
+        section.fail("I", f"a number, or one per unit, {len(A)} as in A")
     try:
         return Neural(A=A, B=B, I=np.asarray(I))
     except InputError as error:
         raise InputError(f"{section.source}, [action] {error}") from None
+
+
+def _matrix(value):
+    A = np.array(value, dtype=float)
+    if A.ndim != 2 or not np.isfinite(A).all():
+        raise ValueError
+    return A
 
 
 def _lags(value):
@@ -411,6 +435,13 @@ def _graph(section, action, fit):
         section.fail("boundary" if len(boundaries) != 2 else "spacing", "one value per axis")
     if n_units is not None and shape[1 - t] != n_units:
         section.fail("shape", f"{n_units} units along the axis {axes[1 - t]!r}, as the couplings have")
+    if spacing:
+        parse_quantity(spacing[t], "time", f"{section.source}, [lattice] spacing of axis t")
+    longest = max(action.couplings["B"], default=0)
+    if boundaries[t] == "periodic" and 2 * longest > shape[t]:
+        raise InputError(
+            f"{section.source}, [action] B: lag {longest} on periodic time of {shape[t]} bins needs at least {2 * longest}"
+        )
     try:
         return Graph(shape[1 - t], shape[t], boundaries[t], spacing[t] if spacing else None)
     except InputError as error:

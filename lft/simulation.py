@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import time
+from types import SimpleNamespace
 
 from lft.archive import Archive, Recorder, check_output, on_root
-from lft.chain import Chain, Counters, Schedule, drive
+from lft.chain import Chain, drive
 from lft.config import make_updater
 from lft.errors import InputError
 from lft.observables import default_observables
 from lft.protocols import State
-from lft.rng import Key
 from lft.updaters import start
 
 
@@ -59,7 +60,9 @@ def run(config, path, comm=None, overwrite=False, is_quiet=False):
         The lattice is spread over its ranks; the result does not depend on their number.
     """
     on_root(comm, check_output, path, overwrite)
+    _check_memory(config.geometry, config.action, 1 if comm is None else comm.Get_size())
     phi = config.action.new_field(config.geometry, comm)
+    config.action.bind(phi)  # couplings that do not fit the lattice are found out before there is a file
     start(phi, config.start, config.key)
     chain = Chain(
         config.action,
@@ -80,6 +83,20 @@ def run(config, path, comm=None, overwrite=False, is_quiet=False):
     recorder = Recorder(path, meta)
     recorder.checkpoint(chain)  # a folder that cannot hold the archive is found out now, not after an hour
     return _finish(chain, recorder, config.checkpoint_s, is_quiet)
+
+
+def _check_memory(geometry, action, n_ranks):
+    """Raise InputError if the field of a rank and the copies of a checkpoint exceed the memory of this machine.
+
+    The system grants more memory than there is and kills the program later: the size is compared beforehand.
+    """
+    need = geometry.n_sites * (8 if action.kind == "real" else 1) * (2 + 1 / n_ranks)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > there:
+        raise InputError(
+            f"[lattice] shape = {list(geometry.shape)}: {geometry.n_sites:.3g} sites need {need / 1e9:.3g} GB, this machine "
+            f"has {there / 1e9:.3g} GB of memory"
+        )
 
 
 def _finish(chain, recorder, checkpoint_s, is_quiet):
@@ -110,24 +127,27 @@ def resume(path, updates=None, comm=None, is_quiet=False):
         with Archive(path) as archive:
             check_output(path, overwrite=True)
             on_root_only["field"] = archive.geometry.to_storage(archive.last())
-            return archive.meta, archive.config, archive.state, archive.geometry, archive.action
+            loose = ("meta", "config", "update", "geometry", "action", "key", "schedule", "counters", "t", "checkpoint_s")
+            return {name: getattr(archive, name) for name in loose}
 
-    meta, config, state, geometry, action = on_root(comm, load)
-    config["run"]["updates"] += updates or 0
-    phi = action.new_field(geometry, comm)
+    old = SimpleNamespace(**on_root(comm, load))
+    action, schedule = old.action, old.schedule
+    schedule = dataclasses.replace(schedule, updates=schedule.updates + (updates or 0))
+    old.config["run"]["updates"] = schedule.updates
+    phi = action.new_field(old.geometry, comm)
     phi.values[...] = phi.domain.scatter(on_root_only.get("field"), phi.data.dtype)
     phi.exchange()
     chain = Chain(
         action,
-        make_updater(config["update"], action, str(path)),
-        State(phi, int(state["t"])),
-        Key(int(meta["seed"])),
-        Schedule(**{f.name: config["run"][f.name] for f in dataclasses.fields(Schedule)}),
-        default_observables(action, geometry),
-        Counters(**{f.name: type(f.default)(state[f.name]) for f in dataclasses.fields(Counters)}),
+        make_updater(old.update, action, str(path)),
+        State(phi, old.t),
+        old.key,
+        schedule,
+        default_observables(action, old.geometry),
+        old.counters,
     )
     kernel = kernel_name(action)
-    if meta["kernel"] != kernel:
-        raise InputError(f"{path}: was run with kernel {meta['kernel']!r}, this program would use {kernel!r}")
-    meta = {k: v for k, v in meta.items() if k != "ranks"} | {"config": json.dumps(config)}
-    return _finish(chain, Recorder(path, meta, is_new=False), float(meta["checkpoint_s"]), is_quiet)
+    if old.meta["kernel"] != kernel:
+        raise InputError(f"{path}: was run with kernel {old.meta['kernel']!r}, this program would use {kernel!r}")
+    meta = {k: v for k, v in old.meta.items() if k != "ranks"} | {"config": json.dumps(old.config)}
+    return _finish(chain, Recorder(path, meta, is_new=False), old.checkpoint_s, is_quiet)

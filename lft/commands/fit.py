@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 
-from lft.archive import check_output
-from lft.errors import DataWarning, InputError
+from lft.archive import check_output, explain
+from lft.errors import DataWarning, InputError, LftError
 from lft.inference.lattice_fit import fit_independent, fit_lattice
 from lft.inference.neural_fit import fit_neural, fit_pairwise
 from lft.inference.raster import Raster
@@ -26,10 +27,10 @@ def fit_recording(args):
         raise InputError(f"--method {args.method!r}: valid are {', '.join(METHODS)}")
     if not (math.isfinite(args.test) and 0 <= args.test < 1):
         raise InputError(f"--test {args.test}: valid is a fraction from 0 to below 1")
-    reach = parse_reach(args.reach)
+    reach = parse_reach(args.reach, args.diagonals)
     check_output(args.output, args.overwrite)
     recording, bin_s = open_recording(args.recording, args.bin, args.window)
-    if args.units:
+    if args.units is not None:
         recording = select_units(recording, args.units)
     notes = []
     with warnings.catch_warnings(record=True) as caught:
@@ -39,11 +40,17 @@ def fit_recording(args):
         else:
             fit, report = _fit_lattice(recording, bin_s, args, reach)
     notes = [*getattr(recording, "notes", ()), *describe(report), *_messages(caught)]
-    save_fit(fit, args.output, args.overwrite, {"recording": str(args.recording), "notes": notes})
+    try:
+        save_fit(fit, args.output, args.overwrite, {"recording": str(args.recording), "notes": notes})
+    except (OSError, RuntimeError) as error:
+        raise LftError(explain(error, args.output, "writing the fit")) from error
     return fit, notes
 
 
 def _fit_lattice(recording, bin_s, args, reach):
+    if args.model == "independent" and recording.positions_um is None:
+        raster = recording if isinstance(recording, Raster) else recording.bin(bin_s)
+        return fit_independent([raster.values], test=args.test), raster.report
     field, report = lattice_field(recording, bin_s, args.pitch)
     if args.model == "independent":
         return fit_independent(field, test=args.test), report
@@ -55,6 +62,8 @@ def _fit_units(recording, bin_s, args, reach):
     options = {"test": args.test, "ridge": args.ridge, "bin_s": raster.bin_s, "unit": raster.unit}
     if args.model == "pairwise":
         return fit_pairwise([raster.values], **options), raster.report
+    if reach[1] >= raster.n_bins:
+        raise InputError(f"--reach {args.reach!r}: TIME must stay below the {raster.n_bins} bins")
     return fit_neural([raster.values], lags=tuple(range(1, reach[1] + 1)), **options), raster.report
 
 
@@ -98,37 +107,46 @@ def lattice_field(recording, bin_s, pitch_text=None):
 
 def select_units(recording, text):
     """The units of ``0,3,10-20``."""
-    units = []
+    units, n = [], recording.n_units
     for part in text.split(","):
         first, dash, last = part.partition("-")
         try:
-            units.extend(range(int(first), int(last) + 1) if dash else [int(first)])
+            first, last = int(first), int(last if dash else first)
         except ValueError:
             raise InputError(f"--units {text!r}: valid is a list such as 0,3,10-20") from None
-    if isinstance(recording, Raster):
-        wrong = [u for u in units if not 0 <= u < recording.n_units]
-        if wrong:
-            raise InputError(f"--units: unit {wrong[0]} is not in 0..{recording.n_units - 1}")
-        positions = None if recording.positions_um is None else recording.positions_um[units]
-        return Raster(recording.values[:, units], recording.bin_s, positions, recording.unit[units])
-    return recording.select(units)
+        if not 0 <= first <= last < n:
+            raise InputError(f"--units {text!r}: {part} is no unit or range of units; valid are 0 to {n - 1}")
+        units.extend(range(first, last + 1))
+    twice = next((u for u in units if units.count(u) > 1), None) if len(set(units)) < len(units) else None
+    if twice is not None:
+        raise InputError(f"--units {text!r}: unit {twice} is listed twice")
+    if not isinstance(recording, Raster):
+        return recording.select(units)
+    positions = None if recording.positions_um is None else recording.positions_um[units]
+    old = recording.report
+    counts = {f"{n}_of_unit": getattr(old, f"{n}_of_unit")[units] for n in ("spikes", "clipped", "outside")}
+    report = dataclasses.replace(old, unit=old.unit[units], **counts)
+    return Raster(
+        recording.values[:, units], recording.bin_s, positions, recording.unit[units], report, recording.source
+    )
 
 
-def parse_reach(text):
+def parse_reach(text, has_diagonals=False):
     """(space, time) of ``1,1``."""
+    longest = 22 if has_diagonals else 1000  # a fit of that many couplings is refused; the list of them takes time
     try:
         space, time = (int(part) for part in text.split(","))
     except ValueError:
         space = time = -1
-    if min(space, time) < 0:
-        raise InputError(f"--reach {text!r}: valid is SPACE,TIME, two integers >= 0, such as 1,2")
+    if not 0 <= min(space, time) <= max(space, time) <= longest:
+        raise InputError(f"--reach {text!r}: valid is SPACE,TIME, two integers from 0 to {longest}, such as 1,2")
     return space, time
 
 
 def describe(report):
     """What binning did, as lines worth printing."""
     lines = []
-    if report.clipped:
+    if report.clipped and report.clipped_fraction <= 0.05:  # above, the binning itself has warned
         lines.append(
             f"{report.clipped} of {report.spikes} spikes ({100 * report.clipped_fraction:.2g} %) were second or later "
             "in their bin: a site holds at most one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -27,7 +28,7 @@ def flow_source(args):
         raise InputError(f"--blocking {args.blocking!r}: valid are {', '.join(BLOCKINGS)}")
     if args.levels < 0:
         raise InputError(f"--levels {args.levels}: valid is an integer >= 0")
-    factor, reach = _factor(args.factor), parse_reach(args.reach)
+    factor, reach = _factor(args.factor), parse_reach(args.reach, args.diagonals)
     check_output(args.output, args.overwrite)
     if _is_archive(args.source):
         fields, site_field, notes, default = *_archive_fields(args.source), "majority"
@@ -37,6 +38,7 @@ def flow_source(args):
     if blocking == "average":
         raise InputError("--blocking average: makes real fields, which refit cannot fit; valid are or, majority, "
                          "decimation, k-of-n")
+    _check_k(blocking, args.k, factor, fields[0].geometry)
     if args.blocking is None:
         notes.append(f"blocking: {blocking} (the default for {'an archive' if default == 'majority' else 'a recording'})")
 
@@ -57,9 +59,20 @@ def _factor(text):
         parts = [int(p) for p in text.split(",")]
     except ValueError:
         parts = [0]
-    if any(p < 1 for p in parts):
-        raise InputError(f"--factor {text!r}: valid is an integer >= 1, or one per axis such as 2,2,1")
+    if min(parts) < 1 or max(parts) == 1:
+        raise InputError(f"--factor {text!r}: valid is an integer >= 2, or integers >= 1 per axis such as 2,2,1")
     return parts[0] if len(parts) == 1 else parts
+
+
+def _check_k(blocking, k, factor, geometry):
+    if blocking != "k-of-n":
+        if k is not None:
+            raise InputError(f"--k {k}: only with --blocking k-of-n, this one is {blocking}")
+        return
+    n = factor ** len(geometry.shape) if isinstance(factor, int) else math.prod(factor)
+    if k is None or not 1 <= k <= n:
+        given = "--k is missing" if k is None else f"--k {k}"
+        raise InputError(f"{given}: k-of-n takes an integer from 1 to {n}, the sites of a block")
 
 
 def _is_archive(path):
@@ -83,7 +96,7 @@ def _archive_fields(path):
         if not isinstance(archive.geometry, Lattice):
             raise InputError(f"{path}: a graph has no blocks in space; valid is an archive on a lattice")
         if archive.kind != "spin":
-            raise InputError(f"{path}: kind {archive.kind!r}; refit works on spin fields")
+            raise InputError(f"{path}: action {archive.action.name!r} has a {archive.kind} field; refit takes spin fields")
         notes, n = [], archive.n_configurations
         if n:
             arrays = [archive.configuration(k) for k in range(n)]

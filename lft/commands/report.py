@@ -14,21 +14,19 @@ from lft.archive import Archive, field_sha256
 def status(path):
     """Progress, rate and acceptance of an archive, as ``lft status --json`` writes them."""
     with Archive(path) as archive:
-        run, state = archive.config["run"], archive.state
-        proposed, seconds = int(state["proposed_total"]), float(state["seconds"])
-        steps = archive.config["update"].get("steps", 1) if archive.config["update"]["name"] == "hmc" else 1
-        planned = run["thermalize"] + run["updates"]
+        counters, planned = archive.counters, archive.schedule.total
+        steps = archive.update.get("steps", 1) if archive.update["name"] == "hmc" else 1
         work = archive.geometry.n_active * archive.t * steps
         return {
             "updates": archive.t,
             "planned": planned,
             "missing": planned - archive.t,
-            "site_updates_per_ns": work / seconds / 1e9 if seconds else None,
-            "acceptance": int(state["accepted_total"]) / proposed if proposed else None,
-            "kernel": str(archive.meta["kernel"]),
-            "ranks": int(archive.meta["ranks"]),
+            "site_updates_per_ns": work / counters.seconds / 1e9 if counters.seconds else None,
+            "acceptance": counters.accepted_total / counters.proposed_total if counters.proposed_total else None,
+            "kernel": archive.kernel,
+            "ranks": archive.ranks,
             "threads": 1,
-            "seconds": seconds,
+            "seconds": counters.seconds,
             "measurements": archive.n_samples,
             "configurations": archive.n_configurations,
             "bytes": archive.path.stat().st_size,

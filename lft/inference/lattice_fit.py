@@ -332,18 +332,22 @@ def _maximum(train, vectors, plus, minus):
     first = True
 
     def evaluate(theta):
-        nonlocal first
         value, gradient, information = train.evaluate(theta[:n_g], theta[n_g:])
-        weak = information.weak_directions()
-        if weak:
-            names = [coupling_name(vectors[d]) for d in weak]
-            if first:
-                raise InputError(
-                    f"{', '.join(names)} cannot be determined: the neighbors never change, or all together"
-                )
-            newton.raise_runaway(names, [theta[n_g + d] for d in weak])
-        first = False
-        return value, gradient, information
+
+        def checked(extra):
+            nonlocal first
+            weak = information.weak_directions()
+            if weak:
+                names = [coupling_name(vectors[d]) for d in weak]
+                if first:
+                    raise InputError(
+                        f"{', '.join(names)} cannot be determined: the neighbors never change, or all together"
+                    )
+                newton.raise_runaway(names, [theta[n_g + d] for d in weak])
+            first = False
+            return information.damped(extra)
+
+        return value, gradient, checked
 
     start = np.concatenate([0.5 * np.log(plus / minus), np.zeros(len(vectors))])
     theta, _, information = newton.maximize(evaluate, start)
@@ -383,7 +387,7 @@ def _fields_given(train, h, k):
     def evaluate(theta):
         value, gradient, information = train.evaluate(theta, k)
         none = np.zeros((n, 0))
-        return value, gradient[:n], newton.ArrowInformation(information.hh, none, np.zeros((0, 0)))
+        return value, gradient[:n], newton.ArrowInformation(information.hh, none, np.zeros((0, 0))).damped
 
     return newton.maximize(evaluate, h)[0]
 

@@ -117,7 +117,7 @@ class _Model:
         value -= self.ridge / 8 * float(pairs @ pairs)
         gradient[: self.n_pairs] -= self.ridge / 4 * pairs
         matrix[np.arange(self.n_pairs), np.arange(self.n_pairs)] += self.ridge / 4
-        return value, gradient, newton.DenseInformation(matrix)
+        return value, gradient, lambda extra: newton.DenseInformation(matrix, extra)
 
     def _assemble(self, triple, single, cross, lagged, own, total):
         """Information matrix: every unit adds the block of its own regression, in the shared parameters."""

@@ -35,9 +35,20 @@ class ArrowInformation:
     """
 
     def __init__(self, hh, hk, kk):
-        self.hh, self.hk = hh, hk
+        self.hh, self.hk, self.kk = hh, hk, kk
         self.ratio = hk / hh[:, None]
         self.schur = kk - hk.T @ self.ratio
+
+    def damped(self, extra):
+        """The same with ``extra`` added to the diagonal (None: itself)."""
+        if extra is None:
+            return self
+        n = len(self.hh)
+        return ArrowInformation(self.hh + extra[:n], self.hk, self.kk + np.diag(extra[n:]))
+
+    def diagonal(self):
+        """Fields before couplings."""
+        return np.concatenate([self.hh, self.kk.diagonal()])
 
     def weak_directions(self):
         """Couplings whose standard error (inverse information) exceeds RUNAWAY or is undefined: indices."""
@@ -64,16 +75,24 @@ class ArrowInformation:
         return np.concatenate([h, k]).reshape(vector.shape)
 
 
+class SingularInformation(DivergenceError):
+    """The information matrix has no Cholesky factor."""
+
+
 class DenseInformation:
     """A symmetric positive definite information matrix, factored once (n^3/3 multiplications)."""
 
-    def __init__(self, matrix):
+    def __init__(self, matrix, extra=None):
         from scipy.linalg import cho_factor
 
+        self._diagonal = matrix.diagonal().copy()
+        matrix = matrix.copy()  # it may be asked for with another diagonal
+        if extra is not None:
+            matrix[np.diag_indices(len(matrix))] += extra
         try:
             self.factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
         except np.linalg.LinAlgError:
-            raise DivergenceError(
+            raise SingularInformation(
                 "the information matrix of the fit is singular: some couplings cannot be told apart on this "
                 "recording; select fewer units, wider bins, or give ridge > 0"
             ) from None
@@ -83,6 +102,10 @@ class DenseInformation:
         from scipy.linalg import cho_solve
 
         return cho_solve(self.factor, vector, check_finite=False)
+
+    def diagonal(self):
+        """Diagonal of the matrix."""
+        return self._diagonal
 
     def inverse_diagonal(self):
         """Diagonal of H^-1, in slices of right-hand sides, so that memory stays near that of the factor."""
@@ -99,13 +122,18 @@ class DenseInformation:
 
 
 def maximize(evaluate, theta, tolerance=1e-8, max_steps=100):
-    """Maximum of a concave function by Newton steps, halved until the function rises.
+    """Maximum of a concave function by damped Newton steps (Levenberg-Marquardt).
+
+    Where a step does not raise the function, ``damping`` times the diagonal at the start is added to the
+    information.  The present diagonal would not do: it vanishes where a parameter has overshot.
 
     Parameters
     ----------
     evaluate : callable
-        ``theta -> (value, gradient, information)`` with ``information.solve``, the inverse of minus the
-        Hessian.
+        ``theta -> (value, gradient, make)``; ``make(extra)`` gives the information, minus the Hessian with
+        ``extra`` (None or one number per parameter) added to its diagonal, as an object with ``solve`` and
+        ``diagonal``.  It is called at accepted points alone: a trial step may overshoot to where the information
+        is singular, which says nothing about the maximum.
     theta : ndarray (n,)
         Start.
     tolerance : float
@@ -120,28 +148,42 @@ def maximize(evaluate, theta, tolerance=1e-8, max_steps=100):
     DivergenceError
         After ``max_steps`` steps, or when no step raises the function.
     """
-    value, gradient, information = evaluate(theta)
+    value, gradient, make = evaluate(theta)
+    scale, damping = make(None).diagonal(), 0.0
     for _ in range(max_steps):
+        information, damping = _information(make, scale, damping)
         step = information.solve(gradient)
         promised = float(gradient @ step)
-        if promised < tolerance:
+        if promised < tolerance and damping == 0:
             return theta, value, information
-        scale = 1.0
+        new = evaluate(theta + step)
+        gain = new[0] - value
         rounding = 1e-13 * (1 + abs(value))
-        while True:
-            new = evaluate(theta + scale * step)
-            if np.isfinite(new[0]) and new[0] >= value + 1e-4 * scale * promised - rounding:
-                break
-            scale /= 2
-            if scale < 1e-10:
-                raise DivergenceError(
-                    f"fit: no Newton step raises the likelihood, promised gain {promised:.3g} nats"
-                )
-        theta = theta + scale * step
-        value, gradient, information = new
+        # gain/promised is 1/2 for a quadratic function
+        if not (np.isfinite(gain) and gain >= 1e-2 * promised - rounding):
+            damping = max(10 * damping, 1e-3)
+            if damping > 1e9:
+                raise DivergenceError(f"fit: no step raises the likelihood, promised gain {promised:.3g} nats")
+            continue
+        if gain < 0.1 * promised:
+            damping = max(4 * damping, 1e-3)
+        else:
+            damping = damping / 10 if damping > 1e-5 else 0.0
+        theta = theta + step
+        value, gradient, make = new
     raise DivergenceError(
         f"fit: not converged after {max_steps} Newton steps, promised gain {promised:.3g} nats"
     )
+
+
+def _information(make, scale, damping):
+    """(information, damping): more damping where the matrix is singular without being flat at the maximum."""
+    try:
+        return make(damping * scale if damping else None), damping
+    except SingularInformation:
+        if not 0 < damping < 1e-2:
+            raise
+        return _information(make, scale, 10 * damping)
 
 
 def raise_runaway(names, values):

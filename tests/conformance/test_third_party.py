@@ -217,7 +217,7 @@ def schwinger_dyson(sampled, target, updater, n):
     return estimate(np.array(values))
 
 
-@pytest.mark.parametrize(("updater", "n"), [(Metropolis(1.5), 25_000), (HMC(6, 0.9), 6_000)], ids=["metropolis", "hmc"])
+@pytest.mark.parametrize(("updater", "n"), [(Metropolis(1.5), 25_000), (HMC(6, 0.9), 12_000)], ids=["metropolis", "hmc"])
 def test_schwinger_dyson(Phi6, updater, n):
     action = Phi6(**COUPLINGS)
     assert_agrees(schwinger_dyson(action, action, updater, n), 1.0, relative_error_max=0.005)
@@ -264,7 +264,7 @@ def test_a_binary_action_of_three_sites(tmp_path):
     def mean(sampled, updater):
         start(phi, "hot", Key(1))
         state, values = State(phi, 0), []
-        for _ in range(60_000):
+        for _ in range(30_000):
             state, _ = updater.step(sampled, state, Key(1))
             values.append(phi.values.mean())
         return estimate(np.array(values[100:]))
