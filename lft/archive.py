@@ -154,7 +154,7 @@ def replacing(path, doing="writing"):
     with aside(path, doing) as part, open(part, "w+b", buffering=0) as raw:
         spool = Spool(raw)
         try:
-            with h5py.File(spool, "w") as file:
+            with h5py.File(spool, "w", libver=("v110", "v110")) as file:  # with checksums of all but the numbers
                 yield file
         finally:
             if spool.error is not None:
@@ -340,8 +340,10 @@ class Recorder:
         group = file.require_group("samples")
         if not self.samples:
             return
+        # an archive of an earlier version keeps the observables it began with, so that all series stay equally long
+        names = [n for n in group if n != "t"] if "t" in group else list(self.samples[0][1])
         _extend(group, "t", np.array([t for t, _ in self.samples], np.int64))
-        for name in self.samples[0][1]:
+        for name in names:
             rows = np.array([values[name] for _, values in self.samples], np.float64)
             _extend(group, name, rows)
         for observable in observables:
@@ -360,7 +362,7 @@ class Recorder:
 def _extend(group, name, rows):
     if name not in group:
         chunk = (max(1, min(4096, 2**16 // max(1, rows[0].nbytes))), *rows.shape[1:])
-        group.create_dataset(name, data=rows, maxshape=(None, *rows.shape[1:]), chunks=chunk)
+        group.create_dataset(name, data=rows, maxshape=(None, *rows.shape[1:]), chunks=chunk, fletcher32=True)
         return
     data = group[name]
     n = len(data)
@@ -415,6 +417,7 @@ class Archive:
             self.action = read_action(self.file["action"])
         with self._reading("meta"):
             self.meta = dict(self.file["meta"].attrs)
+            "".join(map(str, self.meta.values())).encode()  # h5py lets wrong bytes pass in a text
             self.config = json.loads(self.meta["config"])
             self.key = Key(int(self.meta["seed"]))
             self.checkpoint_s = float(self.meta["checkpoint_s"])

@@ -17,6 +17,9 @@ from lft.geometry import Graph, Lattice
 MAX_LAG = 64
 """Longest distance of the correlators that a run records."""
 
+MAX_PROFILE = 512
+"""Most planes along an axis whose mean field is recorded one by one."""
+
 
 @dataclass(frozen=True)
 class Site:
@@ -106,12 +109,15 @@ class Planes:
         mode_<axis>          = (1/V) (sum_x cos(2 pi x/L) M(x), sum_x sin(2 pi x/L) M(x))
         structure_<axis>     = (1/V) (|M~(0)|^2, |M~(1)|^2),           M~(k) = sum_x exp(2 pi i k x/L) M(x)
 
-    by FFT.  They are not connected: subtract with the means in the analysis.
+    by FFT.  They are not connected: subtract with the means in the analysis.  Where planes differ (open ends,
+    inactive sites, site fields) and there are at most ``MAX_PROFILE`` of them, ``profile_<axis>`` is the mean field
+    of each plane, M(x) L/V, which that subtraction needs.
     """
 
     axis: str
     storage_axis: int
     is_periodic: bool
+    is_uniform: bool
     names: tuple[str, ...] = ()
     axes: tuple[str, ...] = ("r",)
     doc: str = field(default="zero-momentum two-point function, see lft.observables.Planes")
@@ -122,19 +128,21 @@ class Planes:
         V, L = phi.geometry.n_active, len(M)
         x = 2 * np.pi * np.arange(L) / L
         mode = np.array([np.dot(np.cos(x), M), np.dot(np.sin(x), M)])
-        return {
+        profile = {} if self.is_uniform or L > MAX_PROFILE else {f"profile_{self.axis}": M * (L / V)}
+        return profile | {
             f"correlator_{self.axis}": correlate(M, self.is_periodic) * (L / V),
             f"mode_{self.axis}": mode / V,
             f"structure_{self.axis}": np.array([M.sum() ** 2, (mode**2).sum()]) / V,
         }
 
 
-def correlate(M, is_periodic, max_lag=MAX_LAG):
-    """(1/n_r) sum_x M(x) M(x+r) for r = 0..min(L//2, max_lag), by FFT."""
+def correlate(M, is_periodic, max_lag=MAX_LAG, other=None):
+    """(1/n_r) sum_x M(x) M(x+r) for r = 0..min(L//2, max_lag), by FFT; ``other``: N(x) in place of M(x)."""
     L = len(M)
     size = L if is_periodic else 2 * L
-    power = np.abs(np.fft.rfft(M, size)) ** 2
-    full = np.fft.irfft(power, size)
+    transform = np.fft.rfft(M, size)
+    first = transform if other is None else np.fft.rfft(other, size)
+    full = np.fft.irfft(np.conj(first) * transform, size)
     r = np.arange(min(L // 2, max_lag) + 1)
     return full[r] / (L if is_periodic else L - r)
 
@@ -172,9 +180,11 @@ def default_observables(action, geometry):
     else:
         out.append(Rates())
         planes = [("t", 0)]
+    is_homogeneous = geometry.mask is None and not np.ndim(action.couplings.get("h", 0.0))
     for name, k in planes:
         if geometry.storage_shape[k] > 1:
-            out.append(Planes(name, k, geometry.storage_periodic[k]))
+            is_periodic = geometry.storage_periodic[k]
+            out.append(Planes(name, k, is_periodic, is_periodic and (name == "t" or is_homogeneous)))
     return out
 
 

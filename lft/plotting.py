@@ -50,7 +50,7 @@ def _finite(*arrays):
 def plot_archive(archive, estimates, path):
     """Series of the magnetization and connected zero-momentum correlators of an archive."""
     geometry = archive.geometry
-    names = [n for n in archive.names if n.startswith("correlator_")]
+    names = [n for n in estimates if n.startswith("connected_")]
     figure, axes = _figure(1, 1 + len(names))
     spacing = archive.config["run"]["measure_every"]
     series = archive.samples("magnetization")
@@ -60,12 +60,10 @@ def plot_archive(archive, estimates, path):
     ax.axhspan(mean.value - mean.error, mean.value + mean.error, color=COLORS[1], alpha=0.4, lw=0)
     ax.axhline(mean.value, color=COLORS[1], lw=1)
     ax.set(xlabel="update after thermalization", ylabel="magnetization per site", title=str(mean))
-    V, m2 = geometry.n_active, mean.value**2
     for ax, name in zip(axes[0, 1:], names, strict=True):
-        axis = name.removeprefix("correlator_")
+        axis = name.removeprefix("connected_")
         quantity = geometry.quantity(axis)
-        L = geometry.shape[geometry.axes.index(axis)]
-        values = np.array([e.value for e in estimates[name]]) - m2 * V / L
+        values = np.array([e.value for e in estimates[name]])
         errors = np.array([e.error for e in estimates[name]])
         distance = np.arange(len(values)) * (quantity.value if quantity else 1.0)
         ax.errorbar(distance, values, errors, fmt="o", ms=3, lw=1, color=COLORS[0])

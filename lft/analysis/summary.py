@@ -10,6 +10,7 @@ import numpy as np
 
 from lft.analysis.estimate import Estimate, estimate
 from lft.errors import InputError, SeriesTooShort
+from lft.observables import correlate
 
 
 def summarize(archive):
@@ -41,16 +42,18 @@ def summarize(archive):
         notes.extend(str(w.message) for w in caught if issubclass(w.category, SeriesTooShort))
         return value
 
+    def fold(count):  # one note for a whole vector
+        if len(notes) > count + 1:
+            notes[count:] = [f"{notes[count]} (and {len(notes) - count - 1} more components)"]
+
     for name in archive.names:
-        series = archive.samples(name)
+        series, count = archive.samples(name), len(notes)
         if series.ndim == 1:
             estimates[name] = add(name, series)
         else:
-            count = len(notes)
             columns = series.reshape(len(series), -1)
             estimates[name] = [add(f"{name}[{k}]", columns[:, k]) for k in range(columns.shape[1])]
-            if len(notes) > count + 1:  # one line for a whole vector
-                notes[count:] = [f"{notes[count]} (and {len(notes) - count - 1} more components)"]
+        fold(count)
     for name, columns, function in derived(archive):
         series = np.column_stack([archive.samples(c).reshape(archive.n_samples, -1) for c in columns])
         if not np.ptp(series, axis=0).any() and not math.isfinite(function(series.mean(axis=0))):
@@ -60,7 +63,45 @@ def summarize(archive):
             value, note = _root(name, value)
             notes.extend(note)
         estimates[name] = value
+    for name in [n for n in archive.names if n.startswith("correlator_")]:
+        count = len(notes)
+        connected = _connected(archive, name, add)
+        if connected is not None:
+            estimates[name.replace("correlator", "connected")] = connected
+        fold(count)
     return estimates, notes
+
+
+def _connected(archive, name, add):
+    """Connected zero-momentum correlator, C(r) - (V/L) (1/n_r) sum_x p(x) p(x+r) with the mean field p of each plane.
+
+    Where the planes are alike p = <m>.  Else the error comes from the series of the first-order expansion in the
+    means, C_n(r) - (p*p_n + p_n*p)(r) + (p*p)(r), whose mean is the estimate.  None where the profile of unlike planes
+    was not recorded.
+    """
+    geometry, axis = archive.geometry, name.removeprefix("correlator_")
+    k = geometry.axes.index(axis)
+    planes = geometry.n_active / geometry.shape[k]
+    series = archive.samples(name)
+    label = name.replace("correlator", "connected")
+    if f"profile_{axis}" in archive.names:
+        profile = archive.samples(f"profile_{axis}")
+        p, is_periodic = profile.mean(axis=0), _is_periodic(geometry, axis)
+        square = correlate(p, is_periodic)
+        cross = [correlate(q, is_periodic, other=p) + correlate(p, is_periodic, other=q) for q in profile]
+        series = series - planes * (np.array(cross) - square)
+        return [add(f"{label}[{r}]", series[:, r]) for r in range(series.shape[1])]
+    is_homogeneous = geometry.mask is None and not np.ndim(archive.action.couplings.get("h", 0.0))
+    if not (_is_periodic(geometry, axis) and (axis == "t" or is_homogeneous)):
+        return None
+    m = archive.samples("magnetization")
+    pairs = [np.column_stack([series[:, r], m]) for r in range(series.shape[1])]
+    return [add(f"{label}[{r}]", pair, lambda v: v[0] - v[1] ** 2 * planes) for r, pair in enumerate(pairs)]
+
+
+def _is_periodic(geometry, axis):
+    boundary = geometry.boundary
+    return (boundary if isinstance(boundary, str) else boundary[geometry.axes.index(axis)]) == "periodic"
 
 
 def _root(name, square):

@@ -36,14 +36,16 @@ from lft.updaters import HeatBath, start
 SHAPE, SPACING = (20, 16, 3000), ("50 um", "50 um", "10 ms")
 COUPLINGS = {(1, 0, 0): 0.19, (0, 1, 0): 0.15, (0, 0, 1): 0.27}
 SEED = 2026
+FILES = ("demo.json", "recording.npz", "fit.h5", "simulation.h5", "flow.h5", "couplings.png", "correlators.png", "flow.png")
 
 
 def demo(folder, overwrite=False, report=print):
     """Run the demonstration and leave figures and ``demo.json`` in ``folder``; returns the JSON data."""
     started = time.monotonic()
     folder = Path(folder)
-    if (folder / "demo.json").exists() and not overwrite:
-        raise InputError(f"{folder / 'demo.json'}: exists; give another folder (-o), or --overwrite to replace it")
+    there = next((folder / name for name in FILES if (folder / name).exists()), None)
+    if there is not None and not overwrite:
+        raise InputError(f"{there}: exists; give another folder (-o), or --overwrite to replace it")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -151,7 +153,7 @@ def simulate_at_fit(folder, report):
         if ranks > 1 and launcher is None:
             report("   no MPI library: one rank (pip install 'lft[mpi]' brings one)")
             continue
-        result = subprocess.run(prefix + command, capture_output=True, text=True, env=_clean_environment())
+        result = subprocess.run(prefix + command, capture_output=True, text=True, env=clean_environment())
         if result.returncode == 0:
             report(f"   {' '.join([*(Path(p).name for p in prefix), 'lft run fit.h5 -o simulation.h5'])}")
             return ranks
@@ -162,10 +164,14 @@ def simulate_at_fit(folder, report):
     raise AssertionError("unreachable")
 
 
-def _clean_environment():
-    """This process's environment without what a launcher put there: a child that starts mpirun is a new job."""
+def clean_environment():
+    """This process's environment without what a launcher put there: a child that starts mpirun is a new job.
+
+    The child finds this package in whatever folder it runs.
+    """
     drop = ("PMI_", "PMIX_", "OMPI_", "HYDI_", "HYDRA_", "MPIR_CVAR_CH4_", "SLURM_STEP")
-    return {k: v for k, v in os.environ.items() if not k.startswith(drop)}
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    return {k: v for k, v in os.environ.items() if not k.startswith(drop)} | {"PYTHONPATH": path}
 
 
 def _compare_correlators(recorded, simulated):

@@ -29,12 +29,11 @@ def fit_recording(args):
         raise InputError(f"--test {args.test}: valid is a fraction from 0 to below 1")
     reach = parse_reach(args.reach, args.diagonals)
     check_output(args.output, args.overwrite)
-    recording, bin_s = open_recording(args.recording, args.bin, args.window)
-    if args.units is not None:
-        recording = select_units(recording, args.units)
-    notes = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DataWarning)
+        recording, bin_s = open_recording(args.recording, args.bin, args.window)
+        if args.units is not None:
+            recording = select_units(recording, args.units)
         if args.model in ("neural", "pairwise"):
             fit, report = _fit_units(recording, bin_s, args, reach)
         else:

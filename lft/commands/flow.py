@@ -108,9 +108,9 @@ def _archive_fields(path):
 
 
 def _recording_fields(args):
-    recording, bin_s = open_recording(args.source, args.bin)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DataWarning)
+        recording, bin_s = open_recording(args.source, args.bin)
         field, report = lattice_field(recording, bin_s, args.pitch)
     messages = [str(w.message) for w in caught if issubclass(w.category, DataWarning)]
     return [field], True, [*getattr(recording, "notes", ()), *describe(report), *messages]

@@ -187,7 +187,7 @@ def ising_bonds(shape, copies, K, updater, n, every=1):
 
 @pytest.mark.parametrize(("shape", "copies", "K", "updater", "n", "every", "precision"), [
     ((16, 16), 240, (0.30, 0.30), HeatBath(), 8000, 1, 2e-4),
-    ((24, 12), 300, (0.30, 0.50), Metropolis(), 5200, 2, 2e-4),
+    ((24, 12), 260, (0.30, 0.45), Metropolis(), 5000, 2, 2e-4),
     ((15, 13), 120, (0.25, -0.3), HeatBath(), 4000, 1, 1e-3),                  # odd extents, antiferromagnetic seam
     ((3, 5), 800, (0.35, 0.2), Metropolis(), 3000, 1, 2e-3),                   # every second plane is a seam
     ((2, 4), 800, (0.20, 0.3), HeatBath(), 3000, 1, 2e-3),                     # a pair with two bonds

@@ -522,6 +522,7 @@ CASES += [
     Case("unknown option", "status {}/a.h5 --fast", "--fast", lambda: {"a.h5": archive()}),
     Case("missing argument", "status", "archive"),
     Case("demo in a file", "demo -o {}/a", "a|cannot be made", {"a": b"mine"}),
+    Case("demo beside a fit", "demo -o {}", "fit.h5|exists|--overwrite", {"fit.h5": b"mine"}),
     Case("demo done before", "demo -o {}", "demo.json|exists|--overwrite", {"demo.json": b"{}"}),
 ]
 
