@@ -108,7 +108,7 @@ def aside(path, doing="writing"):
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        if isinstance(error, OSError | RuntimeError):
+        if isinstance(error, OSError | RuntimeError | KeyError):  # the last one is h5py's for a damaged object
             raise ArchiveError(explain(error, path, doing)) from error
         raise
 

@@ -275,7 +275,9 @@ def main(argv=None):
             comm = world()
             channel = comm.Dup() if comm is not None else None
         if comm is not None and args.command not in PARALLEL:
-            raise InputError(f"lft {args.command} runs on one rank: start it without mpirun")
+            if comm.Get_rank():
+                return 0  # a batch script may start everything with srun: rank 0 does it, the others are done
+            comm = channel = None
         check_paths(args)
         args.function(args, comm)
         return 0

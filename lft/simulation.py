@@ -126,6 +126,8 @@ def resume(path, updates=None, comm=None, is_quiet=False):
     def load():
         with Archive(path) as archive:
             check_output(path, overwrite=True)
+            for name in archive.names:
+                archive.samples(name)  # a damaged series is found out now, not at the first checkpoint
             on_root_only["field"] = archive.geometry.to_storage(archive.last())
             loose = ("meta", "config", "update", "geometry", "action", "key", "schedule", "counters", "t", "checkpoint_s")
             return {name: getattr(archive, name) for name in loose}

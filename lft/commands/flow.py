@@ -87,7 +87,7 @@ def _is_archive(path):
     try:
         with h5py.File(path, "r") as file:
             return file.attrs.get("schema") == ARCHIVE_SCHEMA
-    except OSError:
+    except (OSError, KeyError, RuntimeError):
         return False
 
 
