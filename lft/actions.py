@@ -23,7 +23,7 @@ from lft._kernels.actions import IsingKernel, NeuralKernel, Phi4Kernel
 from lft.domain import Domain
 from lft.errors import InputError
 from lft.field import Field
-from lft.geometry import Graph, Lattice
+from lft.geometry import TIME, Graph, Lattice
 from lft.plan import Plan
 
 
@@ -105,24 +105,18 @@ class BaseAction:
         return np.array([sums.get(d, 0.0) for d in self.displacements(phi.geometry)])
 
     def site_time_sums(self, phi):
-        """sum_a phi_x^a for each site of a time slice, user's spatial order."""
-        values, geometry = phi.values, phi.geometry
-        local = values.sum(axis=0, dtype=np.int64) if geometry.axes[0] == "t" or _has_time(geometry) else values
-        first = 1 if _has_time(geometry) else 0
+        """sum_a phi_x^a for each site of a time slice, user's spatial order (binary fields)."""
+        geometry, first = phi.geometry, 1 if TIME in phi.geometry.axes else 0
         whole = np.zeros(phi.domain.shape[first:], np.int64)
-        whole[phi.domain.slices[first:]] = local
+        whole[phi.domain.slices[first:]] = phi.values.sum(axis=0, dtype=np.int64) if first else phi.values
         whole = phi.domain.sum_int(whole).astype(float)
-        if isinstance(geometry, Lattice):
-            return whole.reshape(geometry.space_shape) if first else geometry.from_storage(whole)
-        return whole
+        if isinstance(geometry, Graph):
+            return whole
+        return whole.reshape(geometry.space_shape) if first else geometry.from_storage(whole)
 
 
 def _rebuild(face, couplings):
     return face(**couplings)
-
-
-def _has_time(geometry):
-    return "t" in geometry.axes
 
 
 def _short(value):
@@ -335,7 +329,7 @@ class Neural(BaseAction):
 
     def displacements(self, geometry):
         """Lags in time, as steps (lag, 0)."""
-        return [(k, 0) for k in self._couplings["B"] if k < geometry.n_bins]
+        return [(k, 0) for k in self._couplings["B"]]
 
     def _per_unit(self, geometry):
         I = self._couplings["I"]

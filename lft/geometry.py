@@ -360,12 +360,22 @@ class Graph:
     n_active = n_sites
 
     def to_storage(self, array):
+        """The array itself: a graph is kept as it is stored."""
         return np.asarray(array)
 
     from_storage = to_storage
 
     def storage_mask(self):
+        """None: every unit exists at every time."""
         return None
+
+    def joins(self, displacement):
+        """Whether any pair of bins has this lag."""
+        return abs(displacement[0]) < self.n_bins
+
+    def storage_displacement(self, displacement):
+        """A step (lag, 0) as it is stored."""
+        return tuple(displacement)
 
     def quantity(self, axis):
         """Bin width as a quantity for the time axis, else None."""
@@ -373,7 +383,7 @@ class Graph:
 
     def coloring(self, displacements):
         """Time slices of one color do not interact; the units of a slice are walked in order."""
-        lags = sorted({abs(d[0]) for d in displacements if abs(d[0]) < self.n_bins})
+        lags = sorted({abs(d[0]) for d in displacements if self.joins(d)})
         if not lags:
             return Coloring((0, 0), 1, (0, 0), sequential=True)
         m = next(m for m in range(2, lags[-1] + 2) if all(k % m for k in lags))
@@ -381,7 +391,8 @@ class Graph:
         return Coloring((1, 0), m, (seam, 0), sequential=True)
 
     def halo(self, displacements):
-        return (max((abs(d[0]) for d in displacements if abs(d[0]) < self.n_bins), default=0), 0)
+        """Longest lag, and 0 for the units."""
+        return (max((abs(d[0]) for d in displacements if self.joins(d)), default=0), 0)
 
 
 def _default_axes(n_axes):

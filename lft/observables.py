@@ -48,7 +48,7 @@ class Bonds:
         displacements = action.displacements(geometry)
         if isinstance(geometry, Graph):
             counts = [
-                geometry.n_units * (geometry.n_bins - (k if geometry.boundary == "open" else 0))
+                geometry.n_units * max(0, geometry.n_bins - (k if geometry.boundary == "open" else 0))
                 for k, _ in displacements
             ]
             return cls(tuple(f"lag_{k}" for k, _ in displacements), tuple(counts))

@@ -57,10 +57,8 @@ class Plan:
 
     @staticmethod
     def _offsets(geometry, domain, displacements):
-        bonded = [d for d in displacements if not hasattr(geometry, "joins") or geometry.joins(d)]
-        vectors = [geometry.storage_displacement(d) if hasattr(geometry, "storage_displacement") else d for d in bonded]
-        bonded = [d for d, v in zip(bonded, vectors, strict=True) if abs(v[0]) < domain.shape[0]]
-        vectors = [v for v in vectors if abs(v[0]) < domain.shape[0]]
+        bonded = [d for d in displacements if geometry.joins(d)]
+        vectors = [geometry.storage_displacement(d) for d in bonded]
         offsets = [sum(step * stride for step, stride in zip(v, domain.strides, strict=True)) for v in vectors]
         return bonded, np.array(offsets, dtype=np.intp)
 

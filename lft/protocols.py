@@ -49,7 +49,7 @@ class Action(Protocol):
     def displacements(self, geometry: Any) -> list[tuple[int, ...]]:
         """Steps (user's axis order) at which sites interact: they fix halo and coloring."""
 
-    def kernel(self, plan: Any) -> Any:
+    def kernel(self, plan: Any, geometry: Any) -> Any:
         """The compiled object that the generic loops accept."""
 
     def operators(self, phi: Field) -> dict[str, float | np.ndarray]:
@@ -68,8 +68,11 @@ class Updater(Protocol):
 
 @runtime_checkable
 class Observable(Protocol):
-    """A number or array per configuration, global and identical on all ranks."""
+    """Numbers or arrays per configuration, global and identical on all ranks."""
 
-    name: str
+    names: tuple[str, ...]
+    axes: tuple[str, ...]
+    doc: str
 
-    def measure(self, action: Action, state: State) -> float | np.ndarray: ...
+    def measure(self, action: Action, state: State) -> dict[str, float | np.ndarray]:
+        """Values by name (collective)."""
