@@ -108,7 +108,7 @@ def aside(path, doing="writing"):
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        if isinstance(error, OSError | RuntimeError | KeyError):  # the last one is h5py's for a damaged object
+        if isinstance(error, OSError | RuntimeError | KeyError):  # KeyError: an object is damaged
             raise ArchiveError(explain(error, path, doing)) from error
         raise
 
@@ -116,7 +116,7 @@ def aside(path, doing="writing"):
 class Spool:
     """A file for HDF5 that keeps the first failure to itself and swallows what follows.
 
-    HDF5 cannot close a file that it cannot write: on a full disk the process would die in the library's own cleanup.
+    HDF5 cannot close a file that it cannot write: on a full disk the process would die in its cleanup.
     """
 
     def __init__(self, raw):
@@ -154,7 +154,7 @@ def replacing(path, doing="writing"):
     with aside(path, doing) as part, open(part, "w+b", buffering=0) as raw:
         spool = Spool(raw)
         try:
-            with h5py.File(spool, "w", libver=("v110", "v110")) as file:  # with checksums of all but the numbers
+            with h5py.File(spool, "w", libver=("v110", "v110")) as file:  # which adds checksums
                 yield file
         finally:
             if spool.error is not None:
@@ -402,7 +402,8 @@ class Archive:
     def _check(self):
         with self._reading("schema"):
             schema, version = self.file.attrs.get("schema"), self.file.attrs.get("schema_version")
-            missing = [name for name in ("meta", "lattice", "action", "samples", "state") if name not in self.file]
+            needed = ("meta", "lattice", "action", "samples", "state")
+            missing = [name for name in needed if name not in self.file]
         if schema != SCHEMA:
             raise InputError(f"{self.path}: not an archive of lft run (schema {schema!r}, expected {SCHEMA!r})")
         with self._reading("schema_version"):
@@ -421,13 +422,15 @@ class Archive:
             self.config = json.loads(self.meta["config"])
             self.key = Key(int(self.meta["seed"]))
             self.checkpoint_s = float(self.meta["checkpoint_s"])
-            self.schedule = Schedule(**{f.name: self.config["run"][f.name] for f in dataclasses.fields(Schedule)})
+            run = self.config["run"]
+            self.schedule = Schedule(**{f.name: run[f.name] for f in dataclasses.fields(Schedule)})
             self.update = dict(self.config["update"])
             self.kernel, self.ranks = str(self.meta["kernel"]), int(self.meta["ranks"])
         with self._reading("state"):
             state = dict(self.file["state"].attrs)
             self.kind, self.t = str(state["kind"]), int(state["t"])
-            self.counters = Counters(**{f.name: type(f.default)(state[f.name]) for f in dataclasses.fields(Counters)})
+            counts = {f.name: type(f.default)(state[f.name]) for f in dataclasses.fields(Counters)}
+            self.counters = Counters(**counts)
 
     @contextlib.contextmanager
     def _reading(self, what):

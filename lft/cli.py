@@ -74,13 +74,13 @@ def build_parser():
     p.add_argument("--method", default="pseudo")
     p.add_argument("--bin", metavar="DURATION", help='such as "20 ms"')
     p.add_argument("-o", "--output", required=True, metavar="FIT.h5")
-    p.add_argument("--test", type=number, default=0.2, metavar="FRACTION", help="last part, held out (default 0.2)")
+    p.add_argument("--test", type=number, default=0.2, metavar="FRACTION", help="held-out last part")
     p.add_argument("--reach", default="1,1", metavar="SPACE,TIME")
     p.add_argument("--diagonals", action="store_true")
     p.add_argument("--pitch", metavar="LENGTH", help='lattice spacing, such as "42 um"; default: found from positions')
     p.add_argument("--window", metavar="START,STOP", help="part of the recording, seconds")
     p.add_argument("--units", metavar="LIST", help="units to keep: 0,3,10-20")
-    p.add_argument("--ridge", type=number, default=0.0, help="L2 penalty on the pair couplings (neural, pairwise)")
+    p.add_argument("--ridge", type=number, default=0.0, help="L2 penalty on pairs (neural, pairwise)")
     p.add_argument("--json", metavar="FILE")
     p.add_argument("--plot", metavar="FILE.png")
     p.add_argument("--overwrite", action="store_true")
@@ -178,7 +178,7 @@ def cmd_status(args, comm):
         write_json(data, args.json)
     if args.json != "-":
         for name, value in data.items():
-            print(f"{name:22} {value}")
+            print(f"{name:22} {f'{value:.4g}' if isinstance(value, float) else value}")
 
 
 def cmd_analyze(args, comm):
@@ -291,7 +291,8 @@ def main(argv=None):
     except MemoryError as error:
         return _fail(f"out of memory: {error}", 1, channel)
     except OSError as error:
-        return _fail(_printable(f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")), 1, channel)
+        message = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
+        return _fail(_printable(message), 1, channel)
     except Exception:
         if comm is None:
             raise

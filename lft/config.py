@@ -26,6 +26,7 @@ from lft.updaters import STARTS, UPDATERS, HeatBath, HMC, Metropolis
 SECTIONS = ("lattice", "action", "update", "run")
 UPDATE_KEYS = {"metropolis": ("width",), "heatbath": (), "hmc": ("steps", "length", "integrator")}
 ACTION_KEYS = {"ising": ("K", "h", "couplings"), "phi4": ("kappa", "lambda"), "neural": ("A", "B", "I", "couplings")}
+MAX_UPDATES = 2**47 - 1  # the random numbers count updates in 48 bits
 FIT_MODELS = {"ising": ("lattice", "independent"), "neural": ("neural", "pairwise")}
 
 
@@ -70,7 +71,8 @@ class Section:
             if key not in self.known:
                 close = difflib.get_close_matches(key, self.known, 1)
                 hint = f" (did you mean {close[0]!r}?)" if close else ""
-                raise InputError(f"{self.where(key)}: unknown key{hint}; valid are {', '.join(self.known) or 'none'}")
+                valid = ", ".join(self.known) or "none"
+                raise InputError(f"{self.where(key)}: unknown key{hint}; valid are {valid}")
 
 
 def _integer(low, high=None):
@@ -128,7 +130,12 @@ def _text(value):
 def _displacements(value):
     """One number, one per axis, or a table {"1,0,0" = K}."""
     if isinstance(value, dict):
-        return {tuple(int(c) for c in key.split(",")): _number()(k) for key, k in value.items()}
+        couplings = {tuple(int(c) for c in key.split(",")): _number()(k) for key, k in value.items()}
+        twice = next((d for d in couplings if tuple(-c for c in d) in couplings and any(d)), None)
+        if twice is not None:
+            other = tuple(-c for c in twice)
+            raise InputError(f"displacements {twice} and {other} join the same sites: give one")
+        return couplings
     return _numbers(value)
 
 
@@ -195,7 +202,8 @@ def _stored_fit(path, where):
     try:
         return load_fit(path)
     except (LftError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        message = str(error) if isinstance(error, LftError) else f"{path}: damaged ({' '.join(str(error).split())})"
+        is_ours = isinstance(error, LftError)
+        message = str(error) if is_ours else f"{path}: damaged ({' '.join(str(error).split())})"
         raise InputError(message if where == str(path) else f"{where}: {message}") from None
 
 
@@ -203,7 +211,8 @@ def _fit_as_text(path):
     model = _stored_fit(path, str(path)).model
     name = next((action for action, models in FIT_MODELS.items() if model in models), None)
     if name is None:
-        raise InputError(f"{path}: a fit of model {model!r} cannot be simulated; valid are {', '.join(sum(FIT_MODELS.values(), ()))}")
+        valid = ", ".join(model for models in FIT_MODELS.values() for model in models)
+        raise InputError(f"{path}: a fit of model {model!r} cannot be simulated; valid are {valid}")
     return f'seed = 1\n\n[action]\nname = "{name}"\ncouplings = "{path.name}"\n\n[update]\nname = "heatbath"\n\n[run]\nstart = "silent"\n'
 
 
@@ -243,13 +252,13 @@ def build(tree, text, source, folder):
 
 
 def _run(section):
-    whole, positive = "an integer >= 0", "an integer >= 1"
+    whole, positive = "an integer >= 0 (below 2^47)", "an integer >= 1 (below 2^47)"
     start = section.get("start", _choice(STARTS), ", ".join(STARTS), "hot")
     schedule = Schedule(
-        thermalize=section.get("thermalize", _integer(0), whole, 1000),
-        updates=section.get("updates", _integer(1), positive, 10000),
-        measure_every=section.get("measure_every", _integer(1), positive, 10),
-        save_every=section.get("save_every", _integer(0), whole, 0),
+        thermalize=section.get("thermalize", _integer(0, MAX_UPDATES), whole, 1000),
+        updates=section.get("updates", _integer(1, MAX_UPDATES), positive, 10000),
+        measure_every=section.get("measure_every", _integer(1, MAX_UPDATES), positive, 10),
+        save_every=section.get("save_every", _integer(0, MAX_UPDATES), whole, 0),
     )
     duration = section.get("checkpoint", _text, 'a duration such as "5 min"', "5 min")
     return schedule, start, parse_quantity(duration, "time", section.where("checkpoint")).si
@@ -440,7 +449,8 @@ def _graph(section, action, fit):
     longest = max(action.couplings["B"], default=0)
     if boundaries[t] == "periodic" and 2 * longest > shape[t]:
         raise InputError(
-            f"{section.source}, [action] B: lag {longest} on periodic time of {shape[t]} bins needs at least {2 * longest}"
+            f"{section.source}, [action] B: lag {longest} on periodic time of {shape[t]} bins "
+            f"needs at least {2 * longest}"
         )
     try:
         return Graph(shape[1 - t], shape[t], boundaries[t], spacing[t] if spacing else None)

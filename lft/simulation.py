@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from lft.archive import Archive, Recorder, check_output, on_root
 from lft.chain import Chain, drive
-from lft.config import make_updater
+from lft.config import MAX_UPDATES, make_updater
 from lft.errors import InputError
 from lft.observables import default_observables
 from lft.protocols import State
@@ -86,7 +86,7 @@ def run(config, path, comm=None, overwrite=False, is_quiet=False):
 
 
 def _check_memory(geometry, action, n_ranks):
-    """Raise InputError if the field of a rank and the copies of a checkpoint exceed the memory of this machine.
+    """Raise InputError if a rank's field and the copies of a checkpoint exceed the memory of this machine.
 
     The system grants more memory than there is and kills the program later: the size is compared beforehand.
     """
@@ -94,8 +94,8 @@ def _check_memory(geometry, action, n_ranks):
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if need > there:
         raise InputError(
-            f"[lattice] shape = {list(geometry.shape)}: {geometry.n_sites:.3g} sites need {need / 1e9:.3g} GB, this machine "
-            f"has {there / 1e9:.3g} GB of memory"
+            f"[lattice] shape = {list(geometry.shape)}: {geometry.n_sites:.3g} sites need "
+            f"{need / 1e9:.3g} GB, this machine has {there / 1e9:.3g} GB of memory"
         )
 
 
@@ -129,12 +129,14 @@ def resume(path, updates=None, comm=None, is_quiet=False):
             for name in archive.names:
                 archive.samples(name)  # a damaged series is found out now, not at the first checkpoint
             on_root_only["field"] = archive.geometry.to_storage(archive.last())
-            loose = ("meta", "config", "update", "geometry", "action", "key", "schedule", "counters", "t", "checkpoint_s")
-            return {name: getattr(archive, name) for name in loose}
+            parts = ("meta", "config", "update", "geometry", "action", "key", "schedule", "counters", "t")
+            return {name: getattr(archive, name) for name in (*parts, "checkpoint_s")}
 
     old = SimpleNamespace(**on_root(comm, load))
     action, schedule = old.action, old.schedule
     schedule = dataclasses.replace(schedule, updates=schedule.updates + (updates or 0))
+    if schedule.updates > MAX_UPDATES:
+        raise InputError(f"--updates {updates}: all updates of an archive must stay below 2^47")
     old.config["run"]["updates"] = schedule.updates
     phi = action.new_field(old.geometry, comm)
     phi.values[...] = phi.domain.scatter(on_root_only.get("field"), phi.data.dtype)
@@ -150,6 +152,7 @@ def resume(path, updates=None, comm=None, is_quiet=False):
     )
     kernel = kernel_name(action)
     if old.meta["kernel"] != kernel:
-        raise InputError(f"{path}: was run with kernel {old.meta['kernel']!r}, this program would use {kernel!r}")
+        before = old.meta["kernel"]
+        raise InputError(f"{path}: was run with kernel {before!r}, this program would use {kernel!r}")
     meta = {k: v for k, v in old.meta.items() if k != "ranks"} | {"config": json.dumps(old.config)}
     return _finish(chain, Recorder(path, meta, is_new=False), old.checkpoint_s, is_quiet)

@@ -1,21 +1,34 @@
 """Tests run in one process each, whoever started pytest; those that need ranks start a launcher of their own.
 
-Under ``mpirun pytest`` the launcher's variables would make every MPI library below wait for ranks that belong to
-somebody else, so they are dropped before anything else is imported.
+Under ``mpirun pytest`` the launcher's variables would make every MPI library below wait for ranks that belong
+to somebody else, so they are dropped before anything else is imported.
 """
 
 import os
 import sys
 from pathlib import Path
 
-LAUNCHERS = ("PMI_", "PMIX_", "PALS_", "OMPI_", "PRTE_", "HYDI_", "HYDRA_", "MPIR_", "MPICH_", "MPI_LOCAL", "MV2_",
-             "I_MPI_", "SLURM_")
+LAUNCHERS = (
+    "PMI_",
+    "PMIX_",
+    "PALS_",
+    "OMPI_",
+    "PRTE_",
+    "HYDI_",
+    "HYDRA_",
+    "MPIR_",
+    "MPICH_",
+    "MPI_LOCAL",
+    "MV2_",
+    "I_MPI_",
+    "SLURM_",
+)
 
 for name in [n for n in os.environ if n.startswith(LAUNCHERS)]:
     del os.environ[name]
 
-# "tests.helpers" is importable from every folder; appended, so that an installed package is tested rather than the
-# sources beside the tests
+# "tests.helpers" is importable from every folder; appended, so that an installed package is tested rather
+# than the sources beside the tests
 root = str(Path(__file__).resolve().parent.parent)
 if root not in sys.path:
     sys.path.append(root)

@@ -13,7 +13,7 @@ import lft
 
 
 def environment(**changes):
-    """The environment of a child: the package under test is importable from any folder; None removes a variable."""
+    """The environment of a child, in which the package under test is importable; None removes a variable."""
     package = str(Path(lft.__file__).resolve().parent.parent)
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     env = {**os.environ, "PYTHONPATH": path, **changes}
@@ -22,13 +22,19 @@ def environment(**changes):
 
 @functools.cache
 def launcher():
-    """Path of mpiexec and why it cannot be used ("" if it can): the one beside the interpreter comes first."""
+    """Path of mpiexec (first the one beside the interpreter), and why it cannot be used ("" if it can)."""
     beside = Path(sys.executable).with_name("mpiexec")
     found = str(beside) if beside.exists() else shutil.which("mpiexec")
     if found is None:
         return "", "no mpiexec beside the interpreter or on PATH: pip install mpich"
-    check = subprocess.run([sys.executable, "-c", "from mpi4py import MPI"], capture_output=True, text=True,
-                           env=environment(), stdin=subprocess.DEVNULL, timeout=60)
+    check = subprocess.run(
+        [sys.executable, "-c", "from mpi4py import MPI"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
     reason = check.stderr.strip().splitlines()[-1] if check.returncode else ""
     return found, f"mpi4py finds no MPI library: {reason}" if reason else ""
 
@@ -46,8 +52,15 @@ def python_command(args, ranks=None):
 def run_python(args, cwd, ranks=None, timeout=120, env=None):
     """Run the interpreter with ``args`` in the folder ``cwd``; returns the CompletedProcess (text)."""
     command = python_command(args, ranks)
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                          timeout=timeout, env=environment(**(env or {})))
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=timeout,
+        env=environment(**(env or {})),
+    )
 
 
 def run_lft(args, cwd, ranks=None, timeout=120, env=None):

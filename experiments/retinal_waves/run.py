@@ -59,13 +59,13 @@ def main():
 
 
 def lft(*arguments):
-    return [sys.executable, "-m", "lft", *map(str, arguments)]
+    return [sys.executable, "-P", "-m", "lft", *map(str, arguments)]
 
 
 def step(name, command):
     """Run one command, show it as a user would type it, and stop with its message if it fails."""
     shown = [Path(c).name if Path(c).is_absolute() else c for c in command]
-    print("$", " ".join(shown).replace(f"{Path(sys.executable).name} -m lft", "lft"), flush=True)
+    print("$", " ".join(shown).replace(f"{Path(sys.executable).name} -P -m lft", "lft"), flush=True)
     result = subprocess.run(command, text=True, capture_output=True, env=clean_environment())
     if result.returncode:
         raise LftError(f"{name}: {result.stderr.strip().splitlines()[-1]}")

@@ -36,7 +36,8 @@ from lft.updaters import HeatBath, start
 SHAPE, SPACING = (20, 16, 3000), ("50 um", "50 um", "10 ms")
 COUPLINGS = {(1, 0, 0): 0.19, (0, 1, 0): 0.15, (0, 0, 1): 0.27}
 SEED = 2026
-FILES = ("demo.json", "recording.npz", "fit.h5", "simulation.h5", "flow.h5", "couplings.png", "correlators.png", "flow.png")
+FIGURES = ("couplings.png", "correlators.png", "flow.png")
+FILES = ("demo.json", "recording.npz", "fit.h5", "simulation.h5", "flow.h5", *FIGURES)
 
 
 def demo(folder, overwrite=False, report=print):
@@ -144,7 +145,7 @@ def mpiexec():
 
 def simulate_at_fit(folder, report):
     """``lft run fit.h5`` as a user would start it; returns the number of ranks that served."""
-    command = [sys.executable, "-m", "lft", "run", str(folder / "fit.h5"), "-o", str(folder / "simulation.h5")]
+    command = [sys.executable, "-P", "-m", "lft", "run", str(folder / "fit.h5"), "-o", str(folder / "simulation.h5")]
     command += ["--overwrite", "--quiet"]
     for setting in ("run.thermalize=100", "run.updates=200", "run.measure_every=5", "run.save_every=50"):
         command += ["--set", setting]

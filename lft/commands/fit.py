@@ -125,20 +125,20 @@ def select_units(recording, text):
     old = recording.report
     counts = {f"{n}_of_unit": getattr(old, f"{n}_of_unit")[units] for n in ("spikes", "clipped", "outside")}
     report = dataclasses.replace(old, unit=old.unit[units], **counts)
-    return Raster(
-        recording.values[:, units], recording.bin_s, positions, recording.unit[units], report, recording.source
-    )
+    values, unit = recording.values[:, units], recording.unit[units]
+    return Raster(values, recording.bin_s, positions, unit, report, recording.source)
 
 
 def parse_reach(text, has_diagonals=False):
     """(space, time) of ``1,1``."""
-    longest = 22 if has_diagonals else 1000  # a fit of that many couplings is refused; the list of them takes time
+    longest = 22 if has_diagonals else 1000  # so many couplings are refused; even the list of them takes time
     try:
         space, time = (int(part) for part in text.split(","))
     except ValueError:
         space = time = -1
     if not 0 <= min(space, time) <= max(space, time) <= longest:
-        raise InputError(f"--reach {text!r}: valid is SPACE,TIME, two integers from 0 to {longest}, such as 1,2")
+        valid = f"SPACE,TIME, two integers from 0 to {longest}, such as 1,2"
+        raise InputError(f"--reach {text!r}: valid is {valid}")
     return space, time
 
 

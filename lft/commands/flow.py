@@ -60,7 +60,8 @@ def _factor(text):
     except ValueError:
         parts = [0]
     if min(parts) < 1 or max(parts) == 1:
-        raise InputError(f"--factor {text!r}: valid is an integer >= 2, or integers >= 1 per axis such as 2,2,1")
+        valid = "an integer >= 2, or integers >= 1 per axis such as 2,2,1"
+        raise InputError(f"--factor {text!r}: valid is {valid}")
     return parts[0] if len(parts) == 1 else parts
 
 
@@ -96,7 +97,8 @@ def _archive_fields(path):
         if not isinstance(archive.geometry, Lattice):
             raise InputError(f"{path}: a graph has no blocks in space; valid is an archive on a lattice")
         if archive.kind != "spin":
-            raise InputError(f"{path}: action {archive.action.name!r} has a {archive.kind} field; refit takes spin fields")
+            what = f"action {archive.action.name!r} has a {archive.kind} field"
+            raise InputError(f"{path}: {what}; refit takes spin fields")
         notes, n = [], archive.n_configurations
         if n:
             arrays = [archive.configuration(k) for k in range(n)]

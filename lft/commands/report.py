@@ -15,6 +15,7 @@ def status(path):
     """Progress, rate and acceptance of an archive, as ``lft status --json`` writes them."""
     with Archive(path) as archive:
         counters, planned = archive.counters, archive.schedule.total
+        proposed = counters.proposed_total
         steps = archive.update.get("steps", 1) if archive.update["name"] == "hmc" else 1
         work = archive.geometry.n_active * archive.t * steps
         return {
@@ -22,7 +23,7 @@ def status(path):
             "planned": planned,
             "missing": planned - archive.t,
             "site_updates_per_ns": work / counters.seconds / 1e9 if counters.seconds else None,
-            "acceptance": counters.accepted_total / counters.proposed_total if counters.proposed_total else None,
+            "acceptance": counters.accepted_total / proposed if proposed else None,
             "kernel": archive.kernel,
             "ranks": archive.ranks,
             "threads": 1,
@@ -70,10 +71,9 @@ def format_estimates(data, estimates):
 
 def info():
     """Versions, MPI library and instruction sets, as ``lft info --json`` writes them."""
+    from importlib.metadata import version
+
     import h5py
-    import matplotlib
-    import numpy
-    import scipy
 
     from lft import __version__
     from lft._kernels import noise
@@ -84,11 +84,11 @@ def info():
     return {
         "lft": __version__,
         "python": sys.version.split()[0],
-        "numpy": numpy.__version__,
-        "scipy": scipy.__version__,
-        "h5py": h5py.__version__,
+        "numpy": version("numpy"),
+        "scipy": version("scipy"),
+        "h5py": version("h5py"),
         "hdf5": h5py.version.hdf5_version,
-        "matplotlib": matplotlib.__version__,
+        "matplotlib": version("matplotlib"),
         "mpi": mpi_library(),
         "machine": f"{platform.system()} {platform.machine()}",
         "instruction_set": noise.instruction_set(),

@@ -1,8 +1,9 @@
 """The registry of actions on lattices and graphs of every kind, each with a slow and obviously right twin.
 
-The twin keeps couplings as one dense symmetric matrix ``J`` and one field ``h`` over the active sites (``S = x J x/2 +
-h x`` for binary fields), built from :func:`lft.testing.enumeration.count_bonds` alone; ``test_actions.py`` compares it
-with the loop oracles of :mod:`lft.testing.oracles`, and the other tests may then rely on it.
+The twin keeps couplings as one dense symmetric matrix ``J`` and one field ``h`` over the active sites
+(``S = x J x/2 + h x`` for binary fields), built from :func:`lft.testing.enumeration.count_bonds` alone;
+``test_actions.py`` compares it with the loop oracles of :mod:`lft.testing.oracles`, and the other tests may
+then rely on it.
 """
 
 from __future__ import annotations
@@ -71,14 +72,20 @@ class Case:
         for d, value in self.action.bond_couplings(self.geometry).items():
             counts = count_bonds(d, self.mask, periodicity(self.geometry))
             J -= value * (counts + counts.T) * (1 if self.action.name == "ising" else 2)
-        h = -over_time(self.geometry, couplings["h"])[self.mask] if self.action.name == "ising" else np.zeros(n)
+        h = (
+            -over_time(self.geometry, couplings["h"])[self.mask]
+            if self.action.name == "ising"
+            else np.zeros(n)
+        )
         return J, h
 
     # ---- the twin: everything over the active sites, row-major user's order
     def S(self, x):
         """Action of the active values."""
         total = x @ self.J @ x / 2 + self.h @ x
-        return total + np.sum(x**2 + self.action.couplings["lam"] * (x**2 - 1) ** 2) if self.is_real else total
+        return (
+            total + np.sum(x**2 + self.action.couplings["lam"] * (x**2 - 1) ** 2) if self.is_real else total
+        )
 
     def dS(self, x, i, new):
         """S(x_i = new) - S(x), from the terms that contain x_i."""
@@ -98,7 +105,9 @@ class Case:
         if self.action.name == "neural":
             A = np.zeros((g.n_units,) * 2) if c["A"] is None else c["A"]
             A = A if isinstance(A, np.ndarray) else A.toarray()
-            return neural_action(array, A, c["B"], np.broadcast_to(c["I"], g.n_units), g.boundary == "periodic")
+            return neural_action(
+                array, A, c["B"], np.broadcast_to(c["I"], g.n_units), g.boundary == "periodic"
+            )
         if self.action.name == "ising":
             spins = np.where(self.mask, array, 1)
             h = over_time(g, c["h"])
@@ -146,13 +155,19 @@ class Case:
 
 
 def _signs(d, geometry):
-    return all(not (b == "periodic" and n > 1 and 2 * abs(s) > n)
-               for b, n, s in zip(geometry.boundary, geometry.shape, d, strict=True))
+    return all(
+        not (b == "periodic" and n > 1 and 2 * abs(s) > n)
+        for b, n, s in zip(geometry.boundary, geometry.shape, d, strict=True)
+    )
 
 
 def _displacements(geometry, rng):
     """Nearest neighbors, diagonals and longer steps that fit, with different couplings."""
-    steps = [d for d in itertools.product((-1, 0, 1, 2), repeat=len(geometry.shape)) if any(d) and _signs(d, geometry)]
+    steps = [
+        d
+        for d in itertools.product((-1, 0, 1, 2), repeat=len(geometry.shape))
+        if any(d) and _signs(d, geometry)
+    ]
     chosen = rng.permutation(len(steps))[:5]
     return {steps[k]: round(float(c), 3) for k, c in zip(chosen, rng.uniform(-0.3, 0.4, 5), strict=False)}
 
@@ -227,7 +242,11 @@ def _neural_cases():
         yield Case(f"neural-dense-{name}", graph, Neural(A=A, B=B, I=I))
         yield Case(f"neural-sparse-{name}", graph, Neural(A=csr_matrix(A), B=B, I=I))
         yield Case(f"neural-none-{name}", graph, Neural(A=None, B=B, I=0.3))
-    yield Case("neural-empty-pattern", Graph(3, 4), Neural(A=csr_matrix((3, 3)), B={1: 0.1}, I=np.array([0.1, -0.2, 0.0])))
+    yield Case(
+        "neural-empty-pattern",
+        Graph(3, 4),
+        Neural(A=csr_matrix((3, 3)), B={1: 0.1}, I=np.array([0.1, -0.2, 0.0])),
+    )
 
 
 CASES = [*_lattice_cases(), *_neural_cases()]

@@ -1,4 +1,4 @@
-"""Symplectic schemes: palindromic, reversible, volume-preserving, of the order they claim; every instruction set alike."""
+"""Symplectic schemes: palindromic, reversible, volume-preserving, of their order, bitwise alike."""
 
 import math
 
@@ -29,11 +29,15 @@ DRIFTING = Scheme("drifting", (0.5, 0.5), (1.02,), 2, "drifts that do not add up
 def test_coefficients_are_palindromic_and_add_up(name):
     s = SCHEMES[name]
     assert len(s.kicks) == len(s.drifts) + 1
-    assert math.fsum(s.kicks) == pytest.approx(1, abs=1e-15) and math.fsum(s.drifts) == pytest.approx(1, abs=1e-15)
-    assert s.kicks == pytest.approx(s.kicks[::-1], abs=1e-15) and s.drifts == pytest.approx(s.drifts[::-1], abs=1e-15)
+    assert math.fsum(s.kicks) == pytest.approx(1, abs=1e-15) and math.fsum(s.drifts) == pytest.approx(
+        1, abs=1e-15
+    )
+    assert s.kicks == pytest.approx(s.kicks[::-1], abs=1e-15) and s.drifts == pytest.approx(
+        s.drifts[::-1], abs=1e-15
+    )
     pairs = s.pairs(7, 0.1)
     assert sum(k for k, _ in pairs) == pytest.approx(0.7) and sum(d for _, d in pairs) == pytest.approx(0.7)
-    assert pairs[-1][1] == 0 and len(pairs) == 7 * len(s.drifts) + 1           # merged kicks
+    assert pairs[-1][1] == 0 and len(pairs) == 7 * len(s.drifts) + 1  # merged kicks
     assert scheme(name) is s
 
 
@@ -120,7 +124,7 @@ def creutz(hmc, n):
 
 
 COARSE = {"leapfrog": 7, "omelyan2": 4, "omelyan4": 2}
-"""Steps at which dH fluctuates by a few per cent: coarser, and rare large values spoil the error; finer, no power."""
+"""Steps at which dH fluctuates by a few per cent: with fewer, rare values rule; with more, no power."""
 
 
 @every_scheme
@@ -202,7 +206,11 @@ def test_real_loops_have_the_same_bits_on_every_instruction_set(case, restore):
         state, bits = State(phi, 0), b""
         for updater in (Metropolis(1.1), HMC(4, 0.8), HMC(2, 0.8, "omelyan4")):
             state, info = updater.step(action, state, KEY)
-            bits += phi.data.tobytes() + np.array([action.S(phi), info.dH]).tobytes() + action.force(phi).tobytes()
+            bits += (
+                phi.data.tobytes()
+                + np.array([action.S(phi), info.dH]).tobytes()
+                + action.force(phi).tobytes()
+            )
         found.add(bits)
     assert len(found) == 1
 

@@ -1,7 +1,7 @@
 """Every updater on every geometry, against the same update done site by site in numpy with the same numbers.
 
-The twin takes its classes from the coloring's definition, visits the sites of a class in reverse (inside a class the
-order is free), and draws each number from its own counter.  Fields must agree bit by bit for binary fields.
+The twin takes its classes from the coloring's definition, visits the sites of a class in reverse (inside a
+class the order is free), and draws each number from its own counter.  The fields must be equal.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ def class_sites(case, coloring):
 
 
 def walk(case, coloring):
-    """Sites in the order of a sweep; inside a class backwards, except where a graph's units are walked in order."""
+    """Sites in the order of a sweep; inside a class backwards, but the units of a graph in order."""
     for sites in class_sites(case, coloring):
         if coloring.sequential:
             n = case.geometry.n_units
@@ -67,7 +67,7 @@ def test_classes_partition_the_sites_and_do_not_interact(case):
         members = [position[s] for s in visited if s in position]
         seen += visited
         block = case.J[np.ix_(members, members)]
-        if isinstance(case.geometry, Graph):                                   # units of one slice do interact
+        if isinstance(case.geometry, Graph):  # units of one slice do interact
             time = np.array(members) // case.geometry.n_units
             block = np.where(time[:, None] == time, 0, block)
         assert not block.any()
@@ -107,9 +107,13 @@ def test_ranks_share_each_class(case, n_ranks):
     serial = case.action.bind(case.new_field())[1]
 
     def sites(segments, step):
-        return {int(s) + step * m for s, n in zip(segments[2], segments[3], strict=True) for m in range(int(n))}
+        return {
+            int(s) + step * m for s, n in zip(segments[2], segments[3], strict=True) for m in range(int(n))
+        }
 
-    together = [set().union(*(sites(p.classes[k], p.step) for p in plans)) for k in range(len(plans[0].classes))]
+    together = [
+        set().union(*(sites(p.classes[k], p.step) for p in plans)) for k in range(len(plans[0].classes))
+    ]
     assert [c for c in together if c] == [c for c in (sites(c, serial.step) for c in serial.classes) if c]
     assert sum(p.n_active_local for p in plans) == g.n_active
 
@@ -142,7 +146,7 @@ def test_binary_sweep_equals_its_twin(case, updater):
     assert (state.t, info.proposed, info.accepted) == (t + 1, case.geometry.n_active, changed)
     refreshed = phi.copy()
     refreshed.exchange()
-    assert np.array_equal(refreshed.data, phi.data)                            # the halo is left fresh
+    assert np.array_equal(refreshed.data, phi.data)  # the halo is left fresh
     assert not phi.array()[~case.mask].any()
 
 
@@ -170,7 +174,7 @@ def test_trajectory_equals_its_twin(case, integrator):
     length = g.storage_shape[-1]
     half = (length + 1) // 2
     momenta = np.zeros(g.storage_shape)
-    for line in np.ndindex(g.storage_shape[:-1]):                              # block m serves m and m + half
+    for line in np.ndindex(g.storage_shape[:-1]):  # block m serves m and m + half
         first = int(np.ravel_multi_index((*line, 0), g.storage_shape))
         u, v = KEY.fill("normal", first, 1, half, t, Stream.MOMENTUM)
         momenta[line] = np.append(u, v)[:length] if length % 2 == 0 else np.append(u, v[: half - 1])
@@ -193,7 +197,7 @@ def test_a_rejected_trajectory_leaves_no_trace():
     case = next(c for c in REAL if c.id == "phi4-axes-2d-odd")
     phi = case.new_field()
     before = phi.data.copy()
-    _, info = HMC(steps=1, length=30.0).step(case.action, State(phi, 0), KEY)   # far beyond stability
+    _, info = HMC(steps=1, length=30.0).step(case.action, State(phi, 0), KEY)  # far beyond stability
     assert info.accepted == 0 and (info.dH > 1e3)
     assert np.array_equal(phi.data, before)
     with np.errstate(all="ignore"):
@@ -214,8 +218,17 @@ def test_free_spins_under_metropolis_are_not_deterministic(action):
 
 def test_is_free_means_every_coupling_is_zero():
     assert Neural(A=np.zeros((2, 2)), B={1: 0.0}).is_free and Neural().is_free
-    assert not any(a.is_free for a in (Neural(I=0.1), Neural(B={1: 0.1}), Neural(A=np.array([[0, 0.1], [0.1, 0]])),
-                                       Ising(K=0.1), Ising(K=0.0, h=0.1), Ising(K={(1,): 0.1})))
+    assert not any(
+        a.is_free
+        for a in (
+            Neural(I=0.1),
+            Neural(B={1: 0.1}),
+            Neural(A=np.array([[0, 0.1], [0.1, 0]])),
+            Ising(K=0.1),
+            Ising(K=0.0, h=0.1),
+            Ising(K={(1,): 0.1}),
+        )
+    )
 
 
 def test_updaters_satisfy_the_protocol_and_name_the_fields_they_cannot_update():
@@ -230,11 +243,19 @@ def test_updaters_satisfy_the_protocol_and_name_the_fields_they_cannot_update():
                     updater().step(case.action, State(case.new_field(), 0), KEY)
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: Metropolis(0.0), "width"), (lambda: Metropolis(np.nan), "width"), (lambda: HMC(0), "steps"),
-    (lambda: HMC(2.5), "steps"), (lambda: HMC(True), "steps"), (lambda: HMC(5, -1.0), "length"),
-    (lambda: HMC(5, np.inf), "length"), (lambda: HMC(5, 1.0, "euler"), "leapfrog, omelyan2, omelyan4"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Metropolis(0.0), "width"),
+        (lambda: Metropolis(np.nan), "width"),
+        (lambda: HMC(0), "steps"),
+        (lambda: HMC(2.5), "steps"),
+        (lambda: HMC(True), "steps"),
+        (lambda: HMC(5, -1.0), "length"),
+        (lambda: HMC(5, np.inf), "length"),
+        (lambda: HMC(5, 1.0, "euler"), "leapfrog, omelyan2, omelyan4"),
+    ],
+)
 def test_bad_options_are_named(make, message):
     with pytest.raises(InputError, match=message):
         make()

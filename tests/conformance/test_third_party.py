@@ -47,12 +47,13 @@ cdef class Phi6Kernel:
             self.offset[d] = offsets[d]
         self.c, self.m, self.g = c, m, g
 
-    cdef inline double site_dS(self, const double *phi, Py_ssize_t p, Py_ssize_t q, double new, int n) noexcept nogil:
+    cdef inline double site_dS(self, const double *phi, Py_ssize_t p, Py_ssize_t q, double y,
+                               int n) noexcept nogil:
         cdef double x = phi[p], f = 0.0
         cdef int d
         for d in range(n):
             f += phi[p + self.offset[d]] + phi[p - self.offset[d]]
-        return (new * new - x * x) * (self.m / 2 + n * self.c) - self.c * f * (new - x) + self.g / 6 * (new**6 - x**6)
+        return (y * y - x * x) * (self.m / 2 + n * self.c) - self.c * f * (y - x) + self.g / 6 * (y**6 - x**6)
 
     cdef inline double site_force(self, const double *phi, Py_ssize_t p, Py_ssize_t q, int n) noexcept nogil:
         cdef double x = phi[p], f = 0.0
@@ -79,6 +80,8 @@ TRIPLET = """
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 cimport cython
 
+ctypedef signed char cell
+
 @cython.final
 cdef class TripletKernel:
     # 0/1 field: a coupling of three successive sites along the first displacement, and a field
@@ -92,11 +95,11 @@ cdef class TripletKernel:
             self.offset[d] = offsets[d]
         self.g, self.h = g, h
 
-    cdef inline double raising(self, const signed char *s, Py_ssize_t p, Py_ssize_t q, int n) noexcept nogil:
+    cdef inline double raising(self, const cell *s, Py_ssize_t p, Py_ssize_t q, int n) noexcept nogil:
         cdef Py_ssize_t o = self.offset[0]
         return self.h + self.g * (s[p + o] * s[p + 2 * o] + s[p - o] * s[p + o] + s[p - o] * s[p - 2 * o])
 
-    cdef inline double site_action(self, const signed char *s, Py_ssize_t p, Py_ssize_t q, int n) noexcept nogil:
+    cdef inline double site_action(self, const cell *s, Py_ssize_t p, Py_ssize_t q, int n) noexcept nogil:
         cdef Py_ssize_t o = self.offset[0]
         return s[p] * (self.h + self.g * s[p + o] * s[p + 2 * o])
 
@@ -115,7 +118,8 @@ del sys.argv[1:4]
 module = Extension(name, [name + ".pyx"], include_dirs=[kernels, numpy.get_include()],
                    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
                    extra_compile_args=["-O1", "-g0", "-ffp-contract=off"])
-setup(name=name, script_args=["build_ext", "--inplace"], ext_modules=cythonize([module], include_path=[kernels, root], quiet=True))
+modules = cythonize([module], include_path=[kernels, root], quiet=True)
+setup(name=name, script_args=["build_ext", "--inplace"], ext_modules=modules)
 """
 
 
@@ -152,7 +156,15 @@ def Phi6(tmp_path_factory):
         def force(self, phi):
             kernel, plan = self.bind(phi)
             out = np.zeros_like(phi.data)
-            self.loops.force(kernel, phi.data.reshape(-1), out.reshape(-1), plan.line_p, plan.line_q, plan.length, plan.active)
+            self.loops.force(
+                kernel,
+                phi.data.reshape(-1),
+                out.reshape(-1),
+                plan.line_p,
+                plan.line_q,
+                plan.length,
+                plan.active,
+            )
             return out[phi.domain.interior]
 
     return Phi6
@@ -188,8 +200,13 @@ def test_action_force_and_difference_agree_with_numpy(Phi6):
     for (i, j), value in np.ndenumerate(new):
         moved = x.copy()
         moved[i, j] = value
-        found = action.loops.site_dS(kernel, phi.data.reshape(-1), plan.line_p[i : i + 1] + j, plan.line_q[i : i + 1] + j,
-                                     np.array([value]))
+        found = action.loops.site_dS(
+            kernel,
+            phi.data.reshape(-1),
+            plan.line_p[i : i + 1] + j,
+            plan.line_q[i : i + 1] + j,
+            np.array([value]),
+        )
         expected = action_of(moved, **COUPLINGS) - action_of(x, **COUPLINGS)
         assert found[0] == pytest.approx(expected, abs=1e-11 * max(1, abs(expected)))
 
@@ -207,7 +224,7 @@ def test_trajectories_are_reversible(Phi6, integrator):
 
 
 def schwinger_dyson(sampled, target, updater, n):
-    """Estimate of <phi dS/dphi> per site, S of ``target``, on a chain of ``sampled``: 1 if they are the same."""
+    """Estimate of <phi dS/dphi> per site, S of ``target``, on a chain of ``sampled``: 1 if they are one."""
     phi = hot(sampled)
     state, values = State(phi, 0), []
     for k in range(n + 200):
@@ -217,11 +234,13 @@ def schwinger_dyson(sampled, target, updater, n):
     return estimate(np.array(values))
 
 
-@pytest.mark.parametrize(("updater", "n"), [(Metropolis(1.5), 25_000), (HMC(6, 0.9), 12_000)], ids=["metropolis", "hmc"])
+@pytest.mark.parametrize(
+    ("updater", "n"), [(Metropolis(1.5), 25_000), (HMC(6, 0.9), 12_000)], ids=["metropolis", "hmc"]
+)
 def test_schwinger_dyson(Phi6, updater, n):
     action = Phi6(**COUPLINGS)
     assert_agrees(schwinger_dyson(action, action, updater, n), 1.0, relative_error_max=0.005)
-    for change in ({"c": 0.63}, {"m": 0.25}, {"g": 0.8}):                      # mutants: a kernel with a wrong coupling
+    for change in ({"c": 0.63}, {"m": 0.25}, {"g": 0.8}):  # mutants: a kernel with a wrong coupling
         wrong = schwinger_dyson(action.with_couplings(**change), action, updater, n)
         assert abs(z_score(wrong, 1.0)) > 4.5, (change, wrong)
 
@@ -234,7 +253,7 @@ def test_a_heat_bath_for_a_real_field_is_refused(Phi6):
 
 @pytest.mark.validate
 def test_a_binary_action_of_three_sites(tmp_path):
-    """S = g sum_x s_x s_(x+1) s_(x+2) + h sum_x s_x on a ring: sites within two steps interact, three colors."""
+    """S = g sum_x s_x s_(x+1) s_(x+2) + h sum_x s_x on a ring: steps 1 and 2 interact, three colors."""
     module = build("triplet_for_test", TRIPLET, tmp_path)
 
     class Triplet(BaseAction):

@@ -1,4 +1,4 @@
-"""The same bits on any number of ranks and after any interruption; failures end the whole job with one message.
+"""The same bits on any number of ranks and after any interruption; a failure ends the job with one message.
 
 A launch costs a second, so each number of ranks starts once and works through all configurations.
 """
@@ -40,28 +40,59 @@ def config(lattice, action, update='name = "metropolis"', start="hot"):
     return RUN.format(lattice=lattice, action=action, update=update, start=start)
 
 
+NEURAL = 'name = "neural"\nA = [[0, -0.3, 0.1], [-0.3, 0, 0.2], [0.1, 0.2, 0]]'
+
 CONFIGS = {
     "ising-2d-odd": config("shape = [9, 7]", 'name = "ising"\nK = 0.4\nh = 0.02'),
-    "ising-3d-odd": config('shape = [7, 9, 5]\naxes = ["x", "y", "t"]\nboundary = ["open", "periodic", "periodic"]',
-                           'name = "ising"\nK = [0.2, 0.25, 0.3]', 'name = "heatbath"'),
+    "ising-3d-odd": config(
+        'shape = [7, 9, 5]\naxes = ["x", "y", "t"]\nboundary = ["open", "periodic", "periodic"]',
+        'name = "ising"\nK = [0.2, 0.25, 0.3]',
+        'name = "heatbath"',
+    ),
     "ising-3d-small": config("shape = [3, 3, 11]", 'name = "ising"\nK = 0.25'),
-    "ising-mask": config('shape = [8, 9, 6]\naxes = ["x", "t", "y"]\nboundary = ["open", "periodic", "periodic"]\nmask = "mask.npy"',
-                         'name = "ising"\nK = 0.3\nh = -0.1'),
-    "ising-mask-still": config('shape = [8, 6]\nmask = "mask.npy"', 'name = "ising"\nK = 0.5', 'name = "heatbath"'),
-    "ising-site-field": config('shape = [8, 6, 5]\naxes = ["x", "y", "t"]\nboundary = "open"', 'name = "ising"\nK = 0.2'),
-    "ising-steps": config("shape = [13, 9]", 'name = "ising"\nK = {"1,0" = 0.2, "1,1" = 0.1, "2,0" = -0.15, "-1,2" = 0.1}'),
-    "phi4-metropolis": config("shape = [7, 5, 6]", 'name = "phi4"\nkappa = [0.1, 0.15, 0.12]\nlambda = 0.7', 'name = "metropolis"'),
-    "phi4-hmc": config('shape = [6, 5, 7]\naxes = ["t", "x", "y"]\nboundary = ["periodic", "open", "periodic"]',
-                       'name = "phi4"\nkappa = 0.12\nlambda = 0.5', 'name = "hmc"\nsteps = 6\nlength = 0.9'),
-    "phi4-hmc-mask": config('shape = [8, 6]\nmask = "mask.npy"', 'name = "phi4"\nkappa = 0.2\nlambda = 0.3',
-                            'name = "hmc"\nsteps = 3\nlength = 0.8\nintegrator = "omelyan4"', "cold"),
-    "neural": config('shape = [3, 17]\naxes = ["unit", "t"]\nboundary = "periodic"',
-                     'name = "neural"\nA = [[0, -0.3, 0.1], [-0.3, 0, 0.2], [0.1, 0.2, 0]]\nB = [-0.25, 0.1]\nI = [0.4, 0.1, 0.6]'),
-    "neural-open": config('shape = [19, 3]\naxes = ["t", "unit"]',
-                          'name = "neural"\nA = [[0, -0.3, 0.1], [-0.3, 0, 0.2], [0.1, 0.2, 0]]\nB = {"1" = -0.25, "3" = 0.2}\nI = 0.3',
-                          'name = "heatbath"'),
+    "ising-mask": config(
+        'shape = [8, 9, 6]\naxes = ["x", "t", "y"]\nboundary = ["open", "periodic", "periodic"]\n'
+        'mask = "mask.npy"',
+        'name = "ising"\nK = 0.3\nh = -0.1',
+    ),
+    "ising-mask-still": config(
+        'shape = [8, 6]\nmask = "mask.npy"', 'name = "ising"\nK = 0.5', 'name = "heatbath"'
+    ),
+    "ising-site-field": config(
+        'shape = [8, 6, 5]\naxes = ["x", "y", "t"]\nboundary = "open"', 'name = "ising"\nK = 0.2'
+    ),
+    "ising-steps": config(
+        "shape = [13, 9]", 'name = "ising"\nK = {"1,0" = 0.2, "1,1" = 0.1, "2,0" = -0.15, "-1,2" = 0.1}'
+    ),
+    "phi4-metropolis": config(
+        "shape = [7, 5, 6]", 'name = "phi4"\nkappa = [0.1, 0.15, 0.12]\nlambda = 0.7', 'name = "metropolis"'
+    ),
+    "phi4-hmc": config(
+        'shape = [6, 5, 7]\naxes = ["t", "x", "y"]\nboundary = ["periodic", "open", "periodic"]',
+        'name = "phi4"\nkappa = 0.12\nlambda = 0.5',
+        'name = "hmc"\nsteps = 6\nlength = 0.9',
+    ),
+    "phi4-hmc-mask": config(
+        'shape = [8, 6]\nmask = "mask.npy"',
+        'name = "phi4"\nkappa = 0.2\nlambda = 0.3',
+        'name = "hmc"\nsteps = 3\nlength = 0.8\nintegrator = "omelyan4"',
+        "cold",
+    ),
+    "neural": config(
+        'shape = [3, 17]\naxes = ["unit", "t"]\nboundary = "periodic"',
+        NEURAL + "\nB = [-0.25, 0.1]\nI = [0.4, 0.1, 0.6]",
+    ),
+    "neural-open": config(
+        'shape = [19, 3]\naxes = ["t", "unit"]',
+        NEURAL + '\nB = {"1" = -0.25, "3" = 0.2}\nI = 0.3',
+        'name = "heatbath"',
+    ),
     "chain": config("shape = [17]", 'name = "ising"\nK = 0.7', 'name = "heatbath"'),
-    "time-only": config('shape = [15]\naxes = ["t"]\nboundary = "open"', 'name = "phi4"\nkappa = 0.3\nlambda = 0.5', 'name = "metropolis"'),
+    "time-only": config(
+        'shape = [15]\naxes = ["t"]\nboundary = "open"',
+        'name = "phi4"\nkappa = 0.3\nlambda = 0.5',
+        'name = "metropolis"',
+    ),
 }
 EIGHT = ("ising-3d-odd", "phi4-hmc")
 
@@ -82,7 +113,8 @@ for name in names:
     elif name == "ising-site-field":
         config = read_config(f"{name}.toml")
         field = np.random.default_rng(5).normal(0, 0.5, config.geometry.space_shape)
-        run(dataclasses.replace(config, action=Ising(K=0.2, h=field)), f"{name}-{suffix}.h5", world(), is_quiet=True)
+        config = dataclasses.replace(config, action=Ising(K=0.2, h=field))
+        run(config, f"{name}-{suffix}.h5", world(), is_quiet=True)
         code = 0
     else:
         code = main(["run", f"{name}.toml", "-o", f"{name}-{suffix}.h5", "--quiet"])
@@ -93,7 +125,9 @@ for name in names:
 
 def hashes(path):
     with Archive(path) as archive:
-        saved = [field_sha256(archive.kind, archive.configuration(k)) for k in range(archive.n_configurations)]
+        saved = [
+            field_sha256(archive.kind, archive.configuration(k)) for k in range(archive.n_configurations)
+        ]
         return field_sha256(archive.kind, archive.last()), archive.series_sha256(), saved, archive.t
 
 
@@ -137,11 +171,17 @@ def test_what_was_compared_is_not_trivial(serial, folder):
     assert len({h[0] for h in serial.values()}) == len({h[1] for h in serial.values()}) == len(CONFIGS)
     for name in CONFIGS:
         with Archive(folder / f"{name}-1.h5") as archive:
-            assert len(np.unique(archive.last())) > 1 and archive.n_samples == 10 and archive.n_configurations == 2
+            assert (
+                len(np.unique(archive.last())) > 1
+                and archive.n_samples == 10
+                and archive.n_configurations == 2
+            )
     for shape, ranks in (((5, 7, 9), 8), ((6, 5, 7), 8), ((3, 3, 11), 4)):
         assert sorted(process_grid(shape, (True,) * 3, (1, 1, 1), ranks))[1] > 1
     # mutant: one update more
-    chain = run(read_config(folder / "chain.toml", ["run.updates=41"]), folder / "chain-longer.h5", is_quiet=True)
+    chain = run(
+        read_config(folder / "chain.toml", ["run.updates=41"]), folder / "chain-longer.h5", is_quiet=True
+    )
     assert chain.state.t == 46 and hashes(folder / "chain-longer.h5")[0] != serial["chain"][0]
 
 
@@ -160,7 +200,11 @@ def test_the_command_line_itself_gives_the_same_bits(folder, serial):
 def test_stopped_and_resumed_on_other_ranks_is_never_stopped(folder, serial):
     names = ["ising-3d-odd", "ising-mask", "phi4-metropolis", "phi4-hmc", "neural"]
     for name in names:
-        run(read_config(folder / f"{name}.toml", ["run.updates=13"]), folder / f"{name}-part.h5", is_quiet=True)
+        run(
+            read_config(folder / f"{name}.toml", ["run.updates=13"]),
+            folder / f"{name}-part.h5",
+            is_quiet=True,
+        )
     drive(folder, 3, "resume", "part", names)
     drive(folder, 2, "resume", "part", names)
     for name in names:
@@ -168,8 +212,12 @@ def test_stopped_and_resumed_on_other_ranks_is_never_stopped(folder, serial):
         assert hashes(folder / f"{name}-part.h5") == serial[name], name
 
 
-LONG = config("shape = [12, 10]", 'name = "ising"\nK = 0.4', 'name = "heatbath"').replace("updates = 40", "updates = 24000") + \
-    'checkpoint = "50 ms"\n'
+LONG = (
+    config("shape = [12, 10]", 'name = "ising"\nK = 0.4', 'name = "heatbath"').replace(
+        "updates = 40", "updates = 24000"
+    )
+    + 'checkpoint = "50 ms"\n'
+)
 LONG = LONG.replace("save_every = 20", "save_every = 4000").replace("measure_every = 4", "measure_every = 10")
 
 
@@ -184,15 +232,22 @@ def interrupted(folder, name, signal_number, ranks):
     """Start the long run, interrupt it on its way; returns exit code, standard output and error."""
     path = folder / name
     command = python_command(["-m", "lft", "run", "long.toml", "-o", name, "--quiet"], ranks)
-    process = subprocess.Popen(command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         deadline = time.monotonic() + 60
         while not path.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         first = os.stat(path).st_ino
         while os.stat(path).st_ino == first and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)                                                   # a checkpoint inside the loop was written
+            time.sleep(0.01)  # a checkpoint inside the loop was written
         process.send_signal(signal_number)
         out, error = process.communicate(timeout=60)
     finally:
@@ -210,7 +265,11 @@ def test_a_signal_stops_a_serial_run_cleanly(folder, never_stopped, name):
     path = folder / f"{name}.h5"
     code, out, error = interrupted(folder, path.name, getattr(signal, name), None)
     assert code == 0, error
-    stopped = int(re.fullmatch(rf"{name}.h5: stopped at update (\d+) of 24005; continue with: lft resume {name}.h5\n", out)[1])
+    stopped = int(
+        re.fullmatch(
+            rf"{name}.h5: stopped at update (\d+) of 24005; continue with: lft resume {name}.h5\n", out
+        )[1]
+    )
     assert 0 < stopped == time_of(path) < 24005
     assert resume(path, is_quiet=True).state.t == 24005
     assert hashes(path) == never_stopped
@@ -219,7 +278,7 @@ def test_a_signal_stops_a_serial_run_cleanly(folder, never_stopped, name):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_a_signal_to_the_launcher_loses_nothing_that_was_written(folder, never_stopped, name):
-    # what a launcher does with a signal is its own affair; the archive must be whole and finish with the same bits
+    # what a launcher does with a signal is its affair; the archive must be whole and resume to the same bits
     path = folder / f"mpi-{name}.h5"
     code, _, error = interrupted(folder, path.name, getattr(signal, name), 2)
     assert 0 < time_of(path) < 24005, (code, error)
@@ -259,8 +318,13 @@ def test_a_bad_configuration_on_ranks_is_one_line(folder):
     assert done.returncode == 2 and "[run] updates = -1" in one_line(done.stderr)
     done = run_lft(["resume", "missing.h5"], folder, ranks=2)
     assert done.returncode == 2 and "missing.h5: no such file" in one_line(done.stderr)
-    done = run_lft(["analyze", "time-only-1.h5"], folder, ranks=2)
-    assert done.returncode == 2 and "start it without mpirun" in one_line(done.stderr)
+    done = run_lft(["status", "missing.h5"], folder, ranks=2)
+    assert done.returncode == 2 and "missing.h5: no such file" in one_line(done.stderr)
+
+
+def test_a_command_that_needs_one_rank_answers_once(folder, serial):
+    done = run_lft(["status", "chain-1.h5", "--json", "-"], folder, ranks=2)
+    assert done.returncode == 0 and json.loads(done.stdout)["updates"] == 45
 
 
 @pytest.mark.parametrize("launcher", [{"PMI_SIZE": "4"}, {"OMPI_COMM_WORLD_SIZE": "4"}])
@@ -292,8 +356,10 @@ sys.exit(main(["run", "ising-2d-odd.toml", "-o", "broken.h5", "--overwrite", "--
 """
 
 
-@pytest.mark.parametrize(("kind", "ranks"), [("RuntimeError", "(1,)"), ("errors.DivergenceError", "(1,)"),
-                                             ("errors.DivergenceError", "(0, 1)")])
+@pytest.mark.parametrize(
+    ("kind", "ranks"),
+    [("RuntimeError", "(1,)"), ("errors.DivergenceError", "(1,)"), ("errors.DivergenceError", "(0, 1)")],
+)
 def test_an_exception_ends_the_whole_job_at_once(folder, kind, ranks):
     (folder / "broken.py").write_text(BROKEN.replace("KIND", kind).replace("RANKS", ranks))
     started = time.monotonic()
@@ -301,14 +367,16 @@ def test_an_exception_ends_the_whole_job_at_once(folder, kind, ranks):
     assert time.monotonic() - started < 20
     assert done.returncode not in (0, 2)
     assert done.stderr.count("broken on purpose") == (2 if kind == "RuntimeError" else 1), done.stderr
-    assert hashes(folder / "broken.h5")[3] == 0                                # what was written stays readable
+    assert hashes(folder / "broken.h5")[3] == 0  # what was written stays readable
 
 
 # --- without MPI
 
 
 def test_without_an_mpi_library_a_run_is_serial(folder, serial):
-    done = run_lft(["run", "chain.toml", "-o", "no-library.h5", "--quiet"], folder, env={"MPI4PY_LIBMPI": "/nonexistent"})
+    done = run_lft(
+        ["run", "chain.toml", "-o", "no-library.h5", "--quiet"], folder, env={"MPI4PY_LIBMPI": "/nonexistent"}
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert hashes(folder / "no-library.h5") == serial["chain"]
 

@@ -1,4 +1,4 @@
-"""The whole chain of evidence over 200 seeds: (value - exact)/error of Chain and estimate is N(0, 1), on every system.
+"""The whole chain of evidence over 200 seeds: (value - exact)/error of Chain and estimate is N(0, 1).
 
 A single check at |z| < 4.5 would pass with error bars twice too large; the distribution of z would not.
 """
@@ -21,7 +21,7 @@ from lft.updaters import HMC, HeatBath, Metropolis, start
 pytestmark = pytest.mark.validate
 
 SEEDS = 200
-P_MIN = 1e-3                    # a correct method fails one seed set in a thousand; the seeds are fixed
+P_MIN = 1e-3  # a correct method fails one seed set in a thousand; the seeds are fixed
 P_MUTANT = 1e-6
 
 
@@ -46,7 +46,11 @@ def neural():
     A = np.array([[0, -0.3, 0.2], [-0.3, 0, -0.1], [0.2, -0.1, 0]])
     action, graph = Neural(A=A, B={1: -0.25, 2: 0.1}, I=np.array([0.5, 0.2, 0.1])), Graph(3, 5, "periodic")
     exact = enumerate_neural(A, {1: -0.25, 2: 0.1}, [0.5, 0.2, 0.1], 5, True)
-    values = {"magnetization": exact.phi.mean(), "action_density": exact.action / 15, "lag_1": np.diag(exact.Pi, 1).mean()}
+    values = {
+        "magnetization": exact.phi.mean(),
+        "action_density": exact.action / 15,
+        "lag_1": np.diag(exact.Pi, 1).mean(),
+    }
     return action, graph, [Site(), ActionDensity(), Bonds.of(action, graph)], values
 
 
@@ -58,7 +62,9 @@ def phi4():
 def free():
     action, lattice = Phi4(kappa=0.15, lam=0.0), Lattice((6, 6))
     exact = free_field((6, 6), 0.15)
-    observables = [o for o in default_observables(action, lattice) if "phi2" in o.names or "bond_x" in o.names]
+    observables = [
+        o for o in default_observables(action, lattice) if "phi2" in o.names or "bond_x" in o.names
+    ]
     return action, lattice, observables, {"phi2": exact.phi2, "bond_x": exact.bonds[0]}
 
 
@@ -75,10 +81,10 @@ SYSTEMS = {
 
 @pytest.fixture(scope="module", params=SYSTEMS)
 def scores(request):
-    """z, and the same with errors of independent measurements, of every observable over all seeds."""
+    """z of every observable over all seeds."""
     make, updater, n = SYSTEMS[request.param]
     action, geometry, observables, exact = make()
-    z, naive = ({name: [] for name in exact} for _ in range(2))
+    z = {name: [] for name in exact}
     for seed in range(SEEDS):
         phi, key = action.new_field(geometry), Key(seed)
         start(phi, "cold" if phi.kind == "real" else "hot", key)
@@ -86,31 +92,31 @@ def scores(request):
         rows = list(chain.run())
         assert len(rows) == n // 2
         for name, value in exact.items():
-            e = estimate(np.array([row[name] for row in rows]), spacing=2, name=name)
-            z[name].append(z_score(e, value))
-            naive[name].append(((e.value - value) / (e.error * math.sqrt(1 / max(e.tau_int, 1e-9))), e.tau_int))
-    return z, naive
+            z[name].append(
+                z_score(estimate(np.array([row[name] for row in rows]), spacing=2, name=name), value)
+            )
+    return z
+
+
+def is_normal(z):
+    """Shape by Kolmogorov and Smirnov, mean to 4.5 of its errors, width to 20 per cent (four of them)."""
+    return (
+        normality_p_value(z) > P_MIN
+        and abs(np.mean(z)) < 4.5 / math.sqrt(len(z))
+        and abs(np.std(z) - 1) < 0.2
+    )
 
 
 def test_z_over_200_seeds_is_normal(scores):
-    for name, z in scores[0].items():
-        assert normality_p_value(z) > P_MIN, name
-        assert abs(np.mean(z)) < 4.5 / math.sqrt(SEEDS) and np.std(z) == pytest.approx(1, abs=0.2), name
+    for name, z in scores.items():
+        assert is_normal(z), (name, normality_p_value(z), np.mean(z), np.std(z))
 
 
-def test_a_shift_of_half_an_error_is_noticed(scores):
-    # mutants: a bias of half an error bar, and error bars a factor 1.6 off in either direction
-    for name, z in scores[0].items():
+def test_wrong_errors_and_a_bias_are_noticed(scores):
+    # mutants: a bias of half an error bar, error bars too small or too large by a factor 1.5
+    for name, z in scores.items():
         assert normality_p_value(np.array(z) + 0.5) < P_MUTANT, name
-        assert normality_p_value(np.array(z) * 1.7) < 1e-4 and normality_p_value(np.array(z) / 1.7) < 1e-4, name
-
-
-def test_ignoring_autocorrelation_is_noticed_where_there_is_some(scores):
-    # mutant: the error of independent measurements (tau_int = 1/2 in measurements, 1 in updates)
-    for name, rows in scores[1].items():
-        z, tau = np.array(rows).T
-        if np.median(tau) > 3:
-            assert normality_p_value(z) < P_MUTANT, name
+        assert not is_normal(np.array(z) * 1.5) and not is_normal(np.array(z) / 1.5), name
 
 
 def test_weaker_couplings_are_noticed():
@@ -121,5 +127,7 @@ def test_weaker_couplings_are_noticed():
         phi = wrong.new_field(lattice)
         start(phi, "hot", Key(seed))
         chain = Chain(wrong, HeatBath(), State(phi, 0), Key(seed), Schedule(100, 1000, 2), observables)
-        z.append(z_score(estimate(np.array([row["bond_x"] for row in chain.run()]), spacing=2), exact["bond_x"]))
+        z.append(
+            z_score(estimate(np.array([row["bond_x"] for row in chain.run()]), spacing=2), exact["bond_x"])
+        )
     assert np.median(np.abs(z)) < 4.5 and normality_p_value(z) < P_MUTANT

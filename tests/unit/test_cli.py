@@ -91,6 +91,7 @@ def write(name):
 
 def load(path):
     """JSON as the contract wants it: no NaN, no Infinity."""
+
     def refuse(text):
         raise AssertionError(f"{text} is no JSON")
 
@@ -104,14 +105,25 @@ def test_status_holds_what_the_contract_names(name, lft_main):
     lft_main("run run.toml -o a.h5 --quiet")
     out, err = lft_main("status a.h5 --json s.json")
     data = load("s.json")
-    assert {"updates", "planned", "site_updates_per_ns", "acceptance", "kernel", "ranks", "threads", "seconds"} <= set(data)
+    assert {
+        "updates",
+        "planned",
+        "site_updates_per_ns",
+        "acceptance",
+        "kernel",
+        "ranks",
+        "threads",
+        "seconds",
+    } <= set(data)
     with Archive("a.h5") as archive:
         total = archive.config["run"]["thermalize"] + archive.config["run"]["updates"]
     assert (data["updates"], data["planned"], data["ranks"], data["threads"]) == (total, total, 1, 1)
     assert isinstance(data["kernel"], str) and 0 < data["acceptance"] <= 1
     steps = 4 if name == "phi4" else 1
     sites = {"ising": 72, "phi4": 30, "neural": 60}[name]
-    assert data["site_updates_per_ns"] == pytest.approx(sites * total * steps / data["seconds"] / 1e9, rel=1e-12)
+    assert data["site_updates_per_ns"] == pytest.approx(
+        sites * total * steps / data["seconds"] / 1e9, rel=1e-12
+    )
     assert err == "" and all(key in out for key in data)
 
 
@@ -123,8 +135,11 @@ def test_analyze_holds_what_the_contract_names(name, lft_main):
     data = load("a.json")
     assert {"observables", "field_sha256", "series_sha256", "config"} <= set(data)
     names = set(data["observables"])
-    bonds = {"ising": {"bond_x", "bond_y", "bond_t"}, "phi4": {"bond_x", "bond_y", "phi2", "phi4"},
-             "neural": {"lag_1", "lag_3", "rate"}}[name]
+    bonds = {
+        "ising": {"bond_x", "bond_y", "bond_t"},
+        "phi4": {"bond_x", "bond_y", "phi2", "phi4"},
+        "neural": {"lag_1", "lag_3", "rate"},
+    }[name]
     assert names >= MOMENTS | bonds | {"action_density"}
     for value in data["observables"].values():
         assert set(value) == {"value", "error", "tau_int", "n"}
@@ -202,7 +217,7 @@ def test_hashes_are_those_of_the_contract(name, lft_main):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_resuming_is_running_longer(name, lft_main):
-    """60 % and then the rest gives the bits of a run without a stop; so does a second run with the same seed."""
+    """60 % and then the rest gives the bits of a run without a stop; so does a second run."""
     write(name)
     updates = 200 if name == "ising" else 100
     lft_main("run run.toml -o whole.h5 --quiet")
@@ -227,12 +242,20 @@ def test_resuming_is_running_longer(name, lft_main):
 
 def test_the_archive_holds_the_configuration_and_its_defaults(lft_main):
     write("ising")
-    lft_main("run run.toml -o a.h5 --quiet --set run.updates=8 --set action.h=0.5 --set update.name=metropolis")
+    lft_main(
+        "run run.toml -o a.h5 --quiet --set run.updates=8 --set action.h=0.5 --set update.name=metropolis"
+    )
     with Archive("a.h5") as archive:
         assert archive.meta["config_text"] == ISING
         config = archive.config
-    assert config["run"] == {"start": "hot", "thermalize": 20, "updates": 8, "measure_every": 2, "save_every": 20,
-                             "checkpoint": "5 min"}
+    assert config["run"] == {
+        "start": "hot",
+        "thermalize": 20,
+        "updates": 8,
+        "measure_every": 2,
+        "save_every": 20,
+        "checkpoint": "5 min",
+    }
     assert config["action"] == {"name": "ising", "K": [0.2, 0.1, 0.3], "h": 0.5}
     assert config["update"] == {"name": "metropolis"}
 
@@ -258,7 +281,9 @@ def test_progress_goes_to_standard_error(lft_main, monkeypatch):
     assert "update " in err and "site updates/ns" in err and "update" not in out.replace("updates done", "")
 
 
-@pytest.mark.parametrize("line", ["status a.h5", "analyze a.h5", "fit r.npz -o f.h5", "flow a.h5 -o g.h5", "info"])
+@pytest.mark.parametrize(
+    "line", ["status a.h5", "analyze a.h5", "fit r.npz -o f.h5", "flow a.h5 -o g.h5", "info"]
+)
 def test_json_to_standard_output_is_nothing_but_json(line, lft_main):
     write("ising")
     lft_main("run run.toml -o a.h5 --quiet")
@@ -336,12 +361,16 @@ def test_fit_holds_what_the_contract_names(model, form, lft_main):
         if model in ("neural", "pairwise"):
             assert file["unit"][()].tolist() == [0, 1, 2, 3, 4, 5]
             A, I = file["A"][()], file["I"][()]
-            assert A.shape == (6, 6) and np.array_equal(A, A.T) and not np.diagonal(A).any() and I.shape == (6,)
+            assert (
+                A.shape == (6, 6) and np.array_equal(A, A.T) and not np.diagonal(A).any() and I.shape == (6,)
+            )
         if model == "neural":
             assert file["B"].shape == (1,) and file["lags"][()].tolist() == [1]
         if model == "pairwise":
             J, h = file["J"][()], file["h"][()]
-            assert np.array_equal(J, J.T) and file["J_error"].shape == (6, 6) and file["h_error"].shape == (6,)
+            assert (
+                np.array_equal(J, J.T) and file["J_error"].shape == (6, 6) and file["h_error"].shape == (6,)
+            )
             np.testing.assert_allclose(J, -A / 2, atol=1e-14)
             np.testing.assert_allclose(h, -I / 2 - A.sum(axis=1) / 2, atol=1e-12)
 
@@ -360,13 +389,18 @@ def test_the_score_is_that_of_the_last_part(lft_main):
 def test_options_select_units_and_times(lft_main):
     raster = noise(6, 500)
     arguments = save_recording("h5", raster)
-    lft_main(f"fit {arguments} --model neural -o f.h5 --json f.json --units 1,3-5 --window 2,8 --reach 0,2 --test 0")
+    lft_main(
+        f"fit {arguments} --model neural -o f.h5 --json f.json --units 1,3-5 --window 2,8 --reach 0,2 "
+        "--test 0"
+    )
     data = load("f.json")
     assert (data["n_units"], data["n_bins"], data["score"]["test"]) == (4, 300, None)
     with h5py.File("f.h5") as file:
         assert file["unit"][()].tolist() == [1, 3, 4, 5] and file["lags"][()].tolist() == [1, 2]
     arguments = save_recording("npz", raster)
-    _, err = lft_main(f"fit {arguments} --model neural -o g.h5 --json g.json --units 1,3-5 --bin 40ms --reach 0,0")
+    _, err = lft_main(
+        f"fit {arguments} --model neural -o g.h5 --json g.json --units 1,3-5 --bin 40ms --reach 0,0"
+    )
     with h5py.File("g.h5") as file:
         assert file["unit"][()].tolist() == [1, 3, 4, 5] and file["B"].shape == (0,)
     assert load("g.json")["n_bins"] == 250
@@ -379,12 +413,16 @@ def test_options_select_units_and_times(lft_main):
 def test_what_fit_writes_can_be_simulated(model, lft_main):
     raster = noise(6, 300)
     lft_main(f"fit {save_recording('npz', raster)} --model {model} -o f.h5")
-    short = "--quiet --set run.thermalize=5 --set run.updates=20 --set run.measure_every=5 --set run.save_every=5"
+    short = (
+        "--quiet --set run.thermalize=5 --set run.updates=20 --set run.measure_every=5 --set run.save_every=5"
+    )
     lft_main(f"run f.h5 -o a.h5 {short}")
     lft_main("analyze a.h5 --json a.json")
     action = "ising" if model in ("lattice", "independent") else "neural"
-    Path("run.toml").write_text(f'seed = 1\n[action]\nname = "{action}"\ncouplings = "f.h5"\n[update]\nname = "heatbath"\n'
-                                '[run]\nstart = "silent"\n')
+    Path("run.toml").write_text(
+        f'seed = 1\n[action]\nname = "{action}"\ncouplings = "f.h5"\n[update]\nname = "heatbath"\n'
+        '[run]\nstart = "silent"\n'
+    )
     lft_main(f"run run.toml -o b.h5 {short}")
     lft_main("analyze b.h5 --json b.json")
     a, b = load("a.json"), load("b.json")
@@ -405,7 +443,9 @@ def test_flow_holds_what_the_contract_names(source, lft_main):
         out, err = lft_main("flow a.h5 -o f.h5 --json f.json --levels 1")
         assert "majority" in err
     else:
-        out, err = lft_main(f"flow {save_recording('h5', noise(6, 500))} -o f.h5 --json f.json --factor 1,1,2 --levels 2")
+        out, err = lft_main(
+            f"flow {save_recording('h5', noise(6, 500))} -o f.h5 --json f.json --factor 1,1,2 --levels 2"
+        )
         assert "blocking: or" in err
     data = load("f.json")
     scales = [level["scale"] for level in data["levels"]]
@@ -435,7 +475,10 @@ def test_k_of_n_blocks(lft_main):
     raster = noise(6, 500)
     arguments = save_recording("npz", raster)
     for k in (1, 2):
-        lft_main(f"flow {arguments} -o f{k}.h5 --json f{k}.json --factor 1,1,2 --levels 1 --blocking k-of-n --k {k}")
+        lft_main(
+            f"flow {arguments} -o f{k}.h5 --json f{k}.json --factor 1,1,2 --levels 1 "
+            f"--blocking k-of-n --k {k}"
+        )
         both = raster.reshape(6, 250, 2).sum(axis=2) >= k
         value = load(f"f{k}.json")["levels"][1]["observables"]["density"]["value"]
         assert value == pytest.approx(both.mean(), rel=1e-12)
@@ -471,7 +514,9 @@ def test_bench(lft_main, monkeypatch):
     assert set(data) >= {"kernels", "bandwidth_GB_s"} and data["bandwidth_GB_s"]
     for kernel in data["kernels"].values():
         assert set(kernel) >= {"site_updates_per_ns", "bytes_per_site", "fraction_of_bandwidth"}
-        assert min(kernel["site_updates_per_ns"], kernel["bytes_per_site"], kernel["fraction_of_bandwidth"]) > 0
+        assert (
+            min(kernel["site_updates_per_ns"], kernel["bytes_per_site"], kernel["fraction_of_bandwidth"]) > 0
+        )
     assert all(name in out for name in data["kernels"])
 
 
@@ -484,8 +529,15 @@ def test_info(lft_main):
 
 def child(*arguments, cwd=None):
     env = {**os.environ, "PYTHONPATH": str(Path(lft.__file__).resolve().parent.parent)}
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, env=env, timeout=60,
-                          stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=env,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def test_python_m_lft_is_the_program(tmp_path):
@@ -502,15 +554,23 @@ def test_a_closed_pipe_is_no_failure(tmp_path):
     assert child("-m", "lft", "run", "run.toml", "-o", "a.h5", cwd=tmp_path).returncode == 0
     line = f"set -o pipefail; {sys.executable} -m lft analyze a.h5 --json - | head -n 1"
     env = {**os.environ, "PYTHONPATH": str(Path(lft.__file__).resolve().parent.parent)}
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, env=env, timeout=60)
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, env=env, timeout=60
+    )
     assert done.returncode == 0 and done.stdout == "{\n"
     assert "BrokenPipe" not in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("modules", [
-    "lft", "lft.cli", "lft.simulation, lft.config, lft.actions, lft.analysis, lft.testing",
-    "lft.inference.recording, lft.inference.lattice_fit, lft.inference.neural_fit, lft.rg.flow, lft.plotting",
-])
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "lft",
+        "lft.cli",
+        "lft.simulation, lft.config, lft.actions, lft.analysis, lft.testing",
+        "lft.inference.recording, lft.inference.lattice_fit, lft.inference.neural_fit, lft.rg.flow",
+        "lft.plotting, lft.commands.fit, lft.commands.flow, lft.commands.report",
+    ],
+)
 def test_importing_has_no_side_effect(modules):
     """No MPI starts, and nothing heavy is loaded that is not used."""
     heavy = ("mpi4py", "mpi4py.MPI", "matplotlib", "scipy", "scipy.sparse", "scipy.fft", "h5py")

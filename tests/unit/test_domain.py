@@ -28,11 +28,21 @@ class Rank:
 
 
 @pytest.mark.parametrize("n_ranks", range(1, 25))
-@pytest.mark.parametrize(("shape", "halo"), [((16, 12), (1, 1)), ((9, 7, 5), (1, 1, 1)), ((8, 8, 8, 8), (2, 1, 1, 1)),
-                                             ((100, 3), (4, 0)), ((24, 1), (1, 0))])
+@pytest.mark.parametrize(
+    ("shape", "halo"),
+    [
+        ((16, 12), (1, 1)),
+        ((9, 7, 5), (1, 1, 1)),
+        ((8, 8, 8, 8), (2, 1, 1, 1)),
+        ((100, 3), (4, 0)),
+        ((24, 1), (1, 0)),
+    ],
+)
 def test_grid_is_the_cheapest_that_exists(shape, halo, n_ranks):
     limits = [max(1, n // max(1, w)) for n, w in zip(shape[:-1], halo, strict=False)]
-    possible = [g for g in itertools.product(*[range(1, limit + 1) for limit in limits]) if math.prod(g) == n_ranks]
+    possible = [
+        g for g in itertools.product(*[range(1, limit + 1) for limit in limits]) if math.prod(g) == n_ranks
+    ]
     if not possible:
         with pytest.raises(DomainError, match=rf"{n_ranks} ranks .* largest usable number is \d+") as error:
             process_grid(shape, None, halo, n_ranks)
@@ -45,11 +55,14 @@ def test_grid_is_the_cheapest_that_exists(shape, halo, n_ranks):
         return sum(math.prod(blocks) // blocks[k] * max(1, halo[k]) for k, p in enumerate(grid) if p > 1)
 
     grid = process_grid(shape, None, halo, n_ranks)
-    assert grid[-1] == 1 and math.prod(grid) == n_ranks                        # the last axis is never cut
+    assert grid[-1] == 1 and math.prod(grid) == n_ranks  # the last axis is never cut
     assert surface(grid[:-1]) == min(surface(g) for g in possible)
 
 
-@pytest.mark.parametrize(("shape", "halo"), [((16, 12), (1, 1)), ((9, 7, 5), (2, 1, 1)), ((5, 6, 7, 3), (1, 1, 1, 1)), ((13, 1), (3, 0))])
+@pytest.mark.parametrize(
+    ("shape", "halo"),
+    [((16, 12), (1, 1)), ((9, 7, 5), (2, 1, 1)), ((5, 6, 7, 3), (1, 1, 1, 1)), ((13, 1), (3, 0))],
+)
 @pytest.mark.parametrize("n_ranks", [1, 2, 3, 4, 6, 8])
 def test_blocks_cover_the_lattice_once_and_are_wide_enough(shape, halo, n_ranks):
     try:
@@ -67,13 +80,13 @@ def test_blocks_cover_the_lattice_once_and_are_wide_enough(shape, halo, n_ranks)
             assert n >= 1 and (p == 1 or n >= w)
     assert (covered == 1).all()
     sizes = [math.prod(d.local_shape) for d in domains]
-    assert max(sizes) - min(sizes) <= math.prod(shape) // min(shape[:-1])      # nearly equal
+    assert max(sizes) - min(sizes) <= math.prod(shape) // min(shape[:-1])  # nearly equal
 
 
 def test_too_many_ranks_name_the_largest_usable_number():
-    with pytest.raises(DomainError, match="5 ranks .* 4 x 8 planes .* largest usable number is 4"):
+    with pytest.raises(DomainError, match=r"5 ranks .* 4 x 8 planes .* largest usable number is 4"):
         process_grid((4, 8), None, (1, 1), 5)
-    with pytest.raises(DomainError, match="at least 2 wide.* largest usable number is 2"):
+    with pytest.raises(DomainError, match=r"at least 2 wide.* largest usable number is 2"):
         process_grid((4, 8), None, (2, 2), 4)
 
 
@@ -93,8 +106,19 @@ def test_strides_are_those_of_the_padded_array():
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.float64])
-@pytest.mark.parametrize(("shape", "halo"), [((4, 5), (1, 1)), ((4, 5), (2, 2)), ((2, 7), (1, 3)), ((1, 3), (1, 1)), ((6,), (2,)),
-                                             ((3, 4, 5), (1, 0, 2)), ((3, 4, 5), (1, 2, 1)), ((2, 3, 2, 4), (1, 1, 1, 2))])
+@pytest.mark.parametrize(
+    ("shape", "halo"),
+    [
+        ((4, 5), (1, 1)),
+        ((4, 5), (2, 2)),
+        ((2, 7), (1, 3)),
+        ((1, 3), (1, 1)),
+        ((6,), (2,)),
+        ((3, 4, 5), (1, 0, 2)),
+        ((3, 4, 5), (1, 2, 1)),
+        ((2, 3, 2, 4), (1, 1, 1, 2)),
+    ],
+)
 def test_serial_halo_is_what_numpy_pads(shape, halo, dtype):
     # axis after axis: wrapped where periodic, zeros beyond an open end; corners included
     rng = np.random.default_rng(3)
@@ -109,7 +133,7 @@ def test_serial_halo_is_what_numpy_pads(shape, halo, dtype):
             expected = np.pad(expected, widths, mode="wrap" if wraps else "constant")
         domain.exchange(data)
         assert np.array_equal(data, expected)
-        domain.exchange(data)                                                  # once more changes nothing
+        domain.exchange(data)  # once more changes nothing
         assert np.array_equal(data, expected)
 
 
@@ -118,7 +142,7 @@ def test_serial_halo_is_what_numpy_pads(shape, halo, dtype):
 NASTY = {
     "cancellation": [1e16, 1.0, -1e16, 1e-30, 3.0],
     "largest": [np.finfo(float).max, -np.finfo(float).max, 1.0],
-    "denormal": [5e-324] * 7 + [2.0**-1022, -2.0**-1022],
+    "denormal": [5e-324] * 7 + [2.0**-1022, -(2.0**-1022)],
     "halfway": [1.0, 2.0**-53, 2.0**-106],
     "halfway down": [1.0, 2.0**-53, -(2.0**-106)],
     "zeros": [0.0, -0.0],
@@ -141,7 +165,7 @@ def test_random_sums_of_all_magnitudes_are_exact_and_free_of_order():
         exact = math.fsum(values)
         assert domain.sum_lines(values) == domain.sum_lines(rng.permutation(values)) == exact
     plain = [float(np.sum(rng.permutation(np.append(values, -values)))) for _ in range(20)]
-    assert len(set(plain)) > 1                                                 # mutant: ordinary sums depend on the order
+    assert len(set(plain)) > 1  # mutant: ordinary sums depend on the order
 
 
 def test_sums_of_parts_add_up_to_the_same_bits():
@@ -178,13 +202,16 @@ def test_serial_domain_gathers_and_scatters_copies():
     domain = Domain((3, 4), (True, True), (1, 1))
     values = np.arange(12.0).reshape(3, 4)
     assert np.array_equal(domain.gather(values), values) and domain.gather(values) is not values
-    assert np.array_equal(domain.scatter(values, np.int8), values) and domain.scatter(values, np.int8).dtype == np.int8
+    assert (
+        np.array_equal(domain.scatter(values, np.int8), values)
+        and domain.scatter(values, np.int8).dtype == np.int8
+    )
     assert domain.any(True) and not domain.any(False)
     assert domain.broadcast("x") == "x" and domain.sum_int([1, 2]).tolist() == [1, 2]
 
 
 def test_launched_ranks_reads_the_environment(monkeypatch):
-    assert launched_ranks() == 1                                               # conftest dropped the launcher of pytest
+    assert launched_ranks() == 1  # conftest dropped the launcher of pytest
     monkeypatch.setenv("PMI_SIZE", "4")
     assert launched_ranks() == 4
     monkeypatch.setenv("PMI_SIZE", "many")
