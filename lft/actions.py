@@ -27,6 +27,10 @@ from lft.geometry import TIME, Graph, Lattice
 from lft.plan import Plan
 
 
+MAX_DISPLACEMENTS = 64
+"""Most displacements that a kernel holds (lft/_kernels/actions.pxd)."""
+
+
 class BaseAction:
     """What all faces share: couplings, fields of the right halo, plans, and sums along lines."""
 
@@ -139,7 +143,10 @@ class _LatticeAction(BaseAction):
 
     def displacements(self, geometry):
         """Steps at which sites interact, user's order."""
-        return list(self.bond_couplings(geometry))
+        steps = list(self.bond_couplings(geometry))
+        if len(steps) > MAX_DISPLACEMENTS:
+            raise InputError(f"{self.bond_name} has {len(steps)} displacements: valid are at most {MAX_DISPLACEMENTS}")
+        return steps
 
     def bond_couplings(self, geometry):
         """Mapping of displacement to coupling on this lattice."""

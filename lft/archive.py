@@ -3,7 +3,7 @@
 Schema 1 (read by all later versions)::
 
     /                attributes schema = "lft-archive", schema_version, lft_version
-    /meta            attributes config (JSON), config_text (verbatim TOML), updater, seed, replica, kernel, ranks
+    /meta            attributes config (JSON), config_text (verbatim TOML), updater, seed, kernel, ranks, checkpoint_s
     /lattice         attributes kind, shape, axes, boundary, spacing; dataset mask
     /action          attributes name, couplings (JSON); datasets of the array couplings
     /samples/t       update index of each measurement
@@ -346,6 +346,8 @@ class Recorder:
         for name in names:
             rows = np.array([values[name] for _, values in self.samples], np.float64)
             _extend(group, name, rows)
+        if "acceptance" in group:
+            group["acceptance"].attrs.update(doc="accepted proposals since the last measurement", axes=[])
         for observable in observables:
             for name in observable.names:
                 if name in group:
@@ -361,7 +363,7 @@ class Recorder:
 
 def _extend(group, name, rows):
     if name not in group:
-        chunk = (max(1, min(4096, 2**16 // max(1, rows[0].nbytes))), *rows.shape[1:])
+        chunk = (max(1, min(512, 2**16 // max(1, rows[0].nbytes))), *rows.shape[1:])
         group.create_dataset(name, data=rows, maxshape=(None, *rows.shape[1:]), chunks=chunk, fletcher32=True)
         return
     data = group[name]

@@ -7,7 +7,7 @@ pair is left out, not counted as zero.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -118,9 +118,14 @@ class Planes:
     storage_axis: int
     is_periodic: bool
     is_uniform: bool
-    names: tuple[str, ...] = ()
-    axes: tuple[str, ...] = ("r",)
-    doc: str = field(default="zero-momentum two-point function, see lft.observables.Planes")
+    axes: tuple[str, ...] = ("component",)
+    doc: str = "plane sums along one axis: see lft.observables.Planes"
+
+    @property
+    def names(self):
+        """The observables of this axis."""
+        stems = ("correlator", "mode", "structure", *(() if self.is_uniform else ("profile",)))
+        return tuple(f"{stem}_{self.axis}" for stem in stems)
 
     def measure(self, action, state):
         phi = state.phi

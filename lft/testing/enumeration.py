@@ -87,9 +87,9 @@ def enumerate_lattice(shape, couplings, h=0.0, periodic=True, mask=None):
     h : float or array_like of that shape, optional
         Field.
     periodic : bool or sequence of bool, optional
-        Per axis. A displacement that leaves an open axis contributes nothing, and neither does one that leads
-        back to its own site (periodic axis of extent 1). On a periodic axis of extent 2 a pair of neighbors
-        has two bonds.
+        Per axis. A displacement that leaves an open axis contributes nothing, nor does one that leads back to
+        its own site; a periodic axis of extent 1 counts as open. On a periodic axis of extent 2 a pair of
+        neighbors has two bonds.
     mask : array_like of bool, optional
         True for active sites; bonds to inactive sites contribute nothing.
 
@@ -202,7 +202,7 @@ def count_bonds(displacement, mask, periodic):
         raise InputError(f"displacement {displacement} does not fit {mask.ndim} axes, or is zero")
     source = np.argwhere(mask)
     target = source + np.asarray(displacement)
-    target = np.where(periodic, target % mask.shape, target)
+    target = np.where(np.asarray(periodic) & (np.array(mask.shape) > 1), target % mask.shape, target)
     exists = ((target >= 0) & (target < mask.shape)).all(axis=1) & (target != source).any(axis=1)
     number = np.full(mask.shape, -1)
     number[mask] = np.arange(len(source))

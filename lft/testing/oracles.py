@@ -2,9 +2,9 @@
 
 Conventions, the same as in the engine: the weight is ``exp(-S)``; arrays are in the user's axis order; a bond
 joins a site to the site at a displacement. On an open axis a displacement that leaves the lattice contributes
-nothing, on a periodic axis it wraps; a bond to an inactive site, or from a site to itself (periodic axis of
-extent 1), contributes nothing. On a periodic axis of extent 2 the displacement +1 counts once from each of
-the two sites: the pair counts twice.
+nothing, on a periodic axis it wraps; a bond to an inactive site contributes nothing. On a periodic axis of
+extent 2 the displacement +1 counts once from each of the two sites: the pair counts twice. A periodic axis of
+extent 1 has no bonds: it counts as open.
 """
 
 import numpy as np
@@ -307,7 +307,8 @@ def _check_field(field, mask, periodic):
     mask = np.ones(field.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
     if mask.shape != field.shape:
         raise InputError(f"mask has shape {mask.shape} but the field has {field.shape}")
-    return field, mask, _axis_values("periodic", periodic, field.ndim)
+    periodic = [p and n > 1 for p, n in zip(_axis_values("periodic", periodic, field.ndim), field.shape, strict=True)]
+    return field, mask, periodic
 
 
 def _axis_values(name, values, n_axes):

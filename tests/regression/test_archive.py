@@ -76,10 +76,6 @@ def exact_series(archive):
     return digest.hexdigest()
 
 
-UNDOCUMENTED = ("t", "acceptance")
-"""Series without attributes of their own; those of :class:`lft.observables.Planes` are described there."""
-
-
 # --- old archives
 
 
@@ -175,9 +171,7 @@ def check_schema(path, is_graph=False):
         n = len(file["samples/t"])
         for name, data in file["samples"].items():
             assert len(data) == n
-            if name not in UNDOCUMENTED and not name.startswith(
-                ("correlator_", "mode_", "structure_", "profile_")
-            ):
+            if name != "t" and not name.startswith(undocumented):
                 assert data.attrs["doc"] and "axes" in data.attrs
         assert {"t", "kind", "proposed_total", "accepted_total", "seconds"} <= set(file["state"].attrs)
         assert len(file["configurations/t"]) == len(file["configurations/field"])
@@ -186,7 +180,7 @@ def check_schema(path, is_graph=False):
 
 @every_version
 def test_old_archives_have_the_documented_schema(name):
-    check_schema(DATA / f"{name}-v1.h5", name == "neural")
+    check_schema(DATA / f"{name}-v1.h5", name == "neural", PLANES_AND_ACCEPTANCE)
 
 
 def test_new_archives_have_the_documented_schema(archive):
