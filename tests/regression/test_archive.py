@@ -151,7 +151,11 @@ def test_the_hashes_notice_one_bit(old):
 # --- schema
 
 
-def check_schema(path, is_graph=False):
+PLANES_AND_ACCEPTANCE = ("correlator_", "mode_", "structure_", "profile_", "acceptance")
+"""Series that the first archives of schema 1 held without attributes of their own."""
+
+
+def check_schema(path, is_graph=False, undocumented=()):
     """Groups, datasets and attributes that lft/archive.py documents."""
     with h5py.File(path) as file:
         assert (file.attrs["schema"], file.attrs["schema_version"]) == (SCHEMA, VERSION) and file.attrs[
