@@ -26,7 +26,6 @@ from lft.field import Field
 from lft.geometry import TIME, Graph, Lattice
 from lft.plan import Plan
 
-
 MAX_DISPLACEMENTS = 64
 """Most displacements that a kernel holds (lft/_kernels/actions.pxd)."""
 

@@ -55,7 +55,7 @@ def on_root(domain_or_comm, function, *arguments):
 
 def explain(error, path, doing):
     """One line for an operating-system or HDF5 error."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC or "No space left" in str(error):
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error):
         return f"{path}: no space left on the device while {doing}"
     if isinstance(error, PermissionError) or "Permission denied" in str(error):
         return f"{path}: no permission while {doing}"

@@ -168,6 +168,12 @@ def _report_run(chain, path, comm):
         print(f"{path}: stopped at update {t} of {total}; continue with: lft resume {path}")
     else:
         print(f"{path}: {t} updates done")
+    if chain.counters.proposed_total and not chain.counters.accepted_total:
+        print(
+            "warning: nothing was ever accepted: the chain stands still; take smaller steps (hmc: more steps or a "
+            "shorter length, metropolis: a smaller width) or another start",
+            file=sys.stderr,
+        )
 
 
 def cmd_status(args, comm):

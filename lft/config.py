@@ -21,7 +21,7 @@ from lft.geometry import Graph, Lattice
 from lft.integrators import SCHEMES
 from lft.rng import Key
 from lft.units import parse_quantity
-from lft.updaters import STARTS, UPDATERS, HeatBath, HMC, Metropolis
+from lft.updaters import HMC, STARTS, UPDATERS, HeatBath, Metropolis
 
 SECTIONS = ("lattice", "action", "update", "run")
 UPDATE_KEYS = {"metropolis": ("width",), "heatbath": (), "hmc": ("steps", "length", "integrator")}
@@ -127,6 +127,10 @@ def _text(value):
     return value
 
 
+def _text_or_list(value):
+    return value if isinstance(value, str) else _list_of(str)(value)
+
+
 def _displacements(value):
     """One number, one per axis, or a table {"1,0,0" = K}."""
     if isinstance(value, dict):
@@ -213,7 +217,8 @@ def _fit_as_text(path):
     if name is None:
         valid = ", ".join(model for models in FIT_MODELS.values() for model in models)
         raise InputError(f"{path}: a fit of model {model!r} cannot be simulated; valid are {valid}")
-    return f'seed = 1\n\n[action]\nname = "{name}"\ncouplings = "{path.name}"\n\n[update]\nname = "heatbath"\n\n[run]\nstart = "silent"\n'
+    action = f'[action]\nname = "{name}"\ncouplings = "{path.name}"\n'
+    return f'seed = 1\n\n{action}\n[update]\nname = "heatbath"\n\n[run]\nstart = "silent"\n'
 
 
 def _apply(tree, setting):
@@ -359,7 +364,7 @@ def _lattice(section, folder, fit):
     shape = section.get("shape", _list_of(int), "a list of positive integers, one per axis")
     axes = section.get("axes", _list_of(str), "a list of names, one per axis", None)
     boundary = section.get(
-        "boundary", lambda v: v if isinstance(v, str) else _list_of(str)(v), "periodic or open, one per axis", "periodic"
+        "boundary", _text_or_list, "periodic or open, one per axis", "periodic"
     )
     spacing = section.get("spacing", _list_of(str), 'a list such as ["42 um", "42 um", "20 ms"], one per axis', None)
     mask = section.get("mask", lambda v: _load_mask(Path(folder) / _text(v)), "a .npy file of true and false", None)
@@ -433,7 +438,7 @@ def _graph(section, action, fit):
     shape = section.get("shape", _list_of(int), "a list of positive integers, one per axis")
     axes = section.get("axes", _list_of(str), "a list of names, one per axis", ("unit", "t"))
     boundary = section.get(
-        "boundary", lambda v: v if isinstance(v, str) else _list_of(str)(v), "periodic or open, one per axis", "open"
+        "boundary", _text_or_list, "periodic or open, one per axis", "open"
     )
     spacing = section.get("spacing", _list_of(str), 'a list such as ["1", "5 ms"], one per axis', None)
     if len(shape) != 2 or len(axes) != 2 or axes.count("t") != 1:

@@ -44,8 +44,8 @@ def world():
         comm, size = None, 1
     if expected > 1 and size == 1:
         raise LftError(
-            f"mpirun of another MPI: {launcher} says {expected} processes, the MPI library sees 1 (library: {library_name()}); "
-            "start with the mpirun of the library that mpi4py uses"
+            f"mpirun of another MPI: {launcher} says {expected} processes, the MPI library sees 1 (library: "
+            f"{library_name()}); start with the mpirun of the library that mpi4py uses"
         )
     return comm if size > 1 else None
 
@@ -116,6 +116,8 @@ class Domain:
         Width of the halo per axis.  Default 0.
     comm : mpi4py communicator, optional
         None is the serial null object: same methods, no messages.
+    grid : sequence of int, optional
+        Ranks per axis; default :func:`process_grid`.  Arrays of other layouts (packed lines) follow a field's grid.
 
     Examples
     --------
@@ -125,14 +127,14 @@ class Domain:
     ((6, 8), (slice(1, 5, None), slice(1, 7, None)))
     """
 
-    def __init__(self, shape, periodic, halo=None, comm=None):
+    def __init__(self, shape, periodic, halo=None, comm=None, grid=None):
         self.shape = tuple(int(n) for n in shape)
         self.periodic = tuple(bool(p) for p in periodic)
         self.halo = tuple(halo) if halo is not None else (0,) * len(self.shape)
         self.comm = comm
         self.n_ranks = 1 if comm is None else comm.Get_size()
         self.rank = 0 if comm is None else comm.Get_rank()
-        self.grid = process_grid(self.shape, self.periodic, self.halo, self.n_ranks)
+        self.grid = grid or process_grid(self.shape, self.periodic, self.halo, self.n_ranks)
         self.slices = self.block_of(self.rank)
         self.local_shape = tuple(s.stop - s.start for s in self.slices)
         self.padded_shape = tuple(n + 2 * w for n, w in zip(self.local_shape, self.halo, strict=True))

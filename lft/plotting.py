@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lft.archive import aside
 from lft.errors import InputError
 
 COLORS = ("#1b6ca8", "#d1495b", "#2e7d32", "#8e6c8a", "#e08e0b", "#3c3c3c")
@@ -33,9 +34,10 @@ def check_figure_path(path):
 
 
 def save(figure, path):
-    """Write a figure."""
+    """Write a figure, as a whole or not at all."""
     check_figure_path(path)
-    figure.savefig(path, dpi=150)
+    with aside(path, "writing the figure") as part:
+        figure.savefig(part, dpi=150, format=Path(path).suffix[1:].lower())
 
 
 def _label(name, quantity):
@@ -182,7 +184,8 @@ def plot_rates(recorded, simulated, path, unit="Hz"):
     figure, axes = _figure(1, 1, width=4.2, height=4)
     ax = axes[0, 0]
     top = max(np.max(recorded), np.max(simulated)) * 1.1
-    low = max(min(np.min(recorded[recorded > 0], initial=top), np.min(simulated[simulated > 0], initial=top)) / 1.5, 1e-9)
+    positive = np.concatenate([recorded[recorded > 0], simulated[simulated > 0]])
+    low = max(np.min(positive, initial=top) / 1.5, 1e-9)
     ax.plot([low, top], [low, top], color="0.6", lw=1)
     ax.plot(recorded, simulated, ".", ms=3, color=COLORS[0], alpha=0.6)
     ax.set(xscale="log", yscale="log", xlim=(low, top), ylim=(low, top))

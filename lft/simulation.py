@@ -35,7 +35,8 @@ class Progress:
         self.last = now
         rate = (t - self.first) / max(now - self.began, 1e-9)
         speed = rate * self.n_sites / 1e9
-        text = f"update {t}/{total} ({100 * t / total:.0f} %), {speed:.3g} site updates/ns, {_span((total - t) / rate)} left"
+        left = _span((total - t) / rate)
+        text = f"update {t}/{total} ({100 * t / total:.0f} %), {speed:.3g} site updates/ns, {left} left"
         if self.is_live:
             self.stream.write("\r\x1b[K" + text + ("\n" if t == total else ""))
         else:

@@ -10,6 +10,7 @@ of pairs).  Errors: the samples are cut into blocks, the spread of the blocks' c
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -102,7 +103,7 @@ def two_point(fields, max_lag=64, n_blocks=20):
     n_blocks = max(2, min(n_blocks, samples.n))
     out = {}
     edges = np.linspace(0, samples.n, n_blocks + 1).astype(int)
-    blocks = [_space_power(samples, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    blocks = [_space_power(samples, a, b) for a, b in itertools.pairwise(edges)]
     for axis in lattice.space_axes:
         k = lattice.space_axes.index(axis)
         lags = np.arange(min(max_lag, lattice.space_shape[k] // (2 if samples.periodic[k] else 1) - 1) + 1)
@@ -203,7 +204,7 @@ def _time_rows(samples, lags, n_blocks=20):
     for field in samples.fields:
         values = samples.slices(field).reshape(n, -1)
         mean = samples.mean.ravel()
-        for a, b in zip(edges[:-1], edges[1:], strict=True):
+        for a, b in itertools.pairwise(edges):
             size = b - a if is_periodic else next_fast_len(b - a + len(lags), real=True)
             step = max(1, CHUNK_BYTES // (8 * size))
             total = np.zeros(len(lags))

@@ -33,27 +33,24 @@ def summarize(archive):
             f"{archive.path}: {archive.n_samples} measurements; at least 4 are needed for an error (and more than "
             "50 autocorrelation times for one to be trusted): run longer or measure more often"
         )
-    estimates, notes = {}, []
+    estimates, notes, short = {}, [], {}
 
     def add(name, *arguments, **options):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", SeriesTooShort)
             value = estimate(*arguments, spacing=spacing, name=name, **options)
-        notes.extend(str(w.message) for w in caught if issubclass(w.category, SeriesTooShort))
+        for w in caught:
+            if issubclass(w.category, SeriesTooShort):
+                short[name] = (50 * value.tau_int - value.n * spacing, str(w.message))
         return value
 
-    def fold(count):  # one note for a whole vector
-        if len(notes) > count + 1:
-            notes[count:] = [f"{notes[count]} (and {len(notes) - count - 1} more components)"]
-
     for name in archive.names:
-        series, count = archive.samples(name), len(notes)
+        series = archive.samples(name)
         if series.ndim == 1:
             estimates[name] = add(name, series)
         else:
             columns = series.reshape(len(series), -1)
             estimates[name] = [add(f"{name}[{k}]", columns[:, k]) for k in range(columns.shape[1])]
-        fold(count)
     for name, columns, function in derived(archive):
         series = np.column_stack([archive.samples(c).reshape(archive.n_samples, -1) for c in columns])
         if not np.ptp(series, axis=0).any() and not math.isfinite(function(series.mean(axis=0))):
@@ -64,12 +61,21 @@ def summarize(archive):
             notes.extend(note)
         estimates[name] = value
     for name in [n for n in archive.names if n.startswith("correlator_")]:
-        count = len(notes)
         connected = _connected(archive, name, add)
         if connected is not None:
             estimates[name.replace("correlator", "connected")] = connected
-        fold(count)
-    return estimates, notes
+    return estimates, _too_short(short) + notes
+
+
+def _too_short(short):
+    """One line about all series that are too short: the worst one, with how much is missing, and the others' names."""
+    if not short:
+        return []
+    worst = max(short, key=lambda name: short[name][0])
+    others = list(dict.fromkeys(name.split("[")[0] for name in short))
+    others = [name for name in others if name != worst.split("[")[0]]
+    more = f"; too short are also: {', '.join(others)}" if others else ""
+    return [short[worst][1] + more]
 
 
 def _connected(archive, name, add):

@@ -146,7 +146,8 @@ def format_bench(data):
             f"{name:28} {k['site_updates_per_ns']:10.4f} {k['bytes_per_site']:10d} "
             f"{100 * k['fraction_of_bandwidth']:8.1f} % {k['level']}"
         )
-    lines.append("bandwidth (copy)             " + ", ".join(f"{n} {b:.1f} GB/s" for n, b in data["bandwidth_GB_s"].items()))
-    lines.append("noise                        " + ", ".join(f"{n} {r:.2f}/ns" for n, r in data["noise_per_ns"].items()))
+    rows = (("bandwidth (copy)", data["bandwidth_GB_s"], " GB/s"), ("noise", data["noise_per_ns"], "/ns"))
+    for label, values, unit in rows:
+        lines.append(f"{label:28} " + ", ".join(f"{name} {value:.3g}{unit}" for name, value in values.items()))
     lines.append(f"instruction set              {data['instruction_set']}, {data['threads']} thread, CPU time")
     return "\n".join(lines)

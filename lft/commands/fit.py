@@ -156,5 +156,6 @@ def describe(report):
         lines.append(f"the last {report.dropped_tail_s:.3g} s do not fill a bin and are left out")
     silent = list(report.silent_units)
     if silent:
-        lines.append(f"{len(silent)} units never fire: {', '.join(map(str, silent[:10]))}{' ...' if silent[10:] else ''}")
+        shown = ", ".join(map(str, silent[:10])) + (" ..." if silent[10:] else "")
+        lines.append(f"{len(silent)} units never fire: {shown}")
     return lines

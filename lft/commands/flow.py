@@ -40,7 +40,8 @@ def flow_source(args):
                          "decimation, k-of-n")
     _check_k(blocking, args.k, factor, fields[0].geometry)
     if args.blocking is None:
-        notes.append(f"blocking: {blocking} (the default for {'an archive' if default == 'majority' else 'a recording'})")
+        source = "an archive" if default == "majority" else "a recording"
+        notes.append(f"blocking: {blocking} (the default for {source})")
 
     def fit(fields):
         result = fit_lattice(fields, reach=reach, diagonals=args.diagonals, site_field=site_field, test=0.0)

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from lft.archive import check_output, replacing
 from lft.errors import ArchiveError, InputError
 from lft.geometry import Lattice
 
@@ -262,31 +261,9 @@ def save_fit(fit, path, overwrite=False, config_extra=None):
     InputError
         The file exists and ``overwrite`` is False, or its folder does not exist.
     """
-    import h5py
-
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists already; give --overwrite (overwrite=True) to replace it")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist")
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w+b") as stream:
-            os.fchmod(stream.fileno(), 0o666 & ~_umask())
-            with h5py.File(stream, "w") as file:
-                _write(file, fit, config_extra)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    check_output(path, overwrite)
+    with replacing(path, "writing the fit") as file:
+        _write(file, fit, config_extra)
 
 
 def _write(file, fit, config_extra):
@@ -391,7 +368,9 @@ def load_fit(path):
             raise ArchiveError(
                 f"{path}: schema_version {attributes['schema_version']}, valid is up to {SCHEMA_VERSION}"
             )
-        arrays = {name: file[name][()] for name in file}
-    return StoredFit(
-        attributes["model"], attributes["method"], json.loads(attributes["json"]), arrays, attributes
-    )
+        try:
+            arrays = {name: file[name][()] for name in file}
+            parts = attributes["model"], attributes["method"], json.loads(attributes["json"])
+        except (KeyError, OSError, RuntimeError, ValueError) as reason:
+            raise ArchiveError(f"{path}: damaged fit ({' '.join(str(reason).split())})") from None
+    return StoredFit(*parts, arrays, attributes)

@@ -105,6 +105,8 @@ def _text(pair):
 
     if pair is None or not math.isfinite(pair[0]):
         return "-"
+    if not math.isfinite(pair[1]):
+        return f"{pair[0]:.4g}(?)"
     return format_with_error(*pair)
 
 
@@ -140,7 +142,9 @@ def flow(fields, fit, *, blocking, factor, levels, k=None, seed=0):
         if level:
             try:
                 plan = plan_blocks(fields[0].geometry, factors, name=blocking)
-                fields = [block(f, blocking, factors, k=k, seed=seed, level=level + 1000 * n) for n, f in enumerate(fields)]
+                fields = [
+                    block(f, blocking, factors, k=k, seed=seed, level=level + 1000 * n) for n, f in enumerate(fields)
+                ]
             except InputError as reason:
                 notes.append(f"level {level}: no further blocking: {reason}")
                 break

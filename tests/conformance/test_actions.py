@@ -351,5 +351,5 @@ def test_a_field_with_too_narrow_a_halo_is_refused():
 
 def test_more_than_64_displacements_are_refused():
     action = Ising(K={(d,): 0.01 for d in range(1, 66)})
-    with pytest.raises(ValueError, match="65 displacements: at most 64"):
+    with pytest.raises(ValueError, match="65 displacements: valid are at most 64"):
         action.S(action.new_field(Lattice((200,))))

@@ -343,7 +343,7 @@ def test_save_and_load(tmp_path):
     assert np.array_equal(stored["K"], [v for v, _ in fit.couplings.values()])
     assert np.array_equal(stored["h"], fit.h, equal_nan=True) and stored.couplings == fit.couplings
     assert [tuple(d) for d in stored["displacements"]] == list(fit.displacements)
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="exists"):
         save_fit(fit, path)
     save_fit(fit, path, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["fit.h5"]
