@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from lft.domain import launched_ranks, world
+from lft.domain import launched_rank, launched_ranks, world
 from lft.errors import InputError, LftError
 
 
@@ -320,7 +320,8 @@ def _fail(message, code, channel):
     """
     line = f"lft: {message}\n"
     if channel is None:
-        sys.stderr.write(line)
+        if launched_rank() == 0:  # before MPI has started only the launcher's count tells who speaks
+            sys.stderr.write(line)
         return code
     if _all_failed(channel):
         if channel.Get_rank() == 0:

@@ -27,6 +27,13 @@ def launched_ranks():
     return max((int(os.environ[v]) for v in _SIZE_VARIABLES if os.environ.get(v, "").isdigit()), default=1)
 
 
+def launched_rank():
+    """Number of this process in its launcher's count (0 without a launcher), from the environment alone."""
+    variables = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID")
+    ranks = (os.environ[v] for v in variables if os.environ.get(v, "").isdigit())
+    return int(next(ranks, "0")) if launched_ranks() > 1 else 0
+
+
 def world():
     """The communicator of all ranks, or None for a serial run (one rank, no mpi4py, or no MPI library).
 
