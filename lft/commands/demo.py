@@ -150,19 +150,27 @@ def simulate_at_fit(folder, report):
     for setting in ("run.thermalize=100", "run.updates=200", "run.measure_every=5", "run.save_every=50"):
         command += ["--set", setting]
     launcher = mpiexec()
-    for ranks, prefix in ((2, [launcher, "-n", "2"]), (1, [])):
-        if ranks > 1 and launcher is None:
-            report("   no MPI library: one rank (pip install 'lft[mpi]' brings one)")
-            continue
-        result = subprocess.run(prefix + command, capture_output=True, text=True, env=clean_environment())
-        if result.returncode == 0:
-            report(f"   {' '.join([*(Path(p).name for p in prefix), 'lft run fit.h5 -o simulation.h5'])}")
-            return ranks
-        last = (result.stderr.strip() or result.stdout.strip() or "no message").splitlines()[-1]
-        if ranks == 1:
-            raise LftError(f"the simulation at the fit failed: {last}")
-        report(f"   mpirun failed ({last}); one rank instead")
-    raise AssertionError("unreachable")
+    if launcher is None:
+        report("   no MPI library: one rank (pip install 'lft[mpi]' brings one)")
+    else:
+        failure = _try_command([launcher, "-n", "2", *command])
+        if failure is None:
+            report(f"   {Path(launcher).name} -n 2 lft run fit.h5 -o simulation.h5")
+            return 2
+        report(f"   mpirun failed ({failure}); one rank instead")
+    failure = _try_command(command)
+    if failure is not None:
+        raise LftError(f"the simulation at the fit failed: {failure}")
+    report("   lft run fit.h5 -o simulation.h5")
+    return 1
+
+
+def _try_command(command):
+    """None if the command succeeds, else the last line that it said."""
+    result = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
+    if result.returncode == 0:
+        return None
+    return (result.stderr.strip() or result.stdout.strip() or "no message").splitlines()[-1]
 
 
 def clean_environment():
