@@ -16,7 +16,7 @@ if os.environ.get("LFT_NATIVE"):  # opt in: faster generic loops on this machine
     FLAGS.append("-march=native")
 
 kernels = Path("lft/_kernels")
-c_sources = {"noise": [str(kernels / "philox.c")]}
+c_sources = {"noise": [str(kernels / "philox.c")], "ising_bits": [str(kernels / "bitslice.c")]}
 
 # The loops over real fields are compiled once per instruction set and chosen at run time (lft/_kernels/__init__.py).
 x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32"

@@ -13,8 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lft.errors import InputError
+from lft.implementations import AUTO, choose
 from lft.observables import measure_all
 from lft.protocols import State
+
+BATCH_S = 0.2
+"""Longest time spent in updates before signals and the clock are looked at, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,14 @@ class Schedule:
     def measures(self, t):
         """``t > thermalize and (t - thermalize) % measure_every == 0``."""
         return t > self.thermalize and (t - self.thermalize) % self.measure_every == 0
+
+    def next_event(self, t):
+        """The first update after ``t`` that ends with a measurement, a saved configuration, or the run."""
+        since = t - self.thermalize
+        periods = [p for p in (self.measure_every, self.save_every) if p]
+        if since < 0:
+            return min(self.thermalize + min(periods), self.total)
+        return min(*(t + p - since % p for p in periods), self.total)
 
     def saves(self, t):
         """``save_every and t > thermalize and (t - thermalize) % save_every == 0``."""
@@ -95,14 +107,24 @@ class Chain:
     schedule: Schedule
     observables: list
     counters: Counters = field(default_factory=Counters)
+    kernel: str = AUTO
     _local: np.ndarray = field(default_factory=lambda: np.zeros(2, np.int64))
 
-    def advance(self):
-        """One update."""
-        self.state, info = self.updater.step(self.action, self.state, self.key)
+    def __post_init__(self):
+        self._implementation = choose(self.action, self.updater, self.state.phi, self.kernel)
+        self.kernel = self._implementation.name
+
+    def advance(self, n=1, is_untouched=False):
+        """``n`` updates in one go; ``is_untouched``: the field is as the last call left it."""
+        self.state, info = self._implementation.advance(self.state, self.key, n, is_untouched)
         self._local += (info.proposed, info.accepted)
         self.counters.seconds += info.seconds
         return info
+
+    def close(self):
+        """Free what the chain holds of the MPI library; a later update opens it again."""
+        self._implementation.close()
+        self.state.phi.domain.close()
 
     def collect_counts(self):
         """Bring the ranks' local counts into the global counters (collective)."""
@@ -124,7 +146,7 @@ class Chain:
         """Iterate over the measurements up to update ``until`` (default: the end of the schedule)."""
         until = self.schedule.total if until is None else until
         while self.state.t < until:
-            self.advance()
+            self.advance(min(until, self.schedule.next_event(self.state.t)) - self.state.t)
             if self.schedule.measures(self.state.t):
                 yield self.measure()
 
@@ -176,9 +198,12 @@ def drive(chain, recorder, checkpoint_s, progress=None):
     """
     domain, schedule = chain.state.phi.domain, chain.schedule
     due = time.monotonic() + checkpoint_s
+    batch, is_untouched = 1, False
     with Interrupt() as interrupt:
         while chain.state.t < schedule.total:
-            chain.advance()
+            n = min(batch, schedule.next_event(chain.state.t) - chain.state.t)
+            info = chain.advance(n, is_untouched)
+            is_untouched = True
             t = chain.state.t
             if schedule.measures(t):
                 recorder.add(t, chain.measure())
@@ -186,9 +211,12 @@ def drive(chain, recorder, checkpoint_s, progress=None):
                 recorder.add_configuration(t, chain.state.phi)
             if progress is not None and domain.rank == 0:
                 progress(t, schedule.total, chain.counters.seconds)
-            # rank 0's clock and buffer decide about a checkpoint, any rank's signal stops the run
-            wants = domain.rank == 0 and (time.monotonic() > due or recorder.is_full)
-            stop, write = _agree(domain, interrupt.received is not None, wants)
+            # rank 0's clock and buffer decide about a checkpoint and about the length of the next batch, any rank's
+            # signal stops the run; the batch is short enough that a signal is answered at once
+            is_root = domain.rank == 0
+            wants = is_root and (time.monotonic() > due or recorder.is_full)
+            suits = int(BATCH_S * n / max(info.seconds, 1e-9)) if is_root else 0
+            stop, write, batch = _agree(domain, interrupt.received is not None, wants, min(max(suits, is_root), 10**6))
             if stop:
                 break
             if write and t < schedule.total:
@@ -203,4 +231,4 @@ def drive(chain, recorder, checkpoint_s, progress=None):
 def _agree(domain, *flags):
     if domain.comm is None:
         return flags
-    return tuple(bool(v) for v in domain.sum_int(np.array(flags, np.int64)))
+    return tuple(int(v) for v in domain.sum_int(np.array(flags, np.int64)))

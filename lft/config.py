@@ -18,6 +18,7 @@ from lft.actions import ACTIONS, Ising, Neural, Phi4
 from lft.chain import Schedule
 from lft.errors import InputError, LftError
 from lft.geometry import Graph, Lattice
+from lft.implementations import AUTO, KERNELS
 from lft.integrators import SCHEMES
 from lft.rng import Key
 from lft.units import parse_quantity
@@ -154,6 +155,7 @@ class RunConfig:
     schedule: Schedule
     start: str
     checkpoint_s: float
+    kernel: str
     text: str
     resolved: dict
 
@@ -249,11 +251,12 @@ def build(tree, text, source, folder):
         raise InputError(f"{source}, [action] is missing: give name = one of {', '.join(ACTIONS)}")
     geometry, action = _geometry_and_action(sections["lattice"], sections["action"], folder)
     updater = _updater(sections["update"], action)
+    kernel = sections["update"].get("kernel", _choice(KERNELS), ", ".join(KERNELS), AUTO)
     schedule, start, checkpoint_s = _run(sections["run"])
     for section in sections.values():
         section.done()
     resolved = {"seed": seed, **{name: section.resolved for name, section in sections.items()}}
-    return RunConfig(geometry, action, updater, Key(seed), schedule, start, checkpoint_s, text, resolved)
+    return RunConfig(geometry, action, updater, Key(seed), schedule, start, checkpoint_s, kernel, text, resolved)
 
 
 def _run(section):

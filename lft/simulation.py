@@ -72,12 +72,13 @@ def run(config, path, comm=None, overwrite=False, is_quiet=False):
         config.key,
         config.schedule,
         default_observables(config.action, config.geometry),
+        kernel=config.kernel,
     )
     meta = {
         "config": json.dumps(config.resolved),
         "config_text": config.text,
         "updater": repr(config.updater),
-        "kernel": kernel_name(config.action),
+        "kernel": chain.kernel,
         "seed": str(config.key.seed),
         "checkpoint_s": config.checkpoint_s,
     }
@@ -103,13 +104,8 @@ def _check_memory(geometry, action, n_ranks):
 def _finish(chain, recorder, checkpoint_s, is_quiet):
     progress = None if is_quiet else Progress(chain.state.phi.geometry.n_sites, chain.state.t)
     drive(chain, recorder, checkpoint_s, progress)
-    chain.state.phi.domain.close()
+    chain.close()
     return chain
-
-
-def kernel_name(action):
-    """Name of the compiled loops that update an action; every instruction set gives the same bits."""
-    return f"generic-{action.name}"
 
 
 def resume(path, updates=None, comm=None, is_quiet=False):
@@ -150,10 +146,7 @@ def resume(path, updates=None, comm=None, is_quiet=False):
         schedule,
         default_observables(action, old.geometry),
         old.counters,
+        kernel=str(old.meta["kernel"]),
     )
-    kernel = kernel_name(action)
-    if old.meta["kernel"] != kernel:
-        before = old.meta["kernel"]
-        raise InputError(f"{path}: was run with kernel {before!r}, this program would use {kernel!r}")
     meta = {k: v for k, v in old.meta.items() if k != "ranks"} | {"config": json.dumps(old.config)}
     return _finish(chain, Recorder(path, meta, is_new=False), old.checkpoint_s, is_quiet)

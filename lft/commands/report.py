@@ -75,10 +75,9 @@ def info():
 
     import h5py
 
-    from lft import __version__
+    from lft import __version__, implementations
     from lft._kernels import noise
     from lft.actions import ACTIONS
-    from lft.simulation import kernel_name
     from lft.updaters import UPDATERS
 
     return {
@@ -94,7 +93,10 @@ def info():
         "instruction_set": noise.instruction_set(),
         "threads": 1,
         "kernels": {
-            name: {"kernel": kernel_name(action), "updates": [u for u, c in UPDATERS.items() if action.kind in c.kinds]}
+            name: {
+                "kernels": implementations.names(name),
+                "updates": [u for u, c in UPDATERS.items() if action.kind in c.kinds],
+            }
             for name, action in ACTIONS.items()
         },
     }

@@ -17,6 +17,8 @@ LAYERS = (
     ("protocols",),
     ("actions",),
     ("integrators", "updaters", "observables"),
+    ("bits",),
+    ("implementations",),
     ("chain",),
     ("archive",),
     ("analysis",),

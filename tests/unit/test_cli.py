@@ -257,7 +257,7 @@ def test_the_archive_holds_the_configuration_and_its_defaults(lft_main):
         "checkpoint": "5 min",
     }
     assert config["action"] == {"name": "ising", "K": [0.2, 0.1, 0.3], "h": 0.5}
-    assert config["update"] == {"name": "metropolis"}
+    assert config["update"] == {"name": "metropolis", "kernel": "auto"}
 
 
 def test_overwrite_replaces_and_nothing_is_left_beside(lft_main, tmp_path):

@@ -1,0 +1,375 @@
+/* Bit-sliced Ising sweeps: the C face and, included once per instruction set, the loops.  Design: bitslice.c. */
+#ifndef LFT_BITSLICE_H
+#define LFT_BITSLICE_H
+#include <stddef.h>
+#include <stdint.h>
+
+#define LFT_BITS_HEAD 11     /* bits of the uniform compared bit-sliced; the other 53 come from a block of the site */
+#define LFT_BITS_MEMBERS 9   /* eight neighbors and the site itself */
+#define LFT_BITS_GROUPS 5
+#define LFT_BITS_COMBOS 162  /* 3^4 neighbor counts, two values of the site */
+#define LFT_BITS_ALWAYS 255  /* class of probability 1 */
+
+enum { LFT_BITS_SELF, LFT_BITS_SIDE, LFT_BITS_LINE, LFT_BITS_SPIN };
+
+/* What decides the new value of a site: members are bits, joined in groups of equal |K|; the counts of set bits per
+ * group, mixed radix with the first group slowest, select a class, and the class a threshold. */
+typedef struct {
+    int heatbath, n_groups, n_members, n_combos, n_classes;
+    int fast;                                /* one group, classes in the order of the count: loops without tables */
+    int size[LFT_BITS_GROUPS];               /* members per group */
+    int kind[LFT_BITS_MEMBERS];
+    ptrdiff_t offset[LFT_BITS_MEMBERS];      /* words, of kind LINE */
+    uint64_t flip[LFT_BITS_MEMBERS];         /* all bits set where K < 0 */
+    uint8_t class_of[LFT_BITS_COMBOS];       /* class or ALWAYS */
+    uint8_t inverted[LFT_BITS_COMBOS];       /* heat bath: the probability is that of the value 0 */
+    uint64_t threshold[LFT_BITS_COMBOS];     /* round(2^64 p) */
+    uint64_t plane[LFT_BITS_HEAD][LFT_BITS_COMBOS]; /* bit 63-k of the threshold, spread over a word */
+} lft_bits_rule;
+
+typedef struct {
+    ptrdiff_t words;                         /* per row, even */
+    ptrdiff_t bits[2];                       /* sites of a line with even j, with odd j */
+    ptrdiff_t chunk;                         /* lines per chunk */
+    int periodic, ends;                      /* last axis closed; open and coupled: ends are updated one by one */
+    const uint64_t *mask[2];                 /* sites of the sliced update, for chunks whose first row is even, odd */
+    const uint64_t *right[2], *left[2];      /* even sites with a neighbor j+1, j-1; 0 on rows of odd sites */
+    const uint64_t *valid[2];                /* all sites */
+    uint64_t *side, *open, *flipped, *list;  /* work arrays of one chunk */
+} lft_bits_rows;
+
+typedef struct {                             /* runs of lines that are neighbors in memory and have the same rule */
+    ptrdiff_t n;
+    const ptrdiff_t *word, *lines, *parity;  /* first word, lines, parity of the coordinates of the first line */
+    const uint64_t *unit;                    /* global number of the first 128 bits */
+} lft_bits_runs;
+
+int64_t lft_bits_pass(const lft_bits_rule *rule, const lft_bits_rule *end, const lft_bits_rows *rows,
+                      const lft_bits_runs *runs, uint64_t *own, const uint64_t *other, int color, uint64_t t,
+                      uint32_t stream, uint64_t key);
+int64_t lft_bits_unlike(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
+                        const uint64_t *other, ptrdiff_t offset, int color);
+int64_t lft_bits_unlike_along(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
+                              const uint64_t *other, int color);
+int64_t lft_bits_count(const uint64_t *words, ptrdiff_t n);
+void lft_bits_pack(const signed char *line, ptrdiff_t length, uint64_t *even, uint64_t *odd);
+void lft_bits_unpack(const uint64_t *even, const uint64_t *odd, ptrdiff_t length, signed char *line);
+void lft_bits_aes_round(uint64_t state[2], const uint64_t key[2], int last);
+void lft_bits_random(uint64_t low, uint64_t high, uint64_t key, uint64_t out[2]);
+const char *lft_bits_path(void);
+int lft_bits_force(const char *name);
+#endif
+
+#ifdef LFT_BITS_LOOPS
+/* Expects NAME(x), ATTR, VEC (bytes), MUX, LESS, EQUAL, RANDOM(x, keys), COUNT(v), NONZERO(v), BLOCK, POPCOUNT. */
+typedef uint64_t NAME(v) __attribute__((vector_size(VEC)));
+typedef uint64_t NAME(u) __attribute__((vector_size(VEC), aligned(8), may_alias));
+#define V NAME(v)
+#define LOAD(p) ((V) * (const NAME(u) *)(p))
+#define STORE(p, x) (*(NAME(u) *)(p) = (x))
+#define LANES (VEC / 8)
+#define INLINE ATTR static inline __attribute__((always_inline))
+
+typedef struct { V key[7], head[LFT_BITS_HEAD], lane, low; } NAME(keys);
+
+INLINE V NAME(spread)(const uint64_t pair[2])
+{
+    V x;
+    for (int j = 0; j < LANES; j++) x[j] = pair[j & 1];
+    return x;
+}
+
+/* Neighbors along the line that sit in another bit: even sites (r = 0) see bit m-1 of the odd ones, odd sites bit
+ * m+1 of the even ones.  The wrap is set for a closed axis, 0 at an open end. */
+ATTR static void NAME(sides)(const lft_bits_rows *rows, const uint64_t *other, ptrdiff_t lines, int r)
+{
+    const ptrdiff_t words = rows->words, last = rows->bits[1] - 1, end = last >> 6;
+    const uint64_t keep = rows->periodic ? 1 : 0, bit = (uint64_t)1 << (last & 63);
+    uint64_t *side = rows->side;
+    if (words == 2 && LANES > 2) {          /* several lines in a register */
+        uint64_t even[LANES], low[LANES], high[LANES];
+        for (int j = 0; j < LANES; j++) {
+            even[j] = ((r ^ (j >> 1)) & 1) ? 0 : ~(uint64_t)0;
+            low[j] = (j & 1) ? 0 : 1;
+            high[j] = rows->periodic && (j & 1) == end ? bit : 0;
+        }
+        const V is_even = LOAD(even), first = LOAD(low), final = LOAD(high), wrap = (V){} + keep;
+        const int shift = (int)(last & 63);
+        for (ptrdiff_t i = 0; i < 2 * lines; i += LANES) {
+            V x = LOAD(other + i), top = LOAD(other + i + end), bottom = LOAD(other + i - end);
+            V up = (((x << 1) | (LOAD(other + i - 1) >> 63)) & ~first) | ((top >> shift) & first & wrap);
+            V down = (((x >> 1) | (LOAD(other + i + 1) << 63)) & ~final) | (((bottom & wrap) << shift) & final);
+            STORE(side + i, MUX(is_even, up, down));
+        }
+        return;
+    }
+    for (ptrdiff_t l = 0; l < lines; l++, other += words, side += words, r ^= 1) {
+        if (r == 0) {
+            for (ptrdiff_t w = 0; w < words; w += LANES)
+                STORE(side + w, (LOAD(other + w) << 1) | (LOAD(other + w - 1) >> 63));
+            side[0] = (side[0] & ~(uint64_t)1) | ((other[end] >> (last & 63)) & keep);
+        } else {
+            for (ptrdiff_t w = 0; w < words; w += LANES)
+                STORE(side + w, (LOAD(other + w) >> 1) | (LOAD(other + w + 1) << 63));
+            if (rows->periodic) side[end] = (side[end] & ~bit) | ((other[0] & 1) << (last & 63));
+        }
+    }
+}
+
+/* Sites undecided after the head: the rest of the threshold against the rest of the site's own block.  They are
+ * not flipped yet; a hit changes the value that the head left. */
+ATTR static __attribute__((noinline)) int64_t NAME(tail)(const lft_bits_rule *rule, const lft_bits_rows *rows,
+                                                        const uint64_t *const *at, uint64_t *own, ptrdiff_t n,
+                                                        uint64_t unit, uint64_t high, uint64_t key)
+{
+    int64_t change = 0;
+    for (ptrdiff_t q = 0; q < n; q++) {
+        for (uint64_t some = rows->list[q] & 255; some; some &= some - 1) {
+            const ptrdiff_t w = (ptrdiff_t)(rows->list[q] >> 8) + __builtin_ctzll(some);
+            for (uint64_t rest = rows->open[w]; rest; rest &= rest - 1) {
+                int b = __builtin_ctzll(rest);
+                uint64_t block[2], kept = rule->heatbath ? rows->flipped[w] >> b & 1 : 0;
+                BLOCK(unit + (uint64_t)(w >> 1), high | 128 | (uint64_t)((w & 1) << 6 | b), key, block);
+                int c = rule->class_of[combination(rule, at, 64 * w + b, 64 * w + b, own[w] >> b & 1)];
+                uint64_t hit = (block[0] >> LFT_BITS_HEAD) < (rule->threshold[c] & (~(uint64_t)0 >> LFT_BITS_HEAD));
+                own[w] ^= hit << b;
+                change += (int64_t)hit * (1 - 2 * (int64_t)kept);
+            }
+        }
+    }
+    return change;
+}
+
+/* One register of sites, given which site is in which class.  No branch: what the head leaves open is listed. */
+INLINE void NAME(decide)(const lft_bits_rule *rule, const lft_bits_rows *rows, const NAME(keys) *keys, const V *member,
+                         int n_classes, V always, V inverted, V spin, V mask, uint64_t *own, ptrdiff_t i, uint64_t unit,
+                         int heatbath, NAME(v) *total, ptrdiff_t *n_open)
+{
+    V open = (V){}, accept = (V){};
+    const V counter = keys->lane + ((V){} + (unit + (uint64_t)(i >> 1))), low = counter & keys->low;
+    _Pragma("GCC unroll 5")
+    for (int c = 0; c < n_classes; c++) open |= member[c];
+    open &= mask;
+    V alike = open;
+    _Pragma("GCC unroll 16")
+    for (int k = LFT_BITS_HEAD - 1; k >= 0; k--) {
+        const V word = RANDOM(low ^ keys->head[k], keys->key);
+        V t = (V){} + rule->plane[k][n_classes - 1]; /* every open site is in a class: the last needs no mask */
+        _Pragma("GCC unroll 5")
+        for (int c = n_classes - 2; c >= 0; c--) t = MUX(member[c], ((V){} + rule->plane[k][c]), t);
+        accept = LESS(word, t, accept);
+        alike = EQUAL(alike, word, t);
+    }
+    accept = (accept & open) | always;
+    V flips = (heatbath ? accept ^ inverted ^ spin : accept) & mask;
+    STORE(own + i, spin ^ flips);
+    *total += COUNT(flips);
+    STORE(rows->open + i, alike);
+    if (heatbath) STORE(rows->flipped + i, flips);
+    const uint64_t some = NONZERO(alike);
+    rows->list[*n_open] = (uint64_t)i << 8 | some;
+    *n_open += some != 0;
+}
+
+/* One group of n members; Metropolis: classes 0..(n-1)/2 unlike neighbors, more are always accepted.  Heat bath:
+ * class c has c or n-c neighbors up. */
+INLINE void NAME(fast)(const lft_bits_rule *rule, const lft_bits_rows *rows, const NAME(keys) *keys,
+                       const uint64_t *const *at, ptrdiff_t i, V mask, uint64_t *own, uint64_t unit, int n,
+                       int heatbath, NAME(v) *total, ptrdiff_t *n_open)
+{
+    V spin = LOAD(own + i), count[9], member[5], always = (V){}, inverted = (V){};
+    const int kept = heatbath ? n + 1 : (n + 1) / 2, classes = heatbath ? n / 2 + 1 : kept;
+    _Pragma("GCC unroll 8")
+    for (int m = 0; m < n; m++) {
+        V x = LOAD(at[m] + i) ^ ((V){} + rule->flip[m]);
+        if (!heatbath) x ^= spin;
+        if (m + 1 < kept) count[m + 1] = m ? x & count[m] : x;
+        _Pragma("GCC unroll 8")
+        for (int u = m < kept ? m : kept - 1; u > 0; u--) count[u] = MUX(x, count[u - 1], count[u]);
+        count[0] = m ? count[0] & ~x : ~x;
+    }
+    if (heatbath) {
+        _Pragma("GCC unroll 8")
+        for (int c = 0; c < classes; c++) {
+            member[c] = 2 * c == n ? count[c] : count[c] | count[n - c];
+            if (2 * c < n) inverted |= count[c];
+        }
+    } else {
+        V any = (V){};
+        _Pragma("GCC unroll 8")
+        for (int c = 0; c < classes; c++) {
+            member[c] = count[c];
+            any |= count[c];
+        }
+        always = ~any;
+    }
+    NAME(decide)(rule, rows, keys, member, classes, always, inverted, spin, mask, own, i, unit, heatbath, total,
+                 n_open);
+}
+
+/* Any groups: counts per group, then every combination of counts by table. */
+INLINE void NAME(general)(const lft_bits_rule *rule, const lft_bits_rows *rows, const NAME(keys) *keys,
+                          const uint64_t *const *at, ptrdiff_t i, V mask, uint64_t *own, uint64_t unit, int ignored,
+                          int heatbath, NAME(v) *total, ptrdiff_t *n_open)
+{
+    V spin = LOAD(own + i), joint[2][LFT_BITS_COMBOS], member[LFT_BITS_COMBOS], always = (V){}, inverted = (V){};
+    int n_joint = 1, now = 0;
+    (void)ignored;
+    joint[0][0] = ~(V){};
+    for (int g = 0, m = 0; g < rule->n_groups; g++) {
+        V count[9];
+        count[0] = ~(V){};
+        for (int k = 0; k < rule->size[g]; k++, m++) {
+            V x = LOAD(at[m] + i) ^ ((V){} + rule->flip[m]);
+            if (!heatbath && rule->kind[m] != LFT_BITS_SPIN) x ^= spin;
+            count[k + 1] = x & count[k];
+            for (int u = k; u > 0; u--) count[u] = MUX(x, count[u - 1], count[u]);
+            count[0] &= ~x;
+        }
+        int radix = rule->size[g] + 1;
+        for (int c = 0; c < n_joint; c++)
+            for (int u = 0; u < radix; u++) joint[now ^ 1][c * radix + u] = joint[now][c] & count[u];
+        n_joint *= radix;
+        now ^= 1;
+    }
+    for (int c = 0; c < rule->n_classes; c++) member[c] = (V){};
+    for (int c = 0; c < n_joint; c++) {
+        if (rule->class_of[c] == LFT_BITS_ALWAYS) always |= joint[now][c];
+        else member[rule->class_of[c]] |= joint[now][c];
+        if (rule->inverted[c]) inverted |= joint[now][c];
+    }
+    NAME(decide)(rule, rows, keys, member, rule->n_classes, always, inverted, spin, mask, own, i, unit, heatbath,
+                 total, n_open);
+}
+
+#define CHUNK(LOOP, N, HEATBATH)                                                                                      \
+    {                                                                                                                 \
+        ptrdiff_t i = 0;                                                                                              \
+        for (; i + LANES <= n; i += LANES)                                                                            \
+            NAME(LOOP)(rule, rows, keys, at, i, LOAD(mask + i), own, unit, N, HEATBATH, &total, &n_open);             \
+        if (i < n) {                                                                                                  \
+            uint64_t part[LANES] = {0};                                                                               \
+            for (ptrdiff_t j = i; j < n; j++) part[j - i] = mask[j];                                                  \
+            NAME(LOOP)(rule, rows, keys, at, i, LOAD(part), own, unit, N, HEATBATH, &total, &n_open);                 \
+        }                                                                                                             \
+        break;                                                                                                        \
+    }
+
+/* One chunk of n words; own is its first word. */
+ATTR static int64_t NAME(chunk)(const lft_bits_rule *rule, const lft_bits_rows *rows, const NAME(keys) *keys,
+                                const uint64_t *const *at, const uint64_t *mask, uint64_t *own, ptrdiff_t n,
+                                uint64_t unit, uint64_t high, uint64_t key)
+{
+    V total = (V){};
+    ptrdiff_t n_open = 0;
+    switch (rule->fast + 16 * rule->heatbath) {
+    case 4: CHUNK(fast, 4, 0)
+    case 6: CHUNK(fast, 6, 0)
+    case 8: CHUNK(fast, 8, 0)
+    case 20: CHUNK(fast, 4, 1)
+    case 22: CHUNK(fast, 6, 1)
+    case 24: CHUNK(fast, 8, 1)
+    case 16: CHUNK(general, 0, 1)
+    default: CHUNK(general, 0, 0)
+    }
+    int64_t flips = NAME(tail)(rule, rows, at, own, n_open, unit, high, key);
+    for (int j = 0; j < LANES; j++) flips += (int64_t)total[j];
+    return flips;
+}
+
+ATTR static int64_t NAME(pass)(const lft_bits_rule *rule, const lft_bits_rule *end, const lft_bits_rows *rows,
+                               const lft_bits_runs *runs, uint64_t *own, const uint64_t *other, int color,
+                               uint64_t high, uint64_t key)
+{
+    NAME(keys) keys;
+    const uint64_t *at[LFT_BITS_MEMBERS];
+    const ptrdiff_t words = rows->words;
+    int64_t flips = 0;
+    uint64_t pair[2];
+    for (int i = 1; i < 8; i++) {
+        round_key(key, i, pair);
+        keys.key[i - 1] = NAME(spread)(pair);
+    }
+    for (uint64_t k = 0; k < LFT_BITS_HEAD; k++) {
+        round_key(key, 0, pair);
+        pair[1] ^= high | k;
+        keys.head[k] = NAME(spread)(pair);
+    }
+    for (int j = 0; j < LANES; j++) {
+        keys.lane[j] = (uint64_t)(j >> 1);
+        keys.low[j] = j & 1 ? 0 : ~(uint64_t)0;
+    }
+    for (ptrdiff_t s = 0; s < runs->n; s++) {
+        for (ptrdiff_t l = 0; l < runs->lines[s]; l += rows->chunk) {
+            ptrdiff_t lines = runs->lines[s] - l < rows->chunk ? runs->lines[s] - l : rows->chunk;
+            ptrdiff_t w = runs->word[s] + l * words;
+            uint64_t unit = runs->unit[s] + (uint64_t)(l * (words >> 1));
+            int r = (int)((runs->parity[s] + l + color) & 1), needs_side = 0;
+            for (int m = 0; m < rule->n_members; m++) {
+                needs_side |= rule->kind[m] == LFT_BITS_SIDE;
+                at[m] = rule->kind[m] == LFT_BITS_SIDE   ? rows->side
+                        : rule->kind[m] == LFT_BITS_SPIN ? own + w
+                                                         : other + w + rule->offset[m];
+            }
+            if (needs_side) NAME(sides)(rows, other + w, lines, r);
+            flips += NAME(chunk)(rule, rows, &keys, at, rows->mask[r], own + w, lines * words, unit, high, key);
+            if (rows->ends)
+                flips += end_sites(end, rows, own + w, other + w, lines, r, unit, high, key);
+        }
+    }
+    return flips;
+}
+
+INLINE int64_t NAME(unlike_words)(const uint64_t *a, const uint64_t *b, const uint64_t *mask, ptrdiff_t n)
+{
+    int64_t sum = 0;
+    for (ptrdiff_t i = 0; i < n; i++) sum += POPCOUNT((a[i] ^ b[i]) & mask[i]);
+    return sum;
+}
+
+ATTR static int64_t NAME(unlike)(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
+                                 const uint64_t *other, ptrdiff_t offset, int color, int along)
+{
+    int64_t sum = 0;
+    for (ptrdiff_t s = 0; s < runs->n; s++) {
+        for (ptrdiff_t l = 0; l < runs->lines[s]; l += rows->chunk) {
+            ptrdiff_t lines = runs->lines[s] - l < rows->chunk ? runs->lines[s] - l : rows->chunk;
+            ptrdiff_t w = runs->word[s] + l * rows->words, n = lines * rows->words;
+            int r = (int)((runs->parity[s] + l + color) & 1);
+            if (along) {
+                NAME(sides)(rows, other + w, lines, r);
+                sum += NAME(unlike_words)(own + w, other + w, rows->right[r], n);
+                sum += NAME(unlike_words)(own + w, rows->side, rows->left[r], n);
+            } else {
+                sum += NAME(unlike_words)(own + w, other + w + offset, rows->valid[r], n);
+            }
+        }
+    }
+    return sum;
+}
+
+ATTR static int64_t NAME(count)(const uint64_t *words, ptrdiff_t n)
+{
+    int64_t sum = 0;
+    for (ptrdiff_t i = 0; i < n; i++) sum += POPCOUNT(words[i]);
+    return sum;
+}
+
+#undef V
+#undef LOAD
+#undef STORE
+#undef LANES
+#undef INLINE
+#undef CHUNK
+#undef NAME
+#undef ATTR
+#undef VEC
+#undef MUX
+#undef LESS
+#undef EQUAL
+#undef RANDOM
+#undef COUNT
+#undef NONZERO
+#undef BLOCK
+#undef POPCOUNT
+#endif

@@ -1,0 +1,370 @@
+"""Bit-sliced Ising sweeps: one bit per site, hundreds of sites per instruction.
+
+Nearest-neighbor :class:`lft.actions.Ising` with one K per axis and one h, Metropolis or heat bath.  The chain is a
+function of the key alone: the same bits on every instruction set and for every domain decomposition, but not the bits
+of the generic loops, which compare energies with another random number.  Both sample exp(-S); here acceptance
+probabilities are exact to 2^-64.  Layout, random numbers and measured rates: ``_kernels/bitslice.c``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from decimal import Context, Decimal
+from functools import lru_cache
+
+import numpy as np
+
+from lft._kernels import ising_bits
+from lft.actions import Ising
+from lft.domain import Domain
+from lft.errors import InputError
+from lft.geometry import Lattice
+from lft.rng import Stream
+
+UPDATERS = {"metropolis": Stream.METROPOLIS, "heatbath": Stream.HEATBATH}
+UNIT = 128  # sites of one random block
+CHUNK_WORDS = 512  # words of a row or of several rows whose shifted neighbors are prepared together
+_EXACT = Context(prec=50, Emax=10**8, Emin=-(10**8))
+
+
+class IsingBits:
+    """Packed copy of a spin field, with sweeps and bond sums on the bits.
+
+    Parameters
+    ----------
+    action : Ising
+    phi : Field
+        The field that :meth:`load` reads and :meth:`store` writes.
+    updater_name : {"metropolis", "heatbath"}
+
+    Examples
+    --------
+    >>> from lft.actions import Ising
+    >>> from lft.bits import IsingBits
+    >>> from lft.geometry import Lattice
+    >>> from lft.rng import Key
+    >>> action = Ising(K=0.4)
+    >>> phi = action.new_field(Lattice((8, 64)))
+    >>> phi.values[...] = 1
+    >>> bits = IsingBits(action, phi, "metropolis")
+    >>> bits.load()
+    >>> bits.measure()
+    (array([512, 512]), 512)
+    >>> proposed, accepted = bits.sweep(0, Key(7).word)
+    >>> bits.store()
+    >>> bits.measure()[1] == phi.values.sum()
+    np.True_
+    """
+
+    def __init__(self, action, phi, updater_name):
+        reason = _refusal(action, phi, updater_name)
+        if reason:
+            raise InputError(f"bit-sliced sweeps: {reason}")
+        self.phi = phi
+        self.is_heatbath = updater_name == "heatbath"
+        self._stream = int(UPDATERS[updater_name])
+        geometry, shape = phi.geometry, phi.domain.shape
+        self._couplings = _axis_couplings(action, geometry)
+        self._h = action.couplings["h"]
+        self._order = geometry.storage_order
+        self.length, self._periodic = shape[-1], geometry.storage_periodic
+        units = -(-((self.length + 1) // 2) // UNIT)
+        self._words = 2 * units
+        lines = shape[:-1]
+        self.domain = Domain(
+            (*lines, 8 * self._words),
+            (*self._periodic[:-1], False),
+            (*(1 for _ in lines), 0),
+            phi.domain.comm,
+            phi.domain.grid,
+        )
+        size = math.prod(self.domain.padded_shape[:-1]) * self._words
+        # one buffer with slack at its end: a register that begins in the last row may read beyond it
+        self._buffer = [_aligned(size + 8) for _ in range(2)]
+        self.planes = [b[:size] for b in self._buffer]
+        self._bytes = [p.view(np.int8).reshape(self.domain.padded_shape) for p in self.planes]
+        self._rows = self._make_rows()
+        self._make_lines()
+        self._seams = [a for a, n in enumerate(lines) if self._periodic[a] and n % 2]
+        self._faces = self._seam_faces()
+        self._classes = self._make_classes()
+        self.n_sites = math.prod(phi.domain.local_shape)
+
+    @staticmethod
+    def supports(action, phi, updater_name):
+        """Whether these sweeps can run: else the generic loops serve."""
+        return not _refusal(action, phi, updater_name)
+
+    # ---- layout
+    def _make_rows(self):
+        length, words = self.length, self._words
+        n_bits = ((length + 1) // 2, length // 2)
+        is_periodic = self._periodic[-1]
+        has_ends = not is_periodic and bool(self._couplings[-1])
+        chunk = max(1, CHUNK_WORDS // words)
+        valid = [_mask(words, range(n)) for n in n_bits]
+        ends = [(0, n_bits[0] - 1) if length % 2 else (0,), () if length % 2 else (n_bits[1] - 1,)]
+        sliced = [v & ~_mask(words, e if has_ends else ()) for v, e in zip(valid, ends, strict=True)]
+        right = valid[0] & valid[1]
+        left = valid[0] if is_periodic else valid[0] & ~_mask(words, (0,))
+        none = np.zeros(words, np.uint64)
+        masks = np.zeros((4, 2, chunk * words), np.uint64)
+        for k, pair in enumerate([sliced, (right, none), (left, none), valid]):
+            for r in range(2):
+                masks[k, r] = np.concatenate([pair[(r + i) % 2] for i in range(chunk)])
+        work = _aligned(4 * (chunk * words + 16)).reshape(4, -1)
+        return ising_bits.Rows(words, n_bits, chunk, is_periodic, has_ends, masks, work)
+
+    def _make_lines(self):
+        """First word and parity of each local line, and its start in the flat padded field."""
+        domain, field = self.domain, self.phi.domain
+        x = np.indices(domain.local_shape[:-1]).reshape(len(domain.shape) - 1, -1)
+        starts = np.array([s.start for s in domain.slices[:-1]])
+        strides = np.array(domain.strides[:-1]) // 8
+        self._line_word = ((x + 1) * strides[:, None]).sum(axis=0).astype(np.intp)
+        self._line_parity = ((x + starts[:, None]).sum(axis=0) % 2).astype(np.intp)
+        halo = np.array(field.halo[:-1])[:, None]
+        start = ((x + halo) * np.array(field.strides[:-1])[:, None]).sum(axis=0) + field.halo[-1]
+        self._line_start = start.astype(np.intp)
+
+    def _make_runs(self, keep):
+        """Runs of the local lines for which ``keep`` (over the local lines' shape) holds."""
+        domain = self.domain
+        starts = [s.start for s in domain.slices[:-1]]
+        word = self._line_word.reshape(domain.local_shape[:-1])
+        parity = self._line_parity.reshape(word.shape)
+        edge = np.diff(keep.astype(np.int8), axis=-1, prepend=0, append=0)
+        first, stop = np.argwhere(edge == 1), np.argwhere(edge == -1)
+        at = tuple(first.T)
+        line = np.zeros(len(first), np.uint64)
+        for axis, n in enumerate(domain.shape[:-1]):
+            line = line * np.uint64(n) + (first[:, axis] + starts[axis]).astype(np.uint64)
+        return ising_bits.Runs(
+            np.ascontiguousarray(word[at]),
+            np.ascontiguousarray((stop - first)[:, -1].astype(np.intp)),
+            np.ascontiguousarray(parity[at]),
+            line * np.uint64(self._words // 2),
+        )
+
+    def _at(self, axis, index):
+        """Over the local lines: whether the global coordinate has this value."""
+        domain = self.domain
+        shape = [1] * (len(domain.shape) - 1)
+        shape[axis] = -1
+        s = domain.slices[axis]
+        here = (np.arange(s.start, s.stop) == index % domain.shape[axis]).reshape(shape)
+        return np.broadcast_to(here, domain.local_shape[:-1])
+
+    def _make_classes(self):
+        """Per class of the sweep: (color, [(rule, end rule, runs)]); the colors of the seams come last."""
+        domain = self.domain
+        whole = np.ones(domain.local_shape[:-1], bool)
+        is_open = [a for a in range(whole.ndim) if not self._periodic[a]]
+        groups = {}
+        for ends in itertools.product(*[((0, 0), (0, 1), (1, 0), (1, 1)) for _ in is_open]):
+            keep = whole
+            for axis, (low, high) in zip(is_open, ends, strict=True):
+                keep = keep & (self._at(axis, 0) == low) & (self._at(axis, -1) == high)
+            if keep.any():
+                groups[ends] = keep
+        rules = {ends: self._make_rules(dict(zip(is_open, ends, strict=True))) for ends in groups}
+        classes = []
+        for flags in itertools.product(*[(False, True) for _ in self._seams]):
+            inside = whole
+            for axis, flag in zip(self._seams, flags, strict=True):
+                inside = inside & (self._at(axis, -1) == flag)
+            parts = [(*rules[e], self._make_runs(k & inside)) for e, k in groups.items() if (k & inside).any()]
+            classes += [(color, parts) for color in range(2)]
+        self._all = self._make_runs(whole)
+        self._upper = [
+            self._make_runs(whole if self._periodic[a] else ~self._at(a, -1)) for a in range(whole.ndim)
+        ]
+        return classes
+
+    # ---- rules
+    def _make_rules(self, ends):
+        """Rule of the sliced sites and of the ends of open lines; ``ends`` says which lines miss a neighbor."""
+        lines = []
+        for axis, stride in enumerate(self.domain.strides[:-1]):
+            misses = ends.get(axis, (0, 0))
+            for step, missing in zip((-1, 1), misses, strict=True):
+                if not missing and self._couplings[axis]:
+                    lines.append((self._couplings[axis], ising_bits.LINE, step * stride // 8))
+        K = self._couplings[-1]
+        along = [(K, ising_bits.SELF, 0), (K, ising_bits.SIDE, 0)] if K else []
+        return self._make_rule(lines + along), self._make_rule(lines + along[:1])
+
+    def _make_rule(self, members):
+        groups = {}
+        for K, kind, offset in members:
+            groups.setdefault(abs(K), []).append((kind, offset, K < 0))
+        strengths, groups = list(groups), list(groups.values())
+        n = [len(g) for g in groups]
+        if self._h and not self.is_heatbath:
+            groups.append([(ising_bits.SPIN, 0, False)])
+        exact = []
+        for counts in itertools.product(*[range(len(g) + 1) for g in groups]):
+            field = _EXACT.create_decimal(0)
+            for K, u, size in zip(strengths, counts, n, strict=False):
+                field = _EXACT.add(field, _EXACT.multiply(Decimal(K), 2 * u - size))
+            if self.is_heatbath:
+                field = _EXACT.add(field, Decimal(self._h))
+                exact.append((heatbath_threshold(abs(field)), field < 0))
+            else:
+                # members are compared with the site: a set bit is an unlike neighbor, whose bond a flip satisfies
+                if self._h:
+                    field = _EXACT.subtract(field, _EXACT.multiply(Decimal(self._h), 2 * counts[-1] - 1))
+                exact.append((metropolis_threshold(field), False))
+        thresholds = [T for T, _ in exact]
+        is_single = len(groups) == 1 and not self._h
+        if is_single and n[0] in (4, 6, 8):
+            half = n[0] // 2
+            own = [thresholds[n[0] - c] for c in range(half + 1)] if self.is_heatbath else thresholds[:half]
+            if max(own) < 2**64:
+                classes = [min(u, n[0] - u) if self.is_heatbath else min(u, half) for u in range(n[0] + 1)]
+                class_of = [c if c < len(own) else ising_bits.ALWAYS for c in classes]
+                return ising_bits.Rule(self.is_heatbath, groups, class_of, [i for _, i in exact], own, n[0])
+        own = sorted({T for T in thresholds if T < 2**64}) or [0]  # at least one class
+        class_of = [own.index(T) if T < 2**64 else ising_bits.ALWAYS for T in thresholds]
+        return ising_bits.Rule(self.is_heatbath, groups, class_of, [i for _, i in exact], own, 0)
+
+    # ---- halo
+    def _seam_faces(self):
+        """Halo planes on both sides of a periodic axis of odd extent, where the checkerboard does not close."""
+        faces = []
+        for axis in self._seams:
+            s = self.domain.slices[axis]
+            for is_here, plane in ((s.start == 0, 0), (s.stop == self.domain.shape[axis], -1)):
+                if is_here:
+                    index = [slice(None)] * len(self.domain.shape)
+                    index[axis] = plane
+                    faces.append(tuple(index))
+        return faces
+
+    def _exchange(self, colors=(0, 1)):
+        """Fresh halo.  Across an odd seam a neighbor has the same color, so its row goes to the other plane."""
+        for color in (0, 1) if self._seams else colors:
+            self.domain.exchange(self._bytes[color])
+        for face in self._faces:
+            kept = self._bytes[0][face].copy()
+            self._bytes[0][face] = self._bytes[1][face]
+            self._bytes[1][face] = kept
+
+    # ---- what users call
+    def load(self):
+        """Pack the local block of the field."""
+        flat = self.phi.data.reshape(-1)
+        ising_bits.load(flat, self._line_start, self.length, *self.planes, self._line_word, self._line_parity)
+        self._exchange()
+
+    def store(self):
+        """Write the bits back to the field and refresh its halo (collective)."""
+        flat = self.phi.data.reshape(-1)
+        ising_bits.store(flat, self._line_start, self.length, *self.planes, self._line_word, self._line_parity)
+        self.phi.exchange()
+
+    def sweep(self, t, key_word):
+        """Visit every site once; returns the local numbers of proposals and of sites that changed (collective)."""
+        if not 0 <= t < 2**48:
+            raise InputError(f"t = {t}: valid is a number from 0 to 2^48 - 1")
+        changed = 0
+        for color, parts in self._classes:
+            own, other = self.planes[color], self.planes[1 - color]
+            for rule, end, runs in parts:
+                changed += ising_bits.update(
+                    rule, end, self._rows, runs, own, other, color, t, self._stream, key_word
+                )
+            self._exchange((color,))
+        return self.n_sites, changed
+
+    def measure(self):
+        """Local sums: sum_x s_x s_(x+1) per axis (user's order, each bond by its lower site), and sum_x s_x."""
+        bonds = np.zeros(len(self._periodic), np.int64)
+        lines = self.domain.local_shape[:-1]
+        for axis, runs in enumerate(self._upper):
+            n = math.prod(lines)
+            s = self.domain.slices[axis]
+            if not self._periodic[axis] and s.stop == self.domain.shape[axis]:
+                n -= n // lines[axis]
+            stride = self.domain.strides[axis] // 8
+            unlike = sum(
+                ising_bits.unlike(self._rows, runs, self.planes[c], self.planes[1 - c], stride, c) for c in (0, 1)
+            )
+            bonds[axis] = n * self.length - 2 * unlike
+        unlike = sum(
+            ising_bits.unlike_along(self._rows, self._all, self.planes[c], self.planes[1 - c], c) for c in (0, 1)
+        )
+        bonds[-1] = math.prod(lines) * (self.length - (not self._periodic[-1])) - 2 * unlike
+        up = sum(ising_bits.count(self._rows, self._all, p) for p in self.planes)
+        return bonds[np.argsort(self._order)], 2 * up - self.n_sites
+
+
+def _refusal(action, phi, updater_name):
+    """Why the generic loops must serve, or ''."""
+    if sys.byteorder != "little":
+        return "rows are packed for little-endian processors"
+    if updater_name not in UPDATERS:
+        return f"update {updater_name!r}, valid are {', '.join(UPDATERS)}"
+    if type(action) is not Ising or type(phi.geometry) is not Lattice or phi.kind != "spin":
+        return "valid is the action Ising on a Lattice"
+    geometry = phi.geometry
+    if geometry.mask is not None:
+        return "the lattice has a mask"
+    if not 2 <= len(geometry.shape) <= 4:
+        return f"{len(geometry.shape)} axes, valid are 2 to 4"
+    if np.ndim(action.couplings["h"]):
+        return "h differs between sites"
+    couplings = _axis_couplings(action, geometry)
+    if couplings is None:
+        return "K has displacements other than nearest neighbors"
+    length = geometry.storage_shape[-1]
+    if length < 2 or (length % 2 and geometry.storage_periodic[-1]):
+        return f"the last stored axis has {length} sites, valid is an even number, or an odd one >= 3 if it is open"
+    if updater_name == "metropolis" and not any(couplings) and not action.couplings["h"]:
+        return "free spins under Metropolis"
+    return ""
+
+
+def _axis_couplings(action, geometry):
+    """K per stored axis (0 where no bonds exist), None if the action has other bonds."""
+    units = geometry.unit_displacements()
+    bonds = action.bond_couplings(geometry)
+    if any(d not in units for d in bonds):
+        return None
+    return [bonds.get(units[i], 0.0) if geometry.joins(units[i]) else 0.0 for i in geometry.storage_order]
+
+
+def _mask(words, bits):
+    """Row with these bits set."""
+    row = np.zeros(words * 64, np.uint8)
+    row[list(bits)] = 1
+    return np.packbits(row, bitorder="little").view("<u8").astype(np.uint64)
+
+
+def _aligned(n):
+    """Zeros of uint64, aligned to 64 bytes."""
+    whole = np.zeros(n + 8, np.uint64)
+    first = -whole.ctypes.data % 64 // 8
+    return whole[first : first + n]
+
+
+@lru_cache(maxsize=4096)
+def metropolis_threshold(field):
+    """round(2^64 min(1, exp(2 f))), f = sum over unlike minus like neighbors of K, minus h s."""
+    if field >= 0:
+        return 2**64
+    return _rounded(_EXACT.exp(_EXACT.multiply(2, field))) if field > -1000 else 0
+
+
+@lru_cache(maxsize=4096)
+def heatbath_threshold(field):
+    """round(2^64 / (1 + exp(-2 f))) for a local field f >= 0."""
+    if field > 1000:
+        return 2**64
+    return _rounded(_EXACT.divide(1, _EXACT.add(1, _EXACT.exp(_EXACT.multiply(-2, field)))))
+
+
+def _rounded(p):
+    return int(_EXACT.multiply(p, 2**64).to_integral_value())

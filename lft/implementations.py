@@ -1,0 +1,109 @@
+"""Which compiled loops run an (action, updater) pair: the generic ones, or a faster specialization.
+
+An implementation samples the same distribution as the generic loops; where it draws its own random numbers the chain is
+another one, so its name goes into the archive and ``lft resume`` insists on it.  The choice depends on action, updater
+and lattice alone, never on the number of ranks or the processor.
+"""
+
+from __future__ import annotations
+
+import time
+
+from lft.bits import IsingBits
+from lft.errors import InputError
+from lft.protocols import Info, State
+from lft.updaters import HeatBath, Metropolis
+
+AUTO, GENERIC = "auto", "generic"
+KERNELS = (AUTO, GENERIC)
+"""Values of ``[update] kernel``."""
+
+
+class Generic:
+    """The updater's own step, over and over."""
+
+    def __init__(self, action, updater, phi):
+        self.action, self.updater = action, updater
+        self.name = f"generic-{action.name}"
+
+    def advance(self, state, key, n, is_untouched=False):
+        """``n`` updates; returns the state and the counts of all of them."""
+        proposed = accepted = 0
+        seconds, dH = 0.0, 0.0
+        for _ in range(n):
+            state, info = self.updater.step(self.action, state, key)
+            proposed, accepted = proposed + info.proposed, accepted + info.accepted
+            seconds, dH = seconds + info.seconds, info.dH
+        return state, Info(proposed, accepted, dH, seconds)
+
+    def close(self):
+        """Nothing is held beside the field's own domain."""
+
+
+class BitSliced:
+    """Metropolis and heat bath of nearest-neighbor Ising spins, one bit per site (``lft.bits``).
+
+    The field is packed before and unpacked after a batch of updates; ``is_untouched`` says that nobody has changed it
+    since the last batch, so that the packed copy still holds.
+    """
+
+    name = "ising-bits"
+
+    def __init__(self, action, updater, phi):
+        self.bits = IsingBits(action, phi, updater.name)
+        self._is_loaded = False
+
+    @staticmethod
+    def supports(action, updater, phi):
+        """Whether these loops can run the pair on this field."""
+        return type(updater) in (Metropolis, HeatBath) and IsingBits.supports(action, phi, updater.name)
+
+    def advance(self, state, key, n, is_untouched=False):
+        """``n`` updates; returns the state and the counts of all of them."""
+        started = time.perf_counter()
+        if not (is_untouched and self._is_loaded):
+            self.bits.load()
+            self._is_loaded = True
+        proposed = accepted = 0
+        for t in range(state.t, state.t + n):
+            sites, changed = self.bits.sweep(t, key.word)
+            proposed, accepted = proposed + sites, accepted + changed
+        self.bits.store()
+        return State(state.phi, state.t + n), Info(proposed, accepted, 0.0, time.perf_counter() - started)
+
+    def close(self):
+        """Free the persistent requests of the packed rows."""
+        self.bits.domain.close()
+
+
+SPECIALIZED = (BitSliced,)
+
+
+def choose(action, updater, phi, kernel=AUTO):
+    """The implementation of a pair on a field.
+
+    Parameters
+    ----------
+    kernel : str
+        ``"auto"``: the fastest that supports it; ``"generic"``; or the name of one, as an archive records it.
+
+    Raises
+    ------
+    InputError
+        No implementation of this name supports the pair.
+    """
+    generic = Generic(action, updater, phi)
+    if kernel in (GENERIC, generic.name):
+        return generic
+    for candidate in SPECIALIZED:
+        if kernel in (AUTO, candidate.name) and candidate.supports(action, updater, phi):
+            return candidate(action, updater, phi)
+    if kernel == AUTO:
+        return generic
+    names = ", ".join([*KERNELS, generic.name, *(c.name for c in SPECIALIZED)])
+    raise InputError(f"kernel {kernel!r} does not run {action.name} with {updater.name} here: known are {names}")
+
+
+def names(action_name):
+    """Names of the implementations an action may run on, the fastest first."""
+    return [*(c.name for c in SPECIALIZED if c.name.startswith(action_name)), f"generic-{action_name}"]
