@@ -138,15 +138,11 @@ def resume(path, updates=None, comm=None, is_quiet=False):
     phi = action.new_field(old.geometry, comm)
     phi.values[...] = phi.domain.scatter(on_root_only.get("field"), phi.data.dtype)
     phi.exchange()
-    chain = Chain(
-        action,
-        make_updater(old.update, action, str(path)),
-        State(phi, old.t),
-        old.key,
-        schedule,
-        default_observables(action, old.geometry),
-        old.counters,
-        kernel=str(old.meta["kernel"]),
-    )
+    parts = (action, make_updater(old.update, action, str(path)), State(phi, old.t), old.key, schedule)
+    observables = default_observables(action, old.geometry)
+    try:
+        chain = Chain(*parts, observables, old.counters, kernel=str(old.meta["kernel"]))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     meta = {k: v for k, v in old.meta.items() if k != "ranks"} | {"config": json.dumps(old.config)}
     return _finish(chain, Recorder(path, meta, is_new=False), old.checkpoint_s, is_quiet)
