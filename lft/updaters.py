@@ -189,16 +189,15 @@ def start(phi, name, key):
     if name != "hot":
         values[...] = (1 if name == "cold" else -1) if phi.kind == "spin" else 0
     else:
-        length = domain.local_shape[-1]
+        # axes behind the last one that is cut are whole here: their sites have consecutive global numbers
+        outer = max((k for k, ranks in enumerate(domain.grid) if ranks > 1), default=0) + 1
+        n = int(np.prod(domain.shape[outer:]))
         kind = "normal" if phi.kind == "real" else "uniform"
-        for index in np.ndindex(*domain.local_shape[:-1]):
+        for index in np.ndindex(*domain.local_shape[:outer]):
             where = tuple(i + s.start for i, s in zip(index, domain.slices, strict=False))
-            site = int(np.ravel_multi_index((*where, 0), domain.shape))
-            u, _ = key.fill(kind, site, 1, length, 0, Stream.START)
-            if phi.kind == "real":
-                values[index] = u
-            else:
-                values[index] = np.where(u < 0.5, 1, -1 if phi.kind == "spin" else 0)
+            first = int(np.ravel_multi_index(where, domain.shape[:outer])) * n
+            u = key.fill(kind, first, 1, n, 0, Stream.START)[0].reshape(domain.shape[outer:])
+            values[index] = u if phi.kind == "real" else np.where(u < 0.5, 1, -1 if phi.kind == "spin" else 0)
     mask = phi.local_mask()
     if mask is not None:
         values[...] = values * mask
