@@ -32,7 +32,7 @@ def _short(value, error):
 
 @dataclass(kw_only=True, repr=False)
 class Fit:
-    """What every fit reports.
+    """What every fit reports, beside ``named()``, couplings by name as (value, error), and ``arrays()`` of its file.
 
     Attributes
     ----------
@@ -69,14 +69,6 @@ class Fit:
     seconds: float
     warnings: list = field(default_factory=list)
     unbounded: list = field(default_factory=list)
-
-    def named(self):
-        """Couplings by name: ``{name: (value, error)}``."""
-        raise NotImplementedError
-
-    def arrays(self):
-        """Arrays of the file by name."""
-        raise NotImplementedError
 
     def __repr__(self):
         shown = list(self.named().items())
