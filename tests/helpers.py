@@ -45,7 +45,7 @@ def python_command(args, ranks=None):
         return [sys.executable, *map(str, args)]
     mpiexec, reason = launcher()
     if reason:
-        pytest.skip(reason)
+        pytest.skip(reason)  # no mpirun or no MPI library; the README's test command installs both
     return [mpiexec, "-n", str(ranks), sys.executable, *map(str, args)]
 
 
