@@ -2,7 +2,9 @@
 
 import os
 import platform
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy
@@ -15,6 +17,21 @@ FLAGS = ["-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-ma
 if os.environ.get("LFT_NATIVE"):  # opt in: faster generic loops on this machine only
     FLAGS.append("-march=native")
 
+
+
+def has_openmp() -> bool:
+    """Whether the compiler builds and links OpenMP; without it the kernels run on one thread."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "probe.c"
+        source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
+        command = [*os.environ.get("CC", "cc").split(), "-fopenmp", str(source), "-o", str(source.with_suffix(""))]
+        try:
+            return subprocess.run(command, capture_output=True).returncode == 0
+        except OSError:
+            return False
+
+
+openmp = ["-fopenmp"] if has_openmp() else []
 kernels = Path("lft/_kernels")
 c_sources = {"noise": [str(kernels / "philox.c")], "ising_bits": [str(kernels / "bitslice.c")]}
 
@@ -33,7 +50,8 @@ def extension(source: Path) -> Extension:
         include_dirs=[str(kernels), numpy.get_include()],
         depends=[str(p) for p in kernels.glob("*.[hp]*") if p.suffix in {".h", ".pxd", ".pxi"}],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-        extra_compile_args=[*FLAGS, *variants.get(source.stem, [])],
+        extra_compile_args=[*FLAGS, *openmp, *variants.get(source.stem, [])],
+        extra_link_args=openmp,
     )
 
 

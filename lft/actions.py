@@ -6,6 +6,7 @@
 :class:`Ising`        spin  ``-sum_d K_d sum_x s_x s_(x+d) - sum_x h_x s_x``
 :class:`Phi4`         real  ``sum_x [-2 sum_d kappa_d phi_x phi_(x+d) + phi^2 + lambda (phi^2-1)^2]``
 :class:`Neural`       gas   ``sum A_ij phi_i^a phi_j^a + sum B^{ab} phi_i^a phi_i^b + sum I_i phi_i^a``
+:class:`Pairwise`     spin  ``-1/2 sum J_ij s_i^a s_j^a - sum h_i s_i^a``
 ====================  ====  =======================================================================
 
 A new action is a final class with inline site functions (``_kernels/README.md``) and a face like these.
@@ -19,7 +20,7 @@ from types import MappingProxyType
 import numpy as np
 
 from lft._kernels import binary, lines, real_loops
-from lft._kernels.actions import IsingKernel, NeuralKernel, Phi4Kernel
+from lft._kernels.actions import IsingKernel, NeuralKernel, PairwiseKernel, Phi4Kernel
 from lft.domain import Domain
 from lft.errors import InputError
 from lft.field import Field
@@ -362,33 +363,119 @@ class Neural(BaseAction):
     def operators(self, phi):
         """O_A[i, j] = sum_a phi_i phi_j (ordered pairs, zero diagonal), O_B[k] = 2 sum phi phi(+k), O_I[i]."""
         first = self.site_time_sums(phi)
-        block = phi.values.astype(np.float32)  # counts below 2^24 are exact; longer blocks are split
-        pairs = np.zeros((phi.geometry.n_units,) * 2, np.int64)
-        for start in range(0, len(block), 2**20):
-            part = block[start : start + 2**20]
-            pairs += np.rint(part.T @ part).astype(np.int64)
-        pairs = phi.domain.sum_int(pairs).astype(float)
-        np.fill_diagonal(pairs, 0.0)
-        A = self._couplings["A"]
-        if A is None:
-            pairs = None
-        elif not isinstance(A, np.ndarray):
-            pattern = A.copy()
-            pattern.data = np.ones_like(pattern.data)
-            pairs = pattern.multiply(pairs).tocsr()
         lags = dict.fromkeys(self._couplings["B"], 0.0)
         lags.update({d[0]: 2.0 * s for d, s in zip(self.displacements(phi.geometry), self.bond_sums(phi), strict=True)})
+        pairs = _pair_sums(phi, self._couplings["A"])
         return {"A": pairs, "B": lags, "I": first if self._couplings["I"].ndim else first.sum()}
 
     @property
     def is_free(self):
-        """True if every coupling is zero."""
-        A = self._couplings["A"]
-        has_A = A is not None and (np.any(A) if isinstance(A, np.ndarray) else A.nnz > 0)
-        return not has_A and not any(self._couplings["B"].values()) and not np.any(self._couplings["I"])
+        """True if some unit has no coupling at all: its flips cost nothing, and Metropolis must refuse half of them."""
+        A, B, I = (self._couplings[name] for name in "ABI")
+        return not any(B.values()) and _has_free_unit(A, I)
 
 
-def _check_matrix(A):
+class Pairwise(BaseAction):
+    """Spins with arbitrary pair couplings: S = - sum_a [ 1/2 sum_ij J_ij s_i^a s_j^a + sum_i h_i s_i^a ], s = +-1.
+
+    The pairwise maximum-entropy model, or a spin glass.  Bins ``a`` are not coupled: on ``Graph(N, R)`` this is R
+    independent chains of one system of N spins.  With phi = (1+s)/2 it is :class:`Neural` without B.
+
+    Parameters
+    ----------
+    J : ndarray (N, N) or scipy.sparse matrix
+        Symmetric, zero diagonal; positive couplings align.
+    h : float or ndarray (N,)
+        Fields.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lft.actions import Pairwise
+    >>> from lft.geometry import Graph
+    >>> action = Pairwise(J=np.array([[0, 0.5], [0.5, 0]]), h=0.1)
+    >>> phi = action.new_field(Graph(2, 3))
+    >>> phi.values[...] = 1
+    >>> round(action.S(phi), 12)
+    -2.1
+    """
+
+    name, kind, loops, geometry_type = "pairwise", "spin", binary, Graph
+
+    def __init__(self, J, h=0.0):
+        if J is None:
+            raise InputError("J = None: valid is a symmetric matrix, units x units")
+        super().__init__(J=_check_matrix(J, "J", "h"), h=_finite("h", h))
+        if self._couplings["h"].ndim > 1:
+            raise InputError(f"h has shape {self._couplings['h'].shape}: give one number, or one per unit")
+
+    def displacements(self, geometry):
+        """None: bins are independent."""
+        return []
+
+    def fields(self, geometry):
+        """h of each unit; raises InputError where the couplings do not fit the graph."""
+        J, h = self._couplings["J"], self._couplings["h"]
+        for name, shape in (("J", J.shape[:1]), ("h", h.shape)):
+            if shape and shape != (geometry.n_units,):
+                raise InputError(f"{name} has {shape[0]} units, the graph has {geometry.n_units}")
+        return np.full(geometry.n_units, float(h)) if h.ndim == 0 else h
+
+    def kernel(self, plan, geometry):
+        """The compiled object that the generic loops accept."""
+        h, J = self.fields(geometry), self._couplings["J"]
+        if isinstance(J, np.ndarray):
+            return PairwiseKernel(h, dense=J)
+        return PairwiseKernel(h, sparse=(J.indptr, J.indices, J.data))
+
+    def operators(self, phi):
+        """O_J[i, j] = -1/2 sum_a s_i s_j (zero diagonal; on the pattern of a sparse J), O_h[i] = - sum_a s_i."""
+        first = -self.site_time_sums(phi)
+        pairs = -0.5 * _pair_sums(phi, self._couplings["J"])
+        return {"J": pairs, "h": first if self._couplings["h"].ndim else first.sum()}
+
+    @property
+    def is_free(self):
+        """True if some unit has no coupling at all: its flips cost nothing, and Metropolis must refuse half of them.
+
+        Else two such units would flip together for ever, and their product would never change.
+        """
+        return _has_free_unit(self._couplings["J"], self._couplings["h"])
+
+
+def _has_free_unit(matrix, one_body):
+    """Whether some unit has neither a pair coupling nor a one-body coupling."""
+    free = one_body == 0.0
+    if matrix is not None:
+        nonzero = matrix != 0
+        free = free & (np.asarray(nonzero.sum(axis=1)).ravel() == 0)
+    return bool(np.any(free))
+
+
+def _pair_sums(phi, matrix):
+    """sum_a phi_i^a phi_j^a for i != j: dense, or on the pattern of a sparse matrix; None without a matrix."""
+    if matrix is None:
+        return None
+    if not isinstance(matrix, np.ndarray):
+        row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+        sums = np.zeros(len(row), np.int64)
+        for start in range(0, len(phi.values), 64):  # bounded memory: 64 bins of every pair at a time
+            part = phi.values[start : start + 64]
+            sums += (part[:, row] * part[:, matrix.indices]).sum(axis=0, dtype=np.int64)
+        pairs = matrix.copy()
+        pairs.data = phi.domain.sum_int(sums).astype(float)
+        return pairs
+    block = phi.values.astype(np.float32)  # counts below 2^24 are exact; longer blocks are split
+    pairs = np.zeros((phi.geometry.n_units,) * 2, np.int64)
+    for start in range(0, len(block), 2**20):
+        part = block[start : start + 2**20]
+        pairs += np.rint(part.T @ part).astype(np.int64)
+    pairs = phi.domain.sum_int(pairs).astype(float)
+    np.fill_diagonal(pairs, 0.0)
+    return pairs
+
+
+def _check_matrix(A, name="A", one_body="I"):
     if A is None:
         return None
     if hasattr(A, "tocsr"):
@@ -399,13 +486,13 @@ def _check_matrix(A):
     else:
         A = np.array(A, dtype=float)
         if A.ndim != 2 or A.shape[0] != A.shape[1]:
-            raise InputError(f"A has shape {A.shape}: valid is a square matrix, units x units")
+            raise InputError(f"{name} has shape {A.shape}: valid is a square matrix, units x units")
         values, diagonal, asymmetric = A, np.diagonal(A), not np.array_equal(A, A.T)
-    _finite("A", values)
+    _finite(name, values)
     if asymmetric:
-        raise InputError("A is not symmetric: A_ij and A_ji are one coupling, give both the same value")
+        raise InputError(f"{name} is not symmetric: {name}_ij and {name}_ji are one coupling, give both the same value")
     if np.any(diagonal):
-        raise InputError("A has a nonzero diagonal: one-body terms belong to I (canonical gauge)")
+        raise InputError(f"{name} has a nonzero diagonal: one-body terms belong to {one_body} (canonical gauge)")
     return A
 
 
@@ -418,5 +505,5 @@ def _check_lags(B):
     return clean
 
 
-ACTIONS = {"ising": Ising, "phi4": Phi4, "neural": Neural}
+ACTIONS = {"ising": Ising, "phi4": Phi4, "neural": Neural, "pairwise": Pairwise}
 """Built-in actions by the name used in configurations."""

@@ -3,7 +3,7 @@
 Schema 1 (read by all later versions)::
 
     /                attributes schema = "lft-archive", schema_version, lft_version
-    /meta            attributes config (JSON), config_text (verbatim TOML), updater, seed, kernel, ranks, checkpoint_s
+    /meta            attributes config (JSON), config_text (TOML), updater, seed, kernel, checkpoint_s, ranks, threads
     /lattice         attributes kind, shape, axes, boundary, spacing; dataset mask
     /action          attributes name, couplings (JSON); datasets of the array couplings
     /samples/t       update index of each measurement
@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lft import threads
 from lft.chain import Counters, Schedule
 from lft.errors import ArchiveError, InputError
 from lft.geometry import Graph, Lattice
@@ -322,7 +323,7 @@ class Recorder:
             file.attrs.update(schema=SCHEMA, schema_version=VERSION, lft_version=__version__)
             meta = file.create_group("meta")
             meta.attrs.update(self.meta)
-            meta.attrs["ranks"] = phi.domain.n_ranks
+            meta.attrs.update(ranks=phi.domain.n_ranks, threads=threads.count())
             write_geometry(file.create_group("lattice"), phi.geometry)
             write_action(file.create_group("action"), chain.action)
             if not self.is_new:
@@ -428,6 +429,7 @@ class Archive:
             self.schedule = Schedule(**{f.name: run[f.name] for f in dataclasses.fields(Schedule)})
             self.update = dict(self.config["update"])
             self.kernel, self.ranks = str(self.meta["kernel"]), int(self.meta["ranks"])
+            self.threads = int(self.meta.get("threads", 1))  # absent from the first archives, which knew no threads
         with self._reading("state"):
             state = dict(self.file["state"].attrs)
             self.kind, self.t = str(state["kind"]), int(state["t"])

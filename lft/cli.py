@@ -8,6 +8,7 @@ import os
 import sys
 import time
 
+from lft import threads
 from lft.domain import launched_rank, launched_ranks, world
 from lft.errors import InputError, LftError
 
@@ -277,6 +278,7 @@ def main(argv=None):
         args = build_parser().parse_args(argv)
         if args.command is None:
             raise InputError(f"give a command: {', '.join(COMMANDS)} (lft -h explains them)")
+        threads.count()  # a wrong number is found out now, not by the first kernel that asks for it
         if args.command in PARALLEL or launched_ranks() > 1:
             comm = world()
             channel = comm.Dup() if comm is not None else None

@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lft.actions import ACTIONS, Ising, Neural, Phi4
+from lft.actions import ACTIONS, Ising, Neural, Pairwise, Phi4
 from lft.chain import Schedule
 from lft.errors import InputError, LftError
 from lft.geometry import Graph, Lattice
@@ -26,9 +27,14 @@ from lft.updaters import HMC, STARTS, UPDATERS, HeatBath, Metropolis
 
 SECTIONS = ("lattice", "action", "update", "run")
 UPDATE_KEYS = {"metropolis": ("width",), "heatbath": (), "hmc": ("steps", "length", "integrator")}
-ACTION_KEYS = {"ising": ("K", "h", "couplings"), "phi4": ("kappa", "lambda"), "neural": ("A", "B", "I", "couplings")}
+ACTION_KEYS = {
+    "ising": ("K", "h", "couplings"),
+    "phi4": ("kappa", "lambda"),
+    "neural": ("A", "B", "I", "couplings"),
+    "pairwise": ("J", "h", "couplings"),
+}
 MAX_UPDATES = 2**47 - 1  # the random numbers count updates in 48 bits
-FIT_MODELS = {"ising": ("lattice", "independent"), "neural": ("neural", "pairwise")}
+FIT_MODELS = {"ising": ("lattice", "independent"), "neural": ("neural", "pairwise"), "pairwise": ("pairwise",)}
 
 
 class Section:
@@ -308,8 +314,8 @@ def _geometry_and_action(lattice, action, folder):
             if key != "couplings" and key in action.table:
                 raise InputError(f"{action.where(key)}: not together with couplings = {action.table['couplings']!r}")
         action.known.extend(ACTION_KEYS[name])
-    if name == "neural":
-        built = _neural(action, fit)
+    if name in ("neural", "pairwise"):
+        built = _neural(action, fit) if name == "neural" else _pairwise(action, fit, folder)
         return _graph(lattice, built, fit), built
     geometry = _lattice(lattice, folder, fit if name == "ising" else None)
     if name == "phi4":
@@ -413,6 +419,41 @@ def _neural(section, fit):
         raise InputError(f"{section.source}, [action] {error}") from None
 
 
+def _pairwise(section, fit, folder):
+    if fit is not None:
+        return Pairwise(J=fit["J"], h=fit["h"])
+    valid = "a symmetric matrix of finite numbers with zero diagonal, or the path of one (.npy, scipy.sparse .npz)"
+    J = section.get("J", lambda v: _load_matrix(Path(folder) / v) if isinstance(v, str) else _matrix(v), valid)
+    h = section.get("h", _numbers, "a number, or one per unit", 0.0)
+    section.known.append("couplings")
+    if np.ndim(h) and len(h) != J.shape[0]:
+        section.fail("h", f"a number, or one per unit, {J.shape[0]} as in J")
+    try:
+        return Pairwise(J=J, h=np.asarray(h))
+    except InputError as error:
+        raise InputError(f"{section.source}, [action] {error}") from None
+
+
+def _load_matrix(path):
+    """A matrix of a .npy file, or a sparse one as scipy.sparse.save_npz writes it."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        if path.suffix == ".npz":
+            from scipy.sparse import load_npz
+
+            J = load_npz(path).tocsr()
+            values = J.data
+        else:
+            with open(path, "rb") as file:
+                J = values = np.lib.format.read_array(file, allow_pickle=False)
+        if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values) or J.ndim != 2:
+            raise ValueError
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a matrix of numbers (.npy, or .npz of scipy.sparse.save_npz)") from error
+    return J
+
+
 def _matrix(value):
     A = np.array(value, dtype=float)
     if A.ndim != 2 or not np.isfinite(A).all():
@@ -428,9 +469,8 @@ def _lags(value):
 
 def _graph(section, action, fit):
     """A graph x time from a ``[lattice]`` of two axes, one of them ``t``."""
-    n_units = None if action.couplings["A"] is None else action.couplings["A"].shape[0]
-    if n_units is None and action.couplings["I"].ndim:
-        n_units = len(action.couplings["I"])
+    couplings = action.couplings.values()  # matrices, vectors and numbers; only numbers leave the units open
+    n_units = next((c.shape[0] for c in couplings if getattr(c, "shape", ())), None)
     valid = "two axes, t and one more for the units"
     if fit is not None and "shape" not in section.table:
         bins = section.get("bins", _integer(1), "an integer >= 1", int(fit.json["n_bins"]))
@@ -454,7 +494,7 @@ def _graph(section, action, fit):
         section.fail("shape", f"{n_units} units along the axis {axes[1 - t]!r}, as the couplings have")
     if spacing:
         parse_quantity(spacing[t], "time", f"{section.source}, [lattice] spacing of axis t")
-    longest = max(action.couplings["B"], default=0)
+    longest = max((lag for lag, _ in action.displacements(None)), default=0)
     if boundaries[t] == "periodic" and 2 * longest > shape[t]:
         raise InputError(
             f"{section.source}, [action] B: lag {longest} on periodic time of {shape[t]} bins "

@@ -193,12 +193,34 @@ class Domain:
 
     def exchange(self, data):
         """Fill the halo of a padded local array (int8 or float64) from the neighbors; open ends keep zeros."""
+        self.begin(data)
+        self.end(data)
+
+    def begin(self, data):
+        """First half of :meth:`exchange`: the messages of the first cut axis are on their way when it returns.
+
+        The edge planes of that axis (:attr:`first_cut`, as wide as its halo) must be final; every other site may
+        still change before :meth:`end`, which does the rest.
+        """
+        if self.first_cut is not None:
+            self._start_axis(data, self.first_cut)
+
+    def end(self, data):
+        """Second half of :meth:`exchange`."""
         flat = data.reshape(-1)
-        for kind, what in self._steps:
+        for number, (kind, what) in enumerate(self._steps):
             if kind == "runs":
                 _halo.copy_runs(flat, *what)
             else:
-                self._exchange_axis(data, what)
+                if number:
+                    self._start_axis(data, what)
+                self._finish_axis(data, what)
+
+    @property
+    def first_cut(self):
+        """The axis whose messages :meth:`begin` sends; None if there is nothing to overlap with."""
+        kind, what = self._steps[0] if self._steps else ("none", None)
+        return what if kind == "axis" else None
 
     def _slab(self, axis, start, width):
         return tuple(slice(start, start + width) if k == axis else slice(None) for k in range(len(self.shape)))
@@ -228,7 +250,7 @@ class Domain:
         ]
         return buffers, requests
 
-    def _exchange_axis(self, data, axis):
+    def _start_axis(self, data, axis):
         from mpi4py import MPI
 
         key = (axis, data.dtype.str)
@@ -239,7 +261,13 @@ class Domain:
         buffers[0][...] = data[self._slab(axis, w, w)]
         buffers[1][...] = data[self._slab(axis, n, w)]
         MPI.Prequest.Startall(requests)
+
+    def _finish_axis(self, data, axis):
+        from mpi4py import MPI
+
+        buffers, requests = self._messages[axis, data.dtype.str]
         MPI.Request.Waitall(requests)
+        n, w = self.local_shape[axis], self.halo[axis]
         data[self._slab(axis, n + w, w)] = buffers[2]
         data[self._slab(axis, 0, w)] = buffers[3]
 

@@ -144,5 +144,5 @@ def resume(path, updates=None, comm=None, is_quiet=False):
         chain = Chain(*parts, observables, old.counters, kernel=str(old.meta["kernel"]))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    meta = {k: v for k, v in old.meta.items() if k != "ranks"} | {"config": json.dumps(old.config)}
+    meta = {k: v for k, v in old.meta.items() if k not in ("ranks", "threads")} | {"config": json.dumps(old.config)}
     return _finish(chain, Recorder(path, meta, is_new=False), old.checkpoint_s, is_quiet)

@@ -103,6 +103,48 @@ cdef class NeuralKernel:
 
 
 @cython.final
+cdef class PairwiseKernel:
+    """S = - sum_(a, i<j) J_ij s_i^a s_j^a - sum_(i, a) h_i s_i^a,  s = +-1.  J is dense (row-major) or CSR."""
+    cdef public int low, high, n
+    cdef Py_ssize_t n_units
+    cdef const double *h
+    cdef const double *J
+    cdef const double *value
+    cdef const Py_ssize_t *indptr
+    cdef const Py_ssize_t *index
+    cdef object owner
+
+    cdef inline double raising(self, const cell *s, Py_ssize_t p, Py_ssize_t q, int n) noexcept nogil:
+        cdef double f = self.h[q]
+        cdef const cell *row = s + (p - q)
+        cdef const double *J
+        cdef Py_ssize_t j
+        if self.J != NULL:
+            J = self.J + q * self.n_units
+            for j in range(self.n_units):
+                f += J[j] * row[j]
+        else:
+            for j in range(self.indptr[q], self.indptr[q + 1]):
+                f += self.value[j] * row[self.index[j]]
+        return -2.0 * f
+
+    cdef inline double site_action(self, const cell *s, Py_ssize_t p, Py_ssize_t q, int n) noexcept nogil:
+        cdef double f = self.h[q]
+        cdef const cell *row = s + (p - q)
+        cdef const double *J
+        cdef Py_ssize_t j
+        if self.J != NULL:
+            J = self.J + q * self.n_units
+            for j in range(q + 1, self.n_units):
+                f += J[j] * row[j]
+        else:
+            for j in range(self.indptr[q], self.indptr[q + 1]):
+                if self.index[j] > q:
+                    f += self.value[j] * row[self.index[j]]
+        return -f * s[p]
+
+
+@cython.final
 cdef class Phi4Kernel:
     """S = sum_x [ -2 sum_d kappa_d phi_x phi_(x+d) + phi_x^2 + lambda (phi_x^2 - 1)^2 ]."""
     cdef public int n
@@ -137,6 +179,7 @@ cdef class Phi4Kernel:
 ctypedef fused binary_action_t:
     IsingKernel
     NeuralKernel
+    PairwiseKernel
 
 ctypedef fused real_action_t:
     Phi4Kernel

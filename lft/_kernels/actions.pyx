@@ -53,6 +53,28 @@ cdef class NeuralKernel:
             self.owner = h_view
 
 
+cdef class PairwiseKernel:
+    def __init__(self, h, dense=None, sparse=None):
+        cdef const double[::1] h_view, values
+        cdef const double[:, ::1] matrix
+        cdef const Py_ssize_t[::1] pointers, indices
+        self.n, self.low, self.high = 0, -1, 1
+        h_view = np.ascontiguousarray(h, dtype=np.float64)
+        self.h, self.n_units = &h_view[0], h_view.shape[0]
+        self.J, self.indptr = NULL, NULL
+        if dense is not None:
+            matrix = np.ascontiguousarray(dense, dtype=np.float64)
+            self.J = &matrix[0, 0]
+            self.owner = (h_view, matrix)
+        else:
+            pointers = np.ascontiguousarray(sparse[0], dtype=np.intp)
+            # one spare entry: an empty pattern still has an address
+            indices = np.append(np.asarray(sparse[1], dtype=np.intp), 0)
+            values = np.append(np.asarray(sparse[2], dtype=np.float64), 0.0)
+            self.indptr, self.index, self.value = &pointers[0], &indices[0], &values[0]
+            self.owner = (h_view, pointers, indices, values)
+
+
 cdef class Phi4Kernel:
     def __init__(self, offsets, kappa, lam):
         self.n = _store(offsets, kappa, self.offset, self.kappa)

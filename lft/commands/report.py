@@ -6,6 +6,7 @@ import math
 import platform
 import sys
 
+from lft import threads
 from lft.analysis.estimate import Estimate
 from lft.analysis.summary import as_json, physical_lengths, summarize
 from lft.archive import Archive, field_sha256
@@ -26,7 +27,7 @@ def status(path):
             "acceptance": counters.accepted_total / proposed if proposed else None,
             "kernel": archive.kernel,
             "ranks": archive.ranks,
-            "threads": 1,
+            "threads": archive.threads,
             "seconds": counters.seconds,
             "measurements": archive.n_samples,
             "configurations": archive.n_configurations,
@@ -91,7 +92,7 @@ def info():
         "mpi": mpi_library(),
         "machine": f"{platform.system()} {platform.machine()}",
         "instruction_set": noise.instruction_set(),
-        "threads": 1,
+        "threads": threads.count(),
         "kernels": {
             name: {
                 "kernels": implementations.names(name),

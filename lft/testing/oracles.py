@@ -161,6 +161,39 @@ def phi4_force(phi, kappa, lam, periodic, mask=None):
     return force
 
 
+def pairwise_action(s, J, h):
+    """Action of spins with pair couplings: S = - sum_a [sum_(i<j) J_ij s_i^a s_j^a + sum_i h_i s_i^a].
+
+    Parameters
+    ----------
+    s : array_like of -1 and +1, shape (T, N)
+        One row per bin, or chain.
+    J : array_like, shape (N, N)
+        Symmetric, zero diagonal.
+    h : array_like, shape (N,)
+
+    Returns
+    -------
+    float
+
+    Notes
+    -----
+    Cost: O(T N^2) Python steps.
+
+    Examples
+    --------
+    >>> pairwise_action([[1, 1], [1, -1]], [[0, 0.5], [0.5, 0]], [0.25, 0.0])  # -(0.5 + 0.25) - (-0.5 + 0.25)
+    -0.5
+    """
+    total = 0.0
+    for row in s:
+        for i in range(len(row)):
+            total -= h[i] * row[i]
+            for j in range(i + 1, len(row)):
+                total -= J[i][j] * row[i] * row[j]
+    return float(total)
+
+
 def neural_action(phi, A, B, I, periodic_time=False):
     """Action of the 0/1 space-time field: couplings A in space, B in time, external input I.
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from lft.actions import Ising, Neural, Phi4
+from lft.actions import Ising, Neural, Pairwise, Phi4
 from lft.geometry import Graph, Lattice
 from lft.rng import Key
-from lft.testing import ising_action, neural_action, phi4_action
+from lft.testing import ising_action, neural_action, pairwise_action, phi4_action
 from lft.testing.enumeration import count_bonds
 from lft.updaters import start
 
@@ -69,6 +69,10 @@ class Case:
             if A is not None:
                 J += 2 * np.kron(np.eye(g.n_bins), A if isinstance(A, np.ndarray) else A.toarray())
             return J, over_time(g, couplings["I"])[self.mask]
+        if self.action.name == "pairwise":
+            J = couplings["J"]
+            J = J if isinstance(J, np.ndarray) else J.toarray()
+            return -np.kron(np.eye(self.geometry.n_bins), J), -over_time(self.geometry, couplings["h"])[self.mask]
         for d, value in self.action.bond_couplings(self.geometry).items():
             counts = count_bonds(d, self.mask, periodicity(self.geometry))
             J -= value * (counts + counts.T) * (1 if self.action.name == "ising" else 2)
@@ -108,6 +112,9 @@ class Case:
             return neural_action(
                 array, A, c["B"], np.broadcast_to(c["I"], g.n_units), g.boundary == "periodic"
             )
+        if self.action.name == "pairwise":
+            J = c["J"] if isinstance(c["J"], np.ndarray) else c["J"].toarray()
+            return pairwise_action(array, J, np.broadcast_to(c["h"], g.n_units))
         if self.action.name == "ising":
             spins = np.where(self.mask, array, 1)
             h = over_time(g, c["h"])
@@ -249,7 +256,17 @@ def _neural_cases():
     )
 
 
-CASES = [*_lattice_cases(), *_neural_cases()]
+def _pairwise_cases():
+    graphs = {"one-bin": Graph(5, 1), "bins": Graph(4, 5), "periodic": Graph(3, 4, "periodic"), "one-unit": Graph(1, 3)}
+    for k, (name, graph) in enumerate(graphs.items()):
+        rng = np.random.default_rng(300 + k)
+        J, h = _symmetric(rng, graph.n_units, 0.8), np.round(rng.normal(0, 0.7, graph.n_units), 3)
+        yield Case(f"pairwise-dense-{name}", graph, Pairwise(J=J, h=h))
+        yield Case(f"pairwise-sparse-{name}", graph, Pairwise(J=csr_matrix(J), h=h))
+    yield Case("pairwise-empty-pattern", Graph(3, 2), Pairwise(J=csr_matrix((3, 3)), h=0.4))
+
+
+CASES = [*_lattice_cases(), *_neural_cases(), *_pairwise_cases()]
 BINARY = [c for c in CASES if not c.is_real]
 REAL = [c for c in CASES if c.is_real]
 

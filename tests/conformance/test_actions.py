@@ -7,7 +7,7 @@ import pytest
 from cases import BINARY, CASES, LATTICES, REAL, name_of
 
 from lft._kernels import binary
-from lft.actions import ACTIONS, Ising, Neural, Phi4
+from lft.actions import ACTIONS, Ising, Neural, Pairwise, Phi4
 from lft.errors import InputError
 from lft.geometry import Graph, Lattice
 
@@ -85,7 +85,7 @@ def test_a_wrong_coupling_is_noticed():
     for case in CASES:
         if not np.any(case.J):
             continue
-        name = {"ising": "K", "phi4": "kappa", "neural": "B"}[case.action.name]
+        name = {"ising": "K", "phi4": "kappa", "neural": "B", "pairwise": "h"}[case.action.name]
         g = case.action.couplings[name]
         if isinstance(g, tuple | float):
             wrong = case.action.with_couplings(
@@ -235,22 +235,26 @@ def test_translation_on_a_torus_changes_nothing(name):
             assert close(case.action.S(moved), S, S)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.action.name == "neural"], ids=name_of)
+@pytest.mark.parametrize("case", [c for c in CASES if isinstance(c.geometry, Graph)], ids=name_of)
 def test_units_have_no_order(case):
     phi = case.new_field()
     order = np.random.default_rng(8).permutation(case.geometry.n_units)
-    c = case.action.couplings
-    A = None if c["A"] is None else c["A"][order][:, order]
-    action = Neural(A=A, B=c["B"], I=c["I"][order] if c["I"].ndim else c["I"])
+    moved = {}
+    for name, value in case.action.couplings.items():
+        if name in ("A", "J") and value is not None:
+            moved[name] = value[order][:, order]
+        else:
+            moved[name] = value[order] if np.ndim(value) else value
+    action = case.action.with_couplings(**moved)
     moved = phi.from_array(
-        case.geometry, "gas", phi.array()[:, order], action.new_field(case.geometry).domain
+        case.geometry, case.action.kind, phi.array()[:, order], action.new_field(case.geometry).domain
     )
     assert close(action.S(moved), case.action.S(phi), case.action.S(phi))
 
 
 @pytest.mark.parametrize(
     "case",
-    [c for c in CASES if c.action.name != "neural" and c.geometry.mask is None and len(c.geometry.shape) > 1],
+    [c for c in CASES if isinstance(c.geometry, Lattice) and c.geometry.mask is None and len(c.geometry.shape) > 1],
     ids=name_of,
 )
 def test_the_order_of_the_axes_is_only_a_name(case):
@@ -284,17 +288,15 @@ def test_the_order_of_the_axes_is_only_a_name(case):
 
 
 def test_dense_and_sparse_couplings_are_the_same_action():
-    pairs = [
-        (c, d) for c, d in itertools.pairwise(CASES) if "neural-dense" in c.id and "neural-sparse" in d.id
-    ]
-    assert len(pairs) > 5
+    pairs = [(c, d) for c, d in itertools.pairwise(CASES) if c.id.replace("-dense-", "-sparse-") == d.id != c.id]
+    assert len(pairs) > 9
     for dense, sparse in pairs:
         phi = dense.new_field()
         a, b = dense.action.operators(phi), sparse.action.operators(phi)
-        pattern = sparse.action.couplings["A"].toarray() != 0
-        assert np.array_equal(b["A"].toarray(), np.where(pattern, a["A"], 0)) and np.array_equal(
-            a["I"], b["I"]
-        )
+        matrix, vector = ("A", "I") if dense.action.name == "neural" else ("J", "h")
+        pattern = sparse.action.couplings[matrix].toarray() != 0
+        assert np.array_equal(b[matrix].toarray(), np.where(pattern, a[matrix], 0))
+        assert np.array_equal(a[vector], b[vector])
 
 
 # --- what is refused
@@ -322,6 +324,11 @@ def test_dense_and_sparse_couplings_are_the_same_action():
         (lambda: Neural(A=np.eye(2)), "nonzero diagonal"),
         (lambda: Neural(A=np.zeros((2, 3))), "square"),
         (lambda: Neural(A=np.full((2, 2), np.nan)), "finite"),
+        (lambda: Pairwise(J=np.array([[0, 1.0], [2.0, 0]])), "J is not symmetric"),
+        (lambda: Pairwise(J=np.eye(2)), "J has a nonzero diagonal: one-body terms belong to h"),
+        (lambda: Pairwise(J=None), "J = None"),
+        (lambda: Pairwise(J=np.zeros((2, 2)), h=np.zeros((2, 2))), "h has shape"),
+        (lambda: Pairwise(J=np.zeros((3, 3))).S(Pairwise(J=np.zeros((2, 2))).new_field(Graph(2, 4))), "J has 3 units"),
         (lambda: Neural(B={0: 0.1}), "lag 0"),
         (lambda: Neural(B={1: np.inf}), "finite"),
         (

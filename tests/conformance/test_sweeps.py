@@ -7,8 +7,9 @@ class the order is free), and draws each number from its own counter.  The field
 import numpy as np
 import pytest
 from cases import BINARY, CASES, REAL, name_of
+from scipy.sparse import csr_matrix
 
-from lft.actions import Ising, Neural
+from lft.actions import Ising, Neural, Pairwise
 from lft.domain import Domain
 from lft.errors import DomainError, InputError
 from lft.geometry import Graph, Lattice
@@ -216,19 +217,40 @@ def test_free_spins_under_metropolis_are_not_deterministic(action):
     assert action.is_free and 0 < info.accepted < 36
 
 
-def test_is_free_means_every_coupling_is_zero():
+def test_is_free_means_that_a_flip_may_cost_nothing():
+    pair, lone = np.array([[0, 0.1], [0.1, 0]]), np.zeros((3, 3))
+    lone[:2, :2] = pair
     assert Neural(A=np.zeros((2, 2)), B={1: 0.0}).is_free and Neural().is_free
+    assert Pairwise(J=lone).is_free and Pairwise(J=csr_matrix(lone), h=np.array([0.1, 0.1, 0.0])).is_free
+    assert Neural(A=lone).is_free and Neural(A=csr_matrix(lone), I=np.zeros(3)).is_free
     assert not any(
         a.is_free
         for a in (
             Neural(I=0.1),
             Neural(B={1: 0.1}),
-            Neural(A=np.array([[0, 0.1], [0.1, 0]])),
+            Neural(A=pair),
+            Neural(A=lone, B={1: 0.1}),
+            Pairwise(J=csr_matrix(pair)),
+            Pairwise(J=lone, h=np.array([0.0, 0.0, 0.1])),
             Ising(K=0.1),
             Ising(K=0.0, h=0.1),
             Ising(K={(1,): 0.1}),
         )
     )
+
+
+def test_the_product_of_two_free_spins_changes_under_metropolis():
+    # both flips cost nothing: were both always accepted, the product would stay what it is at the start
+    J = np.zeros((4, 4))
+    J[0, 1] = J[1, 0] = 0.5
+    action = Pairwise(J=J)
+    phi = action.new_field(Graph(4, 50))
+    start(phi, "cold", KEY)
+    state, seen = State(phi, 0), set()
+    for _ in range(4):
+        state, _ = Metropolis().step(action, state, KEY)
+        seen |= set((phi.values[:, 2] * phi.values[:, 3]).tolist())
+    assert seen == {-1, 1}
 
 
 def test_updaters_satisfy_the_protocol_and_name_the_fields_they_cannot_update():

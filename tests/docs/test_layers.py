@@ -11,6 +11,7 @@ import lft
 PACKAGE = Path(lft.__file__).resolve().parent
 LAYERS = (
     ("errors", "units"),
+    ("threads",),
     ("_kernels",),
     ("rng", "geometry", "domain"),
     ("plan", "field"),

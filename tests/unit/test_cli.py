@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 import lft
+from lft import threads
 from lft.archive import Archive
 from lft.cli import main
+from lft.errors import InputError
 
 ISING = """seed = 7
 [lattice]
@@ -577,3 +579,30 @@ def test_importing_has_no_side_effect(modules):
     code = f"import sys, {modules}; print([m for m in {heavy} if m in sys.modules])"
     done = child("-W", "error", "-c", code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, 1),
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "4,2"}, 4),
+        ({"OMP_NUM_THREADS": "3", "LFT_THREADS": "2"}, 2),
+        ({"LFT_THREADS": ""}, 1),
+        ({"LFT_THREADS": "0"}, "LFT_THREADS = '0'"),
+        ({"LFT_THREADS": "two"}, "LFT_THREADS = 'two'"),
+        ({"OMP_NUM_THREADS": "-1"}, "OMP_NUM_THREADS = '-1'"),
+        ({"LFT_THREADS": "4096"}, "from 1 to 1024"),
+    ],
+)
+def test_the_environment_sets_the_threads_of_a_rank(monkeypatch, environment, expected):
+    for name in threads.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if isinstance(expected, int):
+        assert threads.count() == expected
+    else:
+        with pytest.raises(InputError, match=expected):
+            threads.count()
+        assert main(["info"]) == 2
