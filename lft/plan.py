@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from lft import threads
 from lft.geometry import TIME
 
 
@@ -52,7 +53,7 @@ class Plan:
         self.classes = [self._segments(domain, coloring, c, f, coordinates + starts) for c, f in coloring.classes()]
         self.classes = [c for c in self.classes if c is not None]
         self.active = self._active(geometry, domain, has_time)
-        self.buffer = np.empty((2, max(self.length, 2)))
+        self.buffer = np.empty((threads.count(), 2, max(self.length, 2)))  # noise of one segment per thread
         self.n_active_local = self._count_active(geometry, domain)
 
     @staticmethod

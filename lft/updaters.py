@@ -117,7 +117,7 @@ class HMC:
         _, plan = action.bind(state.phi)
         mom = plan.scratch("momenta", state.phi.data)
         arguments = (mom.reshape(-1), plan.line_p, plan.line_site, plan.line_q, plan.length, plan.active)
-        lines.momenta(*arguments, state.t, int(Stream.MOMENTUM), key.word, plan.buffer)
+        lines.momenta(*arguments, state.t, int(Stream.MOMENTUM), key.word, plan.buffer[0])
         return mom
 
     def integrate(self, action, phi, mom):

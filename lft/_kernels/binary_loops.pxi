@@ -3,12 +3,14 @@
 #
 # A sweep visits segments: runs of equally spaced sites of one color class along the last axis.  Segment i starts at
 # flat index p0[i] (slice index q0[i], global site s0[i]), has count[i] sites, ``step`` apart.  The noise of a whole
-# segment is drawn first (vectorized), then the sites are updated in order.
+# segment is drawn first (vectorized), then the sites are updated in order.  Segments of one class do not interact:
+# they are shared among as many threads as the noise buffer has parts, with the same result.
 from libc.stdint cimport uint64_t, int64_t
+from cython.parallel cimport prange
 from lft._kernels cimport noise as _noise
 
-cdef inline int64_t _metropolis(binary_action_t S, signed char *phi, const Py_ssize_t[::1] p0,
-                                const Py_ssize_t[::1] q0, const uint64_t[::1] s0, const Py_ssize_t[::1] count,
+cdef inline int64_t _metropolis(binary_action_t S, signed char *phi, const Py_ssize_t *p0, const Py_ssize_t *q0,
+                                const uint64_t *s0, const Py_ssize_t *count, Py_ssize_t first, Py_ssize_t last,
                                 Py_ssize_t step, const signed char *active, uint64_t t, int stream, uint64_t key,
                                 double *u, double *v, bint halve_ties, int n) noexcept nogil:
     # Without branches on the data: at 20 % acceptance a mispredicted branch costs as much as the rest of the site.
@@ -16,7 +18,7 @@ cdef inline int64_t _metropolis(binary_action_t S, signed char *phi, const Py_ss
     cdef int64_t accepted = 0
     cdef double dS
     cdef int total = S.low + S.high, high = S.high, x, yes
-    for i in range(p0.shape[0]):
+    for i in range(first, last):
         _noise.uniforms(s0[i], step, count[i], t, stream, 0, key, u, v)
         _noise.exponential(u, count[i])
         p, q = p0[i], q0[i]
@@ -33,14 +35,14 @@ cdef inline int64_t _metropolis(binary_action_t S, signed char *phi, const Py_ss
     return accepted
 
 
-cdef inline int64_t _heatbath(binary_action_t S, signed char *phi, const Py_ssize_t[::1] p0,
-                              const Py_ssize_t[::1] q0, const uint64_t[::1] s0, const Py_ssize_t[::1] count,
+cdef inline int64_t _heatbath(binary_action_t S, signed char *phi, const Py_ssize_t *p0, const Py_ssize_t *q0,
+                              const uint64_t *s0, const Py_ssize_t *count, Py_ssize_t first, Py_ssize_t last,
                               Py_ssize_t step, const signed char *active, uint64_t t, int stream, uint64_t key,
                               double *u, double *v, int n) noexcept nogil:
     cdef Py_ssize_t i, m, p, q
     cdef int64_t changed = 0
     cdef int low = S.low, span = S.high - S.low, x, new
-    for i in range(p0.shape[0]):
+    for i in range(first, last):
         _noise.uniforms(s0[i], step, count[i], t, stream, 0, key, u, v)
         _noise.logistic(u, count[i])
         p, q = p0[i], q0[i]
@@ -57,34 +59,42 @@ cdef inline int64_t _heatbath(binary_action_t S, signed char *phi, const Py_ssiz
     return changed
 
 
+cdef int64_t _part(binary_action_t S, signed char *phi, const Py_ssize_t *p0, const Py_ssize_t *q0,
+                   const uint64_t *s0, const Py_ssize_t *count, Py_ssize_t first, Py_ssize_t last, Py_ssize_t step,
+                   const signed char *active, uint64_t t, int stream, uint64_t key, double *u, double *v,
+                   bint heatbath, bint halve_ties) noexcept nogil:
+    # the usual numbers of displacements as literals, so that the compiler unrolls the sum over neighbors
+    cdef int n = S.n
+    if heatbath:
+        if n == 2:
+            return _heatbath(S, phi, p0, q0, s0, count, first, last, step, active, t, stream, key, u, v, 2)
+        if n == 3:
+            return _heatbath(S, phi, p0, q0, s0, count, first, last, step, active, t, stream, key, u, v, 3)
+        return _heatbath(S, phi, p0, q0, s0, count, first, last, step, active, t, stream, key, u, v, n)
+    if n == 2:
+        return _metropolis(S, phi, p0, q0, s0, count, first, last, step, active, t, stream, key, u, v, halve_ties, 2)
+    if n == 3:
+        return _metropolis(S, phi, p0, q0, s0, count, first, last, step, active, t, stream, key, u, v, halve_ties, 3)
+    return _metropolis(S, phi, p0, q0, s0, count, first, last, step, active, t, stream, key, u, v, halve_ties, n)
+
+
 def sweep(binary_action_t S, signed char[::1] phi, segments, Py_ssize_t step, const signed char[::1] active,
-          uint64_t t, int stream, uint64_t key, double[:, ::1] buffer, bint heatbath, bint halve_ties=False):
+          uint64_t t, int stream, uint64_t key, double[:, :, ::1] buffer, bint heatbath, bint halve_ties=False):
     """Update every site of one color class; returns the number of accepted proposals (heat bath: of changes)."""
     cdef const Py_ssize_t[::1] p0 = segments[0], q0 = segments[1], count = segments[3]
     cdef const uint64_t[::1] s0 = segments[2]
     cdef const signed char *mask = NULL
-    cdef double *u = &buffer[0, 0]
-    cdef double *v = &buffer[1, 0]
     cdef signed char *f = &phi[0]
-    cdef int n = S.n
-    cdef int64_t done
+    cdef int64_t done = 0
+    cdef Py_ssize_t n = p0.shape[0]
+    cdef int k, n_threads = buffer.shape[0]
+    if n == 0:
+        return 0
     if active is not None:
         mask = &active[0]
-    with nogil:
-        if heatbath:
-            if n == 2:
-                done = _heatbath(S, f, p0, q0, s0, count, step, mask, t, stream, key, u, v, 2)
-            elif n == 3:
-                done = _heatbath(S, f, p0, q0, s0, count, step, mask, t, stream, key, u, v, 3)
-            else:
-                done = _heatbath(S, f, p0, q0, s0, count, step, mask, t, stream, key, u, v, n)
-        else:
-            if n == 2:
-                done = _metropolis(S, f, p0, q0, s0, count, step, mask, t, stream, key, u, v, halve_ties, 2)
-            elif n == 3:
-                done = _metropolis(S, f, p0, q0, s0, count, step, mask, t, stream, key, u, v, halve_ties, 3)
-            else:
-                done = _metropolis(S, f, p0, q0, s0, count, step, mask, t, stream, key, u, v, halve_ties, n)
+    for k in prange(n_threads, nogil=True, schedule="static", chunksize=1, num_threads=n_threads):
+        done += _part(S, f, &p0[0], &q0[0], &s0[0], &count[0], k * n // n_threads, (k + 1) * n // n_threads, step,
+                      mask, t, stream, key, &buffer[k, 0, 0], &buffer[k, 1, 0], heatbath, halve_ties)
     return done
 
 

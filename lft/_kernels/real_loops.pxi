@@ -1,41 +1,54 @@
 # Generic loops over real fields, compiled once per member of the fused type ``real_action_t`` of the including module.
 # Segments and noise: see binary_loops.pxi.  Design and measured cost: README.md.
 from libc.stdint cimport uint64_t, int64_t
-from libc.math cimport isfinite
+from cython.parallel cimport prange
 from lft._kernels cimport noise as _noise
 
 cdef enum:
     CHUNK = 256  # also the literal steps below
 
 
-def sweep(real_action_t S, double[::1] phi, segments, Py_ssize_t step, const signed char[::1] active,
-          uint64_t t, int stream, uint64_t key, double[:, ::1] buffer, double width):
-    """Metropolis update of one color class: propose phi + width (2 v - 1); returns the number accepted."""
-    cdef const Py_ssize_t[::1] p0 = segments[0], q0 = segments[1], count = segments[3]
-    cdef const uint64_t[::1] s0 = segments[2]
-    cdef const signed char *mask = NULL
-    cdef double *u = &buffer[0, 0]
-    cdef double *v = &buffer[1, 0]
-    cdef double *f = &phi[0]
+cdef int64_t _metropolis(real_action_t S, double *phi, const Py_ssize_t *p0, const Py_ssize_t *q0,
+                         const uint64_t *s0, const Py_ssize_t *count, Py_ssize_t first, Py_ssize_t last,
+                         Py_ssize_t step, const signed char *active, uint64_t t, int stream, uint64_t key, double *u,
+                         double *v, double width) noexcept nogil:
     cdef Py_ssize_t i, m, p, q
     cdef int64_t accepted = 0
     cdef double new
     cdef int n = S.n
+    for i in range(first, last):
+        _noise.uniforms(s0[i], step, count[i], t, stream, 0, key, u, v)
+        _noise.exponential(u, count[i])
+        p, q = p0[i], q0[i]
+        for m in range(count[i]):
+            if active == NULL or active[q]:
+                new = phi[p] + width * (2.0 * v[m] - 1.0)
+                if S.site_dS(phi, p, q, new, n) < u[m]:
+                    phi[p] = new
+                    accepted += 1
+            p += step
+            q += step
+    return accepted
+
+
+def sweep(real_action_t S, double[::1] phi, segments, Py_ssize_t step, const signed char[::1] active,
+          uint64_t t, int stream, uint64_t key, double[:, :, ::1] buffer, double width):
+    """Metropolis update of one color class: propose phi + width (2 v - 1); returns the number accepted."""
+    cdef const Py_ssize_t[::1] p0 = segments[0], q0 = segments[1], count = segments[3]
+    cdef const uint64_t[::1] s0 = segments[2]
+    cdef const signed char *mask = NULL
+    cdef double *f = &phi[0]
+    cdef int64_t accepted = 0
+    cdef Py_ssize_t n = p0.shape[0]
+    cdef int k, n_threads = buffer.shape[0]
+    if n == 0:
+        return 0
     if active is not None:
         mask = &active[0]
-    with nogil:
-        for i in range(p0.shape[0]):
-            _noise.uniforms(s0[i], step, count[i], t, stream, 0, key, u, v)
-            _noise.exponential(u, count[i])
-            p, q = p0[i], q0[i]
-            for m in range(count[i]):
-                if mask == NULL or mask[q]:
-                    new = f[p] + width * (2.0 * v[m] - 1.0)
-                    if S.site_dS(f, p, q, new, n) < u[m]:
-                        f[p] = new
-                        accepted += 1
-                p += step
-                q += step
+    for k in prange(n_threads, nogil=True, schedule="static", chunksize=1, num_threads=n_threads):
+        accepted += _metropolis(S, f, &p0[0], &q0[0], &s0[0], &count[0], k * n // n_threads,
+                                (k + 1) * n // n_threads, step, mask, t, stream, key, &buffer[k, 0, 0],
+                                &buffer[k, 1, 0], width)
     return accepted
 
 

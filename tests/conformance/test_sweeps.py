@@ -206,6 +206,26 @@ def test_a_rejected_trajectory_leaves_no_trace():
     assert info.accepted == 0 and info.dH == np.inf and np.array_equal(phi.data, before)
 
 
+# --- threads
+
+
+@pytest.mark.parametrize("case", CASES, ids=name_of)
+def test_threads_change_nothing(case, monkeypatch):
+    for updater in (Metropolis(), HeatBath()):
+        if case.action.kind not in updater.kinds:
+            continue
+        fields = []
+        for n_threads in (1, 2, 5):
+            monkeypatch.setenv("LFT_THREADS", str(n_threads))
+            state, counts = State(case.new_field(), 0), []
+            for _ in range(2):
+                state, info = updater.step(case.action, state, KEY)
+                counts.append(info.accepted)
+            fields.append((state.phi.data.tobytes(), counts))
+            assert len(case.action.bind(state.phi)[1].buffer) == n_threads
+        assert fields[0] == fields[1] == fields[2]
+
+
 # --- free couplings, and who may update what
 
 

@@ -38,6 +38,10 @@ NEURAL = {
     "action.A": "[[0.0, -0.3], [-0.3, 0.0]]", "action.B": "[-0.2]", "action.I": "[1.0, 1.5]",
     "update.name": '"heatbath"', **RUN,
 }
+PAIRWISE = {
+    "seed": "7", "lattice.shape": "[2, 12]", "lattice.axes": '["unit", "t"]', "action.name": '"pairwise"',
+    "action.J": "[[0.0, 0.3], [0.3, 0.0]]", "action.h": "[0.1, -0.2]", "update.name": '"heatbath"', **RUN,
+}
 
 
 def toml(base, **changes):
@@ -195,9 +199,16 @@ NEURAL_KEYS = {
     "action.I": ("I|per unit", ["[1.0]", "[1.0, nan]", '"I"', "[1.0, 1.0, 1.0]", "true"]),
     "update.name": ("metropolis, heatbath", ['"hmc"']),
 }
+PAIRWISE_KEYS = {
+    "lattice.shape": ("units", ["[3, 12]"]),
+    "action.J": ("J|symmetric matrix of finite numbers with zero diagonal|npz",
+                 ["[[0.0, nan], [nan, 0.0]]", "[[0.0, 1.0], [2.0]]", "0.3", "[]", "true", "[1.0, 2.0]"]),
+    "action.h": ("h|per unit", ["[1.0]", "[1.0, nan]", "[1.0, 1.0, 1.0]", "true"]),
+    "update.name": ("metropolis, heatbath", ['"hmc"']),
+}
 CASES = [
     run_with(base, key, value, f"{key.rpartition('.')[2]}|{words}")
-    for base, table in ((ISING, SECTION_KEYS), (PHI4, PHI4_KEYS), (NEURAL, NEURAL_KEYS))
+    for base, table in ((ISING, SECTION_KEYS), (PHI4, PHI4_KEYS), (NEURAL, NEURAL_KEYS), (PAIRWISE, PAIRWISE_KEYS))
     for key, (words, values) in table.items()
     for value in values
 ]
@@ -247,6 +258,12 @@ CASES += [
     run_with(PHI4, "action.kappa", "[0.2]", "[action] kappa|1 values|2 axes", "kappa of wrong length"),
     run_with(NEURAL, "action.A", "[[0.0, -0.3], [0.3, 0.0]]", "[action] A is not symmetric"),
     run_with(NEURAL, "action.A", "[[1.0, -0.3], [-0.3, 0.0]]", "[action] A|nonzero diagonal"),
+    run_with(PAIRWISE, "action.J", "[[0.0, -0.3], [0.3, 0.0]]", "[action] J is not symmetric"),
+    run_with(PAIRWISE, "action.J", "[[1.0, -0.3], [-0.3, 0.0]]", "[action] J|nonzero diagonal|belong to h"),
+    run_with(PAIRWISE, "action.J", '"nowhere.npz"', "[action] J|nowhere.npz: no such file", "J of no file"),
+    run_with(PAIRWISE, "action.J", '"run.toml"', "[action] J|run.toml: not a matrix", "J of a file of another kind"),
+    run_with({k: v for k, v in PAIRWISE.items() if k != "action.J"}, "action.h", "0.1", "[action] J is missing",
+             "no J"),
     run_with({**NEURAL, "action.I": "0.5"}, "action.A", "[[0.0, -0.3]]", "[action] A|shape (1, 2)|square"),
     run_with({**NEURAL, "lattice.boundary": '"periodic"'}, "action.B", '{"7" = -0.2}', "B|lag 7|periodic|14",
              "lag beyond half of periodic time"),
