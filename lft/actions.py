@@ -38,6 +38,7 @@ class BaseAction:
     kind = ""
     loops = binary  # module with the compiled loops; a third-party action names its own
     geometry_type = Lattice
+    has_independent_bins = False  # whether the time axis of a graph counts chains that know nothing of each other
 
     def __init__(self, **couplings):
         self._couplings = couplings
@@ -401,6 +402,7 @@ class Pairwise(BaseAction):
     """
 
     name, kind, loops, geometry_type = "pairwise", "spin", binary, Graph
+    has_independent_bins = True
 
     def __init__(self, J, h=0.0):
         if J is None:

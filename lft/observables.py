@@ -35,6 +35,21 @@ class Site:
 
 
 @dataclass(frozen=True)
+class ChainMoments:
+    """The same moments where the bins are independent chains: m_a = (1/N) sum_i phi_i^a, averaged over the chains a."""
+
+    names = Site.names
+    axes: tuple[str, ...] = ()
+    doc: str = "m_a, |m_a|, m_a^2, m_a^4 with m_a = (1/N) sum_i phi_i^a, mean over the chains a"
+
+    def measure(self, action, state):
+        phi = state.phi
+        m = phi.values.sum(axis=1, dtype=np.int64) / phi.geometry.n_units
+        powers = zip(self.names, (m, np.abs(m), m**2, m**4), strict=True)
+        return {name: phi.domain.sum_lines(values, name) / phi.geometry.n_bins for name, values in powers}
+
+
+@dataclass(frozen=True)
 class Bonds:
     """Mean of phi_x phi_(x+d) over the pairs that exist: ``bond_<axis>``, ``bond[d]`` for other displacements."""
 
@@ -177,6 +192,8 @@ def plane_sums(action, phi, axis):
 
 def default_observables(action, geometry):
     """What ``lft run`` measures for an action on a geometry."""
+    if action.has_independent_bins:
+        return [ChainMoments(), ActionDensity(), Rates(doc="mean of phi over chains, per unit")]
     out = [Bonds.of(action, geometry), Site(), ActionDensity()]
     if action.kind == "real":
         out.append(Moments())

@@ -123,7 +123,7 @@ def _root(name, square):
 
 def derived(archive):
     """(name, columns, function of their means) of the derived quantities that the archive allows."""
-    V = archive.geometry.n_active
+    V = archive.geometry.n_units if archive.action.has_independent_bins else archive.geometry.n_active
     out = [
         ("binder", ("m2", "m4"), lambda m: 1 - m[1] / (3 * m[0] ** 2) if m[0] else math.nan),
         ("susceptibility", ("m2", "abs_magnetization"), lambda m: V * (m[0] - m[1] ** 2)),

@@ -11,15 +11,17 @@ import pytest
 from scipy.sparse import csr_matrix, kron
 
 from lft._kernels import binary
-from lft.actions import Ising, Neural, Phi4
+from lft.actions import Ising, Neural, Pairwise, Phi4
 from lft.analysis import estimate
 from lft.geometry import Graph, Lattice
+from lft.observables import default_observables, measure_all
 from lft.protocols import Info, State
 from lft.rng import Key, Stream
 from lft.testing import (
     assert_agrees,
     enumerate_lattice,
     enumerate_neural,
+    enumerate_states,
     free_field,
     ising_chain,
     kaufman_bonds,
@@ -500,6 +502,36 @@ def test_schwinger_dyson_of_phi4(updater):
 )
 def test_broken_updates_of_phi4_are_rejected(mutant, n):
     assert is_rejected(schwinger_dyson(mutant, n), (1, 0, 0))
+
+
+# --- spins with arbitrary couplings, on many chains
+
+GLASS = np.triu(np.random.default_rng(12).normal(0, 0.35, (7, 7)), 1)
+GLASS[6] = GLASS[:, 6] = 0.0  # unit 6 is coupled to nothing; with no field its flips cost nothing
+PAIRWISE = Pairwise(J=GLASS + GLASS.T, h=np.array([0.3, -0.2, 0.0, 0.5, -0.4, 0.1, 0.0]))
+CHAINS = Graph(7, 40)
+
+
+def glass_observables(phi):
+    """The observables of a run, and a correlation inside and outside the couplings."""
+    values = measure_all(default_observables(PAIRWISE, CHAINS), PAIRWISE, State(phi, 0))
+    s = phi.values
+    pairs = [(s[:, 0] * s[:, 3]).mean(), (s[:, 2] * s[:, 6]).mean()]
+    return np.concatenate([[values[n] for n in ("m2", "m4", "action_density")], values["rate"], pairs])
+
+
+def glass_exact():
+    s = enumerate_states(7).astype(float)
+    S = -0.5 * np.einsum("ai,ij,aj->a", s, PAIRWISE.couplings["J"], s) - s @ PAIRWISE.couplings["h"]
+    p = np.exp(-S) / np.exp(-S).sum()
+    m = s.mean(axis=1)
+    return np.concatenate([[p @ m**2, p @ m**4, p @ S / 7], p @ s, [p @ (s[:, 0] * s[:, 3]), p @ (s[:, 2] * s[:, 6])]])
+
+
+@pytest.mark.parametrize("updater", [Metropolis(), HeatBath()], ids=lambda u: u.name)
+def test_pairwise_spins_against_enumeration(updater):
+    agree(estimates(sample(PAIRWISE, CHAINS, updater, glass_observables, 3000)), glass_exact(), None)
+    assert is_rejected(estimates(sample(PAIRWISE, CHAINS, Weak(updater, 0.95), glass_observables, 3000)), glass_exact())
 
 
 # --- one distribution, several updaters
