@@ -58,6 +58,12 @@ class BaseAction:
             raise InputError(f"coupling {unknown[0]!r} of {self.name}: valid are {', '.join(self._couplings)}")
         return type(self)(**{**self._couplings, **changes})
 
+    def scaled(self, b):
+        """The action b S: since S is linear in its couplings, every one of them times ``b``."""
+        if b == 1:
+            return self
+        return type(self)(**{name: _times(value, b) for name, value in self._couplings.items()})
+
     def new_field(self, geometry, comm=None):
         """A field of zeros with the halo that this action needs."""
         if not isinstance(geometry, self.geometry_type):
@@ -75,9 +81,16 @@ class BaseAction:
             need = phi.geometry.halo(displacements)
             if any(have < want for have, want in zip(phi.domain.halo, need, strict=True)):
                 raise InputError(f"field has a halo of {phi.domain.halo}, action {self.name} needs {need}")
-            plan = Plan(phi.geometry, phi.domain, displacements)
+            plans = phi.__dict__.setdefault("_plans", {})  # actions that differ in their couplings alone share one
+            if tuple(displacements) not in plans:
+                plans[tuple(displacements)] = Plan(phi.geometry, phi.domain, displacements)
+            plan = plans[tuple(displacements)]
             cache[id(self)] = (self, self.kernel(plan, phi.geometry), plan)
         return cache[id(self)][1:]
+
+    def release(self, phi):
+        """Forget what :meth:`bind` built, for actions that come and go on one field; the plan stays."""
+        phi.__dict__.get("_bound", {}).pop(id(self), None)
 
     def action_lines(self, phi):
         """Share of S of each local line."""
@@ -122,6 +135,17 @@ class BaseAction:
 
 def _rebuild(face, couplings):
     return face(**couplings)
+
+
+def _times(value, factor):
+    """A coupling of any form (number, sequence, mapping, array, sparse matrix or None) times a number."""
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        return {key: factor * v for key, v in value.items()}
+    if isinstance(value, tuple):
+        return tuple(factor * v for v in value)
+    return value * factor
 
 
 def _short(value):
@@ -266,13 +290,21 @@ class Phi4(_LatticeAction):
         lam = float(_finite("lambda", lam))
         if lam < 0:
             raise InputError(f"lambda = {lam}: valid is a number >= 0, else exp(-S) cannot be normalized")
-        if unit != 1.0:
+        if unit != 1.0 and type(self) is Phi4:
             raise InputError(f"unit = {unit}: the coefficient of phi^2 is 1 by convention")
-        super().__init__(kappa=self._clean("kappa", kappa), lam=lam, unit=1.0)
+        super().__init__(kappa=self._clean("kappa", kappa), lam=lam, unit=float(unit))
+
+    def scaled(self, b):
+        """The action b S (b > 0): phi^2 gets the coefficient b as well."""
+        if b == 1:
+            return self
+        if not (np.isfinite(b) and b > 0):
+            raise InputError(f"b = {b}: valid is a number > 0, else exp(-b S) cannot be normalized")
+        return ScaledPhi4(**{name: _times(value, b) for name, value in self._couplings.items()})
 
     def kernel(self, plan, geometry):
         """The compiled object that the generic loops accept."""
-        return Phi4Kernel(plan.offsets, self._joined(plan, geometry), self._couplings["lam"])
+        return Phi4Kernel(plan.offsets, self._joined(plan, geometry), self._couplings["lam"], self._couplings["unit"])
 
     def moments(self, phi):
         """(sum phi^2, sum phi^4)."""
@@ -298,6 +330,11 @@ class Phi4(_LatticeAction):
         flat = (phi.data.reshape(-1), out.reshape(-1))
         self.loops.force(kernel, *flat, plan.line_p, plan.line_q, plan.length, plan.active)
         return out[phi.domain.interior]
+
+
+class ScaledPhi4(Phi4):
+    """A multiple b S of a :class:`Phi4`: ``unit`` = b is the coefficient of phi^2.  Loops written for the coefficient 1
+    must refuse it (``type(action) is Phi4``)."""
 
 
 class Neural(BaseAction):

@@ -10,6 +10,8 @@ Schema 1 (read by all later versions)::
     /samples/NAME    (measurement, *axes), attributes axes, doc
     /configurations  t; field (n, cells): bit-packed for binary fields, float64 for real ones, user's axis order
     /state           attributes t and counters; field as above
+    /tempering       only of parallel tempering: see lft.tempering; /samples then have a first axis "temperature",
+                     and the configurations (state/field too) are those of the target temperature
 
 A reader sees either the previous checkpoint or the new one, never half of it; killing the process loses at most what
 came after the last checkpoint.  Rank 0 alone touches the file; it must be able to hold one configuration.
@@ -296,23 +298,22 @@ class Recorder:
         self.samples.append((t, values))
         self._bytes += sum(np.size(v) * 8 for v in values.values())
 
-    def add_configuration(self, t, phi):
+    def add_configuration(self, t, chain):
         """One whole configuration (collective)."""
-        array = phi.array()
-        if array is not None:
-            row = pack(phi.kind, array)
+        row = chain.target_row(pack)
+        if row is not None:
             self.configurations.append((t, row))
             self._bytes += row.nbytes
 
     def checkpoint(self, chain):
         """Write everything (collective); on failure the previous archive stays as it was."""
         chain.collect_counts()
-        array = chain.state.phi.array()
-        on_root(chain.state.phi.domain, self._write, chain, array)
+        rows = chain.rows(pack)
+        on_root(chain.domain, self._write, chain, rows)
         self.samples, self.configurations, self._bytes = [], [], 0
         self.is_new = False
 
-    def _write(self, chain, array):
+    def _write(self, chain, rows):
         import h5py
 
         from lft import __version__
@@ -323,7 +324,7 @@ class Recorder:
             file.attrs.update(schema=SCHEMA, schema_version=VERSION, lft_version=__version__)
             meta = file.create_group("meta")
             meta.attrs.update(self.meta)
-            meta.attrs.update(ranks=phi.domain.n_ranks, threads=threads.count())
+            meta.attrs.update(ranks=chain.domain.n_ranks, threads=threads.count())
             write_geometry(file.create_group("lattice"), phi.geometry)
             write_action(file.create_group("action"), chain.action)
             if not self.is_new:
@@ -331,13 +332,22 @@ class Recorder:
                 for name in ("samples", "configurations"):
                     if name in old:
                         old.copy(name, file)
-            self._append_samples(file, chain.observables)
+            self._append_samples(file, chain.observables, chain.leading_axes)
             self._append_configurations(file, phi.kind)
             state = file.create_group("state")
             state.attrs.update(t=chain.state.t, kind=phi.kind, **vars(chain.counters))
-            state["field"] = pack(phi.kind, array)
+            extras = chain.extras()
+            state["field"] = rows[extras.get("target", 0)]
+            if extras:
+                group = file.create_group("tempering")
+                for name, value in extras.items():
+                    if isinstance(value, np.ndarray):
+                        group[name] = value
+                    else:
+                        group.attrs[name] = value
+                group["fields"] = np.array(rows)
 
-    def _append_samples(self, file, observables):
+    def _append_samples(self, file, observables, leading):
         group = file.require_group("samples")
         if not self.samples:
             return
@@ -348,12 +358,12 @@ class Recorder:
             rows = np.array([values[name] for _, values in self.samples], np.float64)
             _extend(group, name, rows)
         if "acceptance" in group:
-            group["acceptance"].attrs.update(doc="accepted proposals since the last measurement", axes=[])
+            group["acceptance"].attrs.update(doc="accepted proposals since the last measurement", axes=list(leading))
         for observable in observables:
             for name in observable.names:
                 if name in group:
                     group[name].attrs["doc"] = observable.doc
-                    group[name].attrs["axes"] = list(observable.axes)
+                    group[name].attrs["axes"] = [*leading, *observable.axes]
 
     def _append_configurations(self, file, kind):
         group = file.require_group("configurations")

@@ -279,6 +279,14 @@ class IsingBits:
             self._exchange((color,))
         return self.n_sites, changed
 
+    def exchange(self, other):
+        """Trade configurations, packed and not, with another copy of the same layout: only references move."""
+        for name in ("_buffer", "planes", "_bytes"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            setattr(self, name, theirs)
+            setattr(other, name, mine)
+        self.phi.data, other.phi.data = other.phi.data, self.phi.data
+
     def measure(self):
         """Local sums: sum_x s_x s_(x+1) per axis (user's order, each bond by its lower site), and sum_x s_x."""
         bonds = np.zeros(len(self._periodic), np.int64)

@@ -108,11 +108,17 @@ class Chain:
     observables: list
     counters: Counters = field(default_factory=Counters)
     kernel: str = AUTO
+    leading_axes: tuple[str, ...] = ()
     _local: np.ndarray = field(default_factory=lambda: np.zeros(2, np.int64))
 
     def __post_init__(self):
         self._implementation = choose(self.action, self.updater, self.state.phi, self.kernel)
         self.kernel = self._implementation.name
+
+    @property
+    def domain(self):
+        """Who the ranks of this chain are."""
+        return self.state.phi.domain
 
     def advance(self, n=1, is_untouched=False):
         """``n`` updates in one go; ``is_untouched``: the field is as the last call left it."""
@@ -133,6 +139,20 @@ class Chain:
         c = self.counters
         c.proposed, c.accepted = c.proposed + proposed, c.accepted + accepted
         c.proposed_total, c.accepted_total = c.proposed_total + proposed, c.accepted_total + accepted
+
+    def rows(self, pack):
+        """``[pack(kind, array)]`` of the configuration on rank 0, None elsewhere (collective)."""
+        array = self.state.phi.array()
+        return None if array is None else [pack(self.state.phi.kind, array)]
+
+    def target_row(self, pack):
+        """``pack(kind, array)`` of the configuration to be saved on rank 0, None elsewhere (collective)."""
+        rows = self.rows(pack)
+        return None if rows is None else rows[0]
+
+    def extras(self):
+        """What a checkpoint holds beside the state of a plain chain: nothing."""
+        return {}
 
     def measure(self):
         """All observables of the present configuration (collective)."""
@@ -189,6 +209,7 @@ def drive(chain, recorder, checkpoint_s, progress=None):
 
     Parameters
     ----------
+    chain : Chain or lft.tempering.Tempering
     recorder : lft.archive.Recorder
         Receives measurements and configurations and writes checkpoints.
     checkpoint_s : float
@@ -196,7 +217,7 @@ def drive(chain, recorder, checkpoint_s, progress=None):
     progress : callable, optional
         Called as ``progress(t, total, seconds)`` after each update on rank 0.
     """
-    domain, schedule = chain.state.phi.domain, chain.schedule
+    domain, schedule = chain.domain, chain.schedule
     due = time.monotonic() + checkpoint_s
     batch, is_untouched = 1, False
     with Interrupt() as interrupt:
@@ -208,7 +229,7 @@ def drive(chain, recorder, checkpoint_s, progress=None):
             if schedule.measures(t):
                 recorder.add(t, chain.measure())
             if schedule.saves(t):
-                recorder.add_configuration(t, chain.state.phi)
+                recorder.add_configuration(t, chain)
             if progress is not None and domain.rank == 0:
                 progress(t, schedule.total, chain.counters.seconds)
             # rank 0's clock and buffer decide about a checkpoint and about the length of the next batch, any rank's

@@ -57,6 +57,25 @@ def world():
     return comm if size > 1 else None
 
 
+def split(comm, n_groups):
+    """Consecutive ranks as ``n_groups`` groups of equal size.
+
+    Returns
+    -------
+    within, across : communicator or None
+        The ranks of this rank's group, and the ranks with the same place in all groups, in the order of the groups;
+        None instead of a communicator of one rank.
+    index : int
+        This rank's group.
+    """
+    if comm is None:
+        return None, None, 0
+    size, rank = comm.Get_size() // n_groups, comm.Get_rank()
+    within = comm.Split(rank // size, rank) if size > 1 else None
+    across = comm.Split(rank % size, rank) if n_groups > 1 else None
+    return within, across, rank // size
+
+
 def library_name():
     """Name of the MPI library, or why there is none."""
     try:

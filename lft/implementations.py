@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
 from lft.bits import IsingBits
 from lft.errors import InputError
 from lft.protocols import Info, State
@@ -50,7 +52,7 @@ class BitSliced:
     name = "ising-bits"
 
     def __init__(self, action, updater, phi):
-        self.bits = IsingBits(action, phi, updater.name)
+        self.action, self.bits = action, IsingBits(action, phi, updater.name)
         self._is_loaded = False
 
     @staticmethod
@@ -61,6 +63,13 @@ class BitSliced:
     def advance(self, state, key, n, is_untouched=False):
         """``n`` updates; returns the state and the counts of all of them."""
         started = time.perf_counter()
+        state, info = self.update(state, key, n, is_untouched)
+        self.store()
+        return state, info._replace(seconds=time.perf_counter() - started)
+
+    def update(self, state, key, n, is_untouched=False):
+        """``n`` updates of the packed copy alone; :meth:`store` brings the field up to date."""
+        started = time.perf_counter()
         if not (is_untouched and self._is_loaded):
             self.bits.load()
             self._is_loaded = True
@@ -68,8 +77,26 @@ class BitSliced:
         for t in range(state.t, state.t + n):
             sites, changed = self.bits.sweep(t, key.word)
             proposed, accepted = proposed + sites, accepted + changed
-        self.bits.store()
         return State(state.phi, state.t + n), Info(proposed, accepted, 0.0, time.perf_counter() - started)
+
+    def store(self):
+        """Bring the field up to date with the packed copy (collective)."""
+        self.bits.store()
+
+    def operators(self):
+        """``action.operators`` of the packed copy: integers, the same on every rank (collective)."""
+        bonds, spins = self.bits.measure()
+        phi, K = self.bits.phi, self.action.couplings["K"]
+        *bonds, spins = phi.domain.sum_int(np.append(bonds, spins)).tolist()
+        steps = phi.geometry.unit_displacements()
+        sums = {d: -b if phi.geometry.joins(d) else 0 for d, b in zip(steps, bonds, strict=True)}
+        if isinstance(K, dict):
+            return {"K": {d: sums[d] for d in K}, "h": -spins}
+        return {"K": np.array(list(sums.values())) if np.ndim(K) else sum(sums.values()), "h": -spins}
+
+    def exchange(self, other):
+        """Trade configurations with the same loops at other couplings: nothing is copied, both copies stay valid."""
+        self.bits.exchange(other.bits)
 
     def close(self):
         """Free the persistent requests of the packed rows."""

@@ -29,6 +29,7 @@ class Stream(IntEnum):
     ACCEPT = 4  # accept or reject a trajectory
     BLOCKING = 5  # fair ties of a majority rule
     SYNTHETIC = 6  # couplings of a made-up example
+    SWAP = 11  # exchange of two neighboring temperatures; the site is the number of the pair
 
 
 @dataclass(frozen=True)

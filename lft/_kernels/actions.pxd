@@ -146,11 +146,11 @@ cdef class PairwiseKernel:
 
 @cython.final
 cdef class Phi4Kernel:
-    """S = sum_x [ -2 sum_d kappa_d phi_x phi_(x+d) + phi_x^2 + lambda (phi_x^2 - 1)^2 ]."""
+    """S = sum_x [ -2 sum_d kappa_d phi_x phi_(x+d) + unit phi_x^2 + lambda (phi_x^2 - 1)^2 ]."""
     cdef public int n
     cdef Py_ssize_t offset[MAX_DISPLACEMENTS]
     cdef double kappa[MAX_DISPLACEMENTS]
-    cdef double lam
+    cdef double lam, unit
 
     cdef inline double site_dS(self, const double *phi, Py_ssize_t p, Py_ssize_t q, double new, int n) noexcept nogil:
         cdef double x = phi[p], f = 0.0, a, b
@@ -158,14 +158,14 @@ cdef class Phi4Kernel:
         for d in range(n):
             f += self.kappa[d] * (phi[p + self.offset[d]] + phi[p - self.offset[d]])
         a, b = x * x, new * new
-        return (b - a) * (1.0 + self.lam * (a + b - 2.0)) - 2.0 * f * (new - x)
+        return (b - a) * (self.unit + self.lam * (a + b - 2.0)) - 2.0 * f * (new - x)
 
     cdef inline double site_force(self, const double *phi, Py_ssize_t p, Py_ssize_t q, int n) noexcept nogil:
         cdef double x = phi[p], f = 0.0
         cdef int d
         for d in range(n):
             f += self.kappa[d] * (phi[p + self.offset[d]] + phi[p - self.offset[d]])
-        return 2.0 * f - 2.0 * x - 4.0 * self.lam * x * (x * x - 1.0)
+        return 2.0 * f - 2.0 * self.unit * x - 4.0 * self.lam * x * (x * x - 1.0)
 
     cdef inline double site_action(self, const double *phi, Py_ssize_t p, Py_ssize_t q, int n) noexcept nogil:
         cdef double x = phi[p], f = 0.0, a
@@ -173,7 +173,7 @@ cdef class Phi4Kernel:
         for d in range(n):
             f += self.kappa[d] * phi[p + self.offset[d]]
         a = x * x
-        return a + self.lam * (a - 1.0) * (a - 1.0) - 2.0 * f * x
+        return self.unit * a + self.lam * (a - 1.0) * (a - 1.0) - 2.0 * f * x
 
 
 ctypedef fused binary_action_t:

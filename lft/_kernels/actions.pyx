@@ -76,6 +76,6 @@ cdef class PairwiseKernel:
 
 
 cdef class Phi4Kernel:
-    def __init__(self, offsets, kappa, lam):
+    def __init__(self, offsets, kappa, lam, unit=1.0):
         self.n = _store(offsets, kappa, self.offset, self.kappa)
-        self.lam = lam
+        self.lam, self.unit = lam, unit
