@@ -23,23 +23,27 @@
  *   of their own instead.
  * - Random numbers.  ARS-7 (Salmon, Moraes, Dror, Shaw, SC11, 2011): seven rounds of AES (the last without
  *   MixColumns) with the round keys key + i (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B).  A block of 128 bits has
- *       counter = [ 128-bit unit of the global lattice 64 | update t 48 | stream 4 | 3 zeros, color 1 | index 8 ]
+ *       counter = [ 128-bit unit of the global lattice 48, spread | update t 48 | stream 4 | 3 zeros, color 1 | index 8 ]
  *   index k < 11: round k of the head, one bit per site; index 128 + n: site n of the unit.  So a chain depends
  *   neither on ranks nor on the instruction set.  A zmm of AES costs one cycle per round (measured), 7 cycles per 512
  *   bits; Philox4x32-10 takes about 100 vector operations per 1024 bits at two per cycle, 25 cycles (counted, not
  *   run), and 17 with seven rounds.  Without AES instructions Philox would win; such processors use tables here.
- * - The rounds are generated one after the other, each followed by its comparison: 16.1 updates/ns; all generated
- *   first, 14.4 (the scheduler fills up).  Head of 9, 10, 11, 12 bits: 12.4, 13.4, 13.6, 13.0 at that stage.  Undecided
- *   sites handled after each register instead of after a chunk: 9.9.
+ * - Two of the seven rounds are shared.  Byte i of the state enters column (i/4 - i) mod 4 of the next one, and the
+ *   bytes of the unit lie where they miss column 2, the one of the index: bytes 2 and 7 are zero.  So after one round
+ *   index and unit are in different columns, after two the state is P(unit) xor Q(index), P for index 0 and Q constant
+ *   through a sweep: 2 + 11 x 5 rounds per register in place of 11 x 7, with the same bits.  Five rounds in all, the
+ *   fewest that Salmon et al. accept, would save another 13 of 102 cycles (counted); the margin is worth more.
+ * - The rounds are generated three at a time, each three followed by their comparisons: 17.1 updates/ns (4096^2); one
+ *   at a time 17.2, four 16.9, all eleven 15.4 (the scheduler fills up).  Head of 9, 10, 11, 12 bits: 12.4, 13.4, 13.6,
+ *   13.0 in an early version.  Undecided sites handled after each register instead of after a chunk: 9.9 then.
+ * - Of 102 cycles per 512 sites (Metropolis, 1024^2) the rounds take 57 (5.2 each: five of AES and five operations in
+ *   the other two pipes; 5.4 measured alone), the undecided sites 11, the neighbors along the line 8.  Stores of a
+ *   zmm cost two cycles.  Four neighbors go through two adders, 6 cycles less than one-hot counts.
  *
  * Measured, updates/ns, one thread of an AMD EPYC (Zen 4), gcc 12, Metropolis / heat bath, K isotropic, periodic:
  *                  1024^2        4096^2        256^3         64^3         64^2
- *     avx512     15.1 / 13.9   16.3 / 14.8   13.4 / 11.4   3.2 / 2.9   0.77 / 0.77
- *     avx2        6.6 / 6.0     6.9 / 6.1     5.9 / 5.2    1.4 / 1.3   0.63 / 0.60
- *     baseline   0.29 / 0.28   0.28 / 0.28   0.28 / 0.28   0.07        0.07
- * Repeats within an hour gave 13.5 to 15.1 at 1024^2 (the other core was in use).
+ *     avx512     @@TABLE@@
  * Rows shorter than 128 bits (L < 256) waste the rest of each unit, small lattices pay about 4 us per sweep in Python.
- * The bound is AES: 77 of 115 cycles per 512 sites.
  *
  * Rows are words of 64 bits exchanged as bytes: a little-endian processor is assumed (lft/bits.py checks).
  */
@@ -102,6 +106,9 @@ void lft_bits_aes_round(uint64_t state[2], const uint64_t key[2], int last)
     aes_round(state, key, last);
 }
 
+/* The 48 bits of a unit's number without the bytes 2 and 7: see the head comment. */
+static inline uint64_t low_word(uint64_t unit) { return (unit & 0xFFFF) | unit >> 16 << 24; }
+
 static inline void block_plain(uint64_t low, uint64_t high, uint64_t key, uint64_t out[2])
 {
     uint64_t k[2];
@@ -155,7 +162,7 @@ static int64_t end_site(const lft_bits_rule *rule, const uint64_t *const *at, ui
 {
     uint64_t spin = own[bit >> 6] >> (bit & 63) & 1, block[2], accept = 1;
     const int combo = combination(rule, at, bit, neighbor, spin), c = rule->class_of[combo];
-    block_now(unit + (uint64_t)(bit >> 7), high | 128 | (uint64_t)(bit & 127), key, block);
+    block_now(low_word(unit + (uint64_t)(bit >> 7)), high | 128 | (uint64_t)(bit & 127), key, block);
     if (c != LFT_BITS_ALWAYS) accept = block[1] < rule->threshold[c];
     uint64_t flip = rule->heatbath ? accept ^ rule->inverted[combo] ^ spin : accept;
     own[bit >> 6] ^= flip << (bit & 63);
@@ -193,10 +200,10 @@ static inline int64_t popcount_plain(uint64_t x)
 }
 
 typedef uint64_t lanes2 __attribute__((vector_size(16)));
-static inline lanes2 random_plain(lanes2 x, const lanes2 *key)
+static inline lanes2 rounds_plain(lanes2 x, const lanes2 *key, int from, int to)
 {
     uint64_t s[2] = {x[0], x[1]};
-    for (int i = 0; i < 7; i++) {
+    for (int i = from; i < to; i++) {
         uint64_t k[2] = {key[i][0], key[i][1]};
         aes_round(s, k, i == 6);
     }
@@ -213,7 +220,11 @@ static inline lanes2 count_plain(lanes2 x)
 #define MUX(x, a, b) (((x) & ((a) ^ (b))) ^ (b))
 #define LESS(x, t, less) ((((x) ^ (t)) & ((t) ^ (less))) ^ (less))
 #define EQUAL(alike, x, t) ((alike) & ~((x) ^ (t)))
-#define RANDOM(x, keys) random_plain(x, keys)
+#define XOR3(a, b, c) ((a) ^ (b) ^ (c))
+#define MAJORITY(a, b, c) (((a) & (b)) | (((a) | (b)) & (c)))
+#define NEITHER(a, b, c) (~((a) | ((b) & (c))))
+#define XORAND(a, b, c) ((a) ^ ((b) & (c)))
+#define ROUNDS(x, keys, from, to) rounds_plain(x, keys, from, to)
 #define COUNT(x) count_plain(x)
 #define NONZERO(x) ((uint64_t)((x)[0] != 0) | (uint64_t)((x)[1] != 0) << 1)
 #define BLOCK block_plain
@@ -223,17 +234,14 @@ static inline lanes2 count_plain(lanes2 x)
 #if LFT_X86
 typedef uint64_t lanes4 __attribute__((vector_size(32)));
 #define AVX2 __attribute__((target("avx2,aes,popcnt")))
-AVX2 static inline __attribute__((always_inline)) lanes4 random_avx2(lanes4 x, const lanes4 *key)
+AVX2 static inline __attribute__((always_inline)) lanes4 rounds_avx2(lanes4 x, const lanes4 *key, int from, int to)
 {
     __m128i a = _mm256_castsi256_si128((__m256i)x), b = _mm256_extracti128_si256((__m256i)x, 1);
-    for (int i = 0; i < 6; i++) {
+    for (int i = from; i < to; i++) {
         __m128i k = _mm256_castsi256_si128((__m256i)key[i]);
-        a = _mm_aesenc_si128(a, k);
-        b = _mm_aesenc_si128(b, k);
+        a = i < 6 ? _mm_aesenc_si128(a, k) : _mm_aesenclast_si128(a, k);
+        b = i < 6 ? _mm_aesenc_si128(b, k) : _mm_aesenclast_si128(b, k);
     }
-    __m128i k = _mm256_castsi256_si128((__m256i)key[6]);
-    a = _mm_aesenclast_si128(a, k);
-    b = _mm_aesenclast_si128(b, k);
     return (lanes4)_mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1);
 }
 AVX2 static inline __attribute__((always_inline)) lanes4 popcount_avx2(lanes4 x)
@@ -251,7 +259,11 @@ AVX2 static inline __attribute__((always_inline)) lanes4 popcount_avx2(lanes4 x)
 #define MUX(x, a, b) (((x) & ((a) ^ (b))) ^ (b))
 #define LESS(x, t, less) ((((x) ^ (t)) & ((t) ^ (less))) ^ (less))
 #define EQUAL(alike, x, t) ((alike) & ~((x) ^ (t)))
-#define RANDOM(x, keys) random_avx2(x, keys)
+#define XOR3(a, b, c) ((a) ^ (b) ^ (c))
+#define MAJORITY(a, b, c) (((a) & (b)) | (((a) | (b)) & (c)))
+#define NEITHER(a, b, c) (~((a) | ((b) & (c))))
+#define XORAND(a, b, c) ((a) ^ ((b) & (c)))
+#define ROUNDS(x, keys, from, to) rounds_avx2(x, keys, from, to)
 #define COUNT(x) popcount_avx2(x)
 #define NONZERO(x)                                                                                                    \
     (15 ^ (uint64_t)_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64((__m256i)(x), _mm256_setzero_si256()))))
@@ -263,11 +275,12 @@ typedef uint64_t lanes8 __attribute__((vector_size(64)));
 #define AVX512                                                                                                        \
     __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512vpopcntdq,vaes,aes,popcnt,"                       \
                           "prefer-vector-width=512")))
-AVX512 static inline __attribute__((always_inline)) lanes8 random_avx512(lanes8 x, const lanes8 *key)
+AVX512 static inline __attribute__((always_inline)) lanes8 rounds_avx512(lanes8 x, const lanes8 *key, int from, int to)
 {
     __m512i a = (__m512i)x;
-    for (int i = 0; i < 6; i++) a = _mm512_aesenc_epi128(a, (__m512i)key[i]);
-    return (lanes8)_mm512_aesenclast_epi128(a, (__m512i)key[6]);
+    for (int i = from; i < to; i++)
+        a = i < 6 ? _mm512_aesenc_epi128(a, (__m512i)key[i]) : _mm512_aesenclast_epi128(a, (__m512i)key[i]);
+    return (lanes8)a;
 }
 #define TERNARY(a, b, c, table)                                                                                       \
     ((lanes8)_mm512_ternarylogic_epi64((__m512i)(a), (__m512i)(b), (__m512i)(c), table))
@@ -277,7 +290,11 @@ AVX512 static inline __attribute__((always_inline)) lanes8 random_avx512(lanes8 
 #define MUX(x, a, b) TERNARY(x, a, b, 0xCA)
 #define LESS(x, t, less) TERNARY(x, t, less, 0x8E)
 #define EQUAL(alike, x, t) TERNARY(alike, x, t, 0x90)
-#define RANDOM(x, keys) random_avx512(x, keys)
+#define XOR3(a, b, c) TERNARY(a, b, c, 0x96)
+#define MAJORITY(a, b, c) TERNARY(a, b, c, 0xE8)
+#define NEITHER(a, b, c) TERNARY(a, b, c, 0x07)
+#define XORAND(a, b, c) TERNARY(a, b, c, 0x78)
+#define ROUNDS(x, keys, from, to) rounds_avx512(x, keys, from, to)
 #define COUNT(x) ((lanes8)_mm512_popcnt_epi64((__m512i)(x)))
 #define NONZERO(x) ((uint64_t)_mm512_test_epi64_mask((__m512i)(x), (__m512i)(x)))
 #define BLOCK block_aes

@@ -61,16 +61,17 @@ int lft_bits_force(const char *name);
 #endif
 
 #ifdef LFT_BITS_LOOPS
-/* Expects NAME(x), ATTR, VEC (bytes), MUX, LESS, EQUAL, RANDOM(x, keys), COUNT(v), NONZERO(v), BLOCK, POPCOUNT. */
+/* Expects NAME(x), ATTR, VEC (bytes), MUX, LESS, EQUAL, XOR3, MAJORITY, NEITHER, XORAND, ROUNDS(x, keys, from, to), COUNT(v), NONZERO(v), BLOCK, POPCOUNT. */
 typedef uint64_t NAME(v) __attribute__((vector_size(VEC)));
 typedef uint64_t NAME(u) __attribute__((vector_size(VEC), aligned(8), may_alias));
 #define V NAME(v)
+#define GROUP 3
 #define LOAD(p) ((V) * (const NAME(u) *)(p))
 #define STORE(p, x) (*(NAME(u) *)(p) = (x))
 #define LANES (VEC / 8)
 #define INLINE ATTR static inline __attribute__((always_inline))
 
-typedef struct { V key[7], head[LFT_BITS_HEAD], lane, low; } NAME(keys);
+typedef struct { V key[7], first, head[LFT_BITS_HEAD], lane, low; } NAME(keys);
 
 INLINE V NAME(spread)(const uint64_t pair[2])
 {
@@ -129,7 +130,7 @@ ATTR static __attribute__((noinline)) int64_t NAME(tail)(const lft_bits_rule *ru
             for (uint64_t rest = rows->open[w]; rest; rest &= rest - 1) {
                 int b = __builtin_ctzll(rest);
                 uint64_t block[2], kept = rule->heatbath ? rows->flipped[w] >> b & 1 : 0;
-                BLOCK(unit + (uint64_t)(w >> 1), high | 128 | (uint64_t)((w & 1) << 6 | b), key, block);
+                BLOCK(low_word(unit + (uint64_t)(w >> 1)), high | 128 | (uint64_t)((w & 1) << 6 | b), key, block);
                 int c = rule->class_of[combination(rule, at, 64 * w + b, 64 * w + b, own[w] >> b & 1)];
                 uint64_t hit = (block[0] >> LFT_BITS_HEAD) < (rule->threshold[c] & (~(uint64_t)0 >> LFT_BITS_HEAD));
                 own[w] ^= hit << b;
@@ -142,23 +143,33 @@ ATTR static __attribute__((noinline)) int64_t NAME(tail)(const lft_bits_rule *ru
 
 /* One register of sites, given which site is in which class.  No branch: what the head leaves open is listed. */
 INLINE void NAME(decide)(const lft_bits_rule *rule, const lft_bits_rows *rows, const NAME(keys) *keys, const V *member,
-                         int n_classes, V always, V inverted, V spin, V mask, uint64_t *own, ptrdiff_t i, uint64_t unit,
-                         int heatbath, NAME(v) *total, ptrdiff_t *n_open)
+                         int n_classes, V open, V always, V inverted, V spin, V mask, uint64_t *own, ptrdiff_t i,
+                         uint64_t unit, int heatbath, NAME(v) *total, ptrdiff_t *n_open)
 {
-    V open = (V){}, accept = (V){};
-    const V counter = keys->lane + ((V){} + (unit + (uint64_t)(i >> 1))), low = counter & keys->low;
-    _Pragma("GCC unroll 5")
-    for (int c = 0; c < n_classes; c++) open |= member[c];
+    V accept = (V){};
+    const V number = keys->lane + ((V){} + (unit + (uint64_t)(i >> 1)));
+    const V low = ((number & 0xFFFF) | (number >> 16 << 24)) & keys->low;
+    const V common = ROUNDS(low ^ keys->first, keys->key, 0, 2);
     open &= mask;
     V alike = open;
     _Pragma("GCC unroll 16")
-    for (int k = LFT_BITS_HEAD - 1; k >= 0; k--) {
-        const V word = RANDOM(low ^ keys->head[k], keys->key);
-        V t = (V){} + rule->plane[k][n_classes - 1]; /* every open site is in a class: the last needs no mask */
-        _Pragma("GCC unroll 5")
-        for (int c = n_classes - 2; c >= 0; c--) t = MUX(member[c], ((V){} + rule->plane[k][c]), t);
-        accept = LESS(word, t, accept);
-        alike = EQUAL(alike, word, t);
+    for (int top = LFT_BITS_HEAD; top > 0; top -= GROUP) {
+        const int n = top < GROUP ? top : GROUP;
+        V word[GROUP];
+        _Pragma("GCC unroll 16")
+        for (int j = 0; j < n; j++) word[j] = common ^ keys->head[top - 1 - j];
+        _Pragma("GCC unroll 16")
+        for (int round = 2; round < 7; round++)
+            _Pragma("GCC unroll 16")
+            for (int j = 0; j < n; j++) word[j] = ROUNDS(word[j], keys->key, round, round + 1);
+        _Pragma("GCC unroll 16")
+        for (int j = 0; j < n; j++) {
+            V t = (V){} + rule->plane[top - 1 - j][n_classes - 1]; /* every open site is in a class: the last needs no mask */
+            _Pragma("GCC unroll 5")
+            for (int c = n_classes - 2; c >= 0; c--) t = MUX(member[c], ((V){} + rule->plane[top - 1 - j][c]), t);
+            accept = LESS(word[j], t, accept);
+            alike = EQUAL(alike, word[j], t);
+        }
     }
     accept = (accept & open) | always;
     V flips = (heatbath ? accept ^ inverted ^ spin : accept) & mask;
@@ -177,33 +188,41 @@ INLINE void NAME(fast)(const lft_bits_rule *rule, const lft_bits_rows *rows, con
                        const uint64_t *const *at, ptrdiff_t i, V mask, uint64_t *own, uint64_t unit, int n,
                        int heatbath, NAME(v) *total, ptrdiff_t *n_open)
 {
-    V spin = LOAD(own + i), count[9], member[5], always = (V){}, inverted = (V){};
+    V spin = LOAD(own + i), x[8], count[9], member[5], open = ~(V){}, inverted = (V){};
     const int kept = heatbath ? n + 1 : (n + 1) / 2, classes = heatbath ? n / 2 + 1 : kept;
     _Pragma("GCC unroll 8")
     for (int m = 0; m < n; m++) {
-        V x = LOAD(at[m] + i) ^ ((V){} + rule->flip[m]);
-        if (!heatbath) x ^= spin;
-        if (m + 1 < kept) count[m + 1] = m ? x & count[m] : x;
-        _Pragma("GCC unroll 8")
-        for (int u = m < kept ? m : kept - 1; u > 0; u--) count[u] = MUX(x, count[u - 1], count[u]);
-        count[0] = m ? count[0] & ~x : ~x;
+        const V flip = (V){} + rule->flip[m];
+        x[m] = heatbath ? LOAD(at[m] + i) ^ flip : XOR3(LOAD(at[m] + i), flip, spin);
     }
-    if (heatbath) {
-        _Pragma("GCC unroll 8")
-        for (int c = 0; c < classes; c++) {
-            member[c] = 2 * c == n ? count[c] : count[c] | count[n - c];
-            if (2 * c < n) inverted |= count[c];
+    if (n == 4) { /* two adders: the lowest bit of the count tells the classes apart */
+        const V sum = XOR3(x[0], x[1], x[2]), carry = MAJORITY(x[0], x[1], x[2]), odd = sum ^ x[3];
+        const V few = NEITHER(carry, sum, x[3]);
+        if (heatbath) {
+            member[0] = ~(odd | XORAND(carry, sum, x[3]));
+            member[1] = odd;
+            inverted = few;
+        } else {
+            member[0] = ~odd;
+            open = few;
         }
     } else {
-        V any = (V){};
+        _Pragma("GCC unroll 8")
+        for (int m = 0; m < n; m++) {
+            if (m + 1 < kept) count[m + 1] = m ? x[m] & count[m] : x[m];
+            _Pragma("GCC unroll 8")
+            for (int u = m < kept ? m : kept - 1; u > 0; u--) count[u] = MUX(x[m], count[u - 1], count[u]);
+            count[0] = m ? count[0] & ~x[m] : ~x[m];
+        }
+        if (!heatbath) open = (V){};
         _Pragma("GCC unroll 8")
         for (int c = 0; c < classes; c++) {
-            member[c] = count[c];
-            any |= count[c];
+            member[c] = heatbath && 2 * c < n ? count[c] | count[n - c] : count[c];
+            if (!heatbath) open |= count[c];
+            else if (2 * c < n) inverted |= count[c];
         }
-        always = ~any;
     }
-    NAME(decide)(rule, rows, keys, member, classes, always, inverted, spin, mask, own, i, unit, heatbath, total,
+    NAME(decide)(rule, rows, keys, member, classes, open, ~open, inverted, spin, mask, own, i, unit, heatbath, total,
                  n_open);
 }
 
@@ -238,7 +257,9 @@ INLINE void NAME(general)(const lft_bits_rule *rule, const lft_bits_rows *rows, 
         else member[rule->class_of[c]] |= joint[now][c];
         if (rule->inverted[c]) inverted |= joint[now][c];
     }
-    NAME(decide)(rule, rows, keys, member, rule->n_classes, always, inverted, spin, mask, own, i, unit, heatbath,
+    V open = (V){};
+    for (int c = 0; c < rule->n_classes; c++) open |= member[c];
+    NAME(decide)(rule, rows, keys, member, rule->n_classes, open, always, inverted, spin, mask, own, i, unit, heatbath,
                  total, n_open);
 }
 
@@ -290,10 +311,12 @@ ATTR static int64_t NAME(pass)(const lft_bits_rule *rule, const lft_bits_rule *e
         round_key(key, i, pair);
         keys.key[i - 1] = NAME(spread)(pair);
     }
+    round_key(key, 0, pair);
+    pair[1] ^= high;
+    keys.first = NAME(spread)(pair);
     for (uint64_t k = 0; k < LFT_BITS_HEAD; k++) {
-        round_key(key, 0, pair);
-        pair[1] ^= high | k;
-        keys.head[k] = NAME(spread)(pair);
+        uint64_t one[2] = {pair[0], pair[1] ^ k};
+        keys.head[k] = ROUNDS(NAME(spread)(one), keys.key, 0, 2) ^ ROUNDS(keys.first, keys.key, 0, 2);
     }
     for (int j = 0; j < LANES; j++) {
         keys.lane[j] = (uint64_t)(j >> 1);
@@ -367,7 +390,11 @@ ATTR static int64_t NAME(count)(const uint64_t *words, ptrdiff_t n)
 #undef MUX
 #undef LESS
 #undef EQUAL
-#undef RANDOM
+#undef XOR3
+#undef MAJORITY
+#undef NEITHER
+#undef XORAND
+#undef ROUNDS
 #undef COUNT
 #undef NONZERO
 #undef BLOCK

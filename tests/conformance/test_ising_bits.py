@@ -170,8 +170,11 @@ def test_thresholds_are_exact_to_the_last_bit():
 # --- one sweep against its twin
 
 
-def twin(spins, K, h, periodic, updater, t, key):
-    """One sweep of an array in storage order; returns the new array and the number of changes."""
+def twin(spins, K, h, periodic, updater, t, key, line0=0):
+    """One sweep of an array in storage order; returns the new array and the number of changes.
+
+    ``line0``: number of the first line, where the array is a part of a lattice (two axes).
+    """
     s, shape = spins.copy(), spins.shape
     n_axes, length = len(shape), shape[-1]
     units = -(-((length + 1) // 2) // 128)
@@ -199,7 +202,8 @@ def twin(spins, K, h, periodic, updater, t, key):
                 line = 0
                 for a in range(n_axes - 1):
                     line = line * shape[a] + x[a]
-                low, high = line * units + m // 128, t << 16 | stream << 12 | color << 8
+                unit = (line + line0) * units + m // 128
+                low, high = unit & 0xFFFF | unit >> 16 << 24, t << 16 | stream << 12 | color << 8
                 field = float(field)
                 if updater == "heatbath":  # the likelier value has probability 1/(1 + exp(-2|F|))
                     proposal, p = (1 if field >= 0 else -1), 1 / (1 + math.exp(-2 * abs(field)))
@@ -289,6 +293,18 @@ def test_sites_undecided_after_the_head_equal_the_twin(updater):
     assert bits.sweep(3, KEY.word) == (spins.size, changed)
     bits.store()
     assert np.array_equal(phi.values, expected)
+
+
+def test_units_beyond_sixteen_bits_equal_the_twin(loops):
+    # the number of a unit is spread over the counter: lines around number 2^16
+    shape, first, stop = (65550, 4), 65530, 65545
+    action, phi, spins = field_of((shape, 0.3, 0.0, "pp"), 2)
+    bits = IsingBits(action, phi, "metropolis")
+    bits.load()
+    bits.sweep(11, KEY.word)
+    bits.store()
+    expected, _ = twin(spins[first - 2 : stop + 2], (0.3, 0.3), 0.0, (False, True), "metropolis", 11, KEY.word, first - 2)
+    assert np.array_equal(phi.values[first:stop], expected[2:-2])
 
 
 @every_case
