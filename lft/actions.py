@@ -104,11 +104,25 @@ class BaseAction:
         return out
 
     def S(self, phi):
-        """The action of the configuration: an exact sum, the same bits on every number of ranks."""
+        """The action of the configuration, the same bits on every number of ranks.
+
+        The exact sum of rounded shares of lines; of a resident field -(sum_d K_d B_d + h M) with exact integers B, M,
+        which may differ in the last bit.
+        """
+        total = self.resident_S(phi)
+        if total is not None:
+            return total
         return phi.domain.sum_lines(self.action_lines(phi), f"action {self.name}")
+
+    def resident_S(self, phi):
+        """S from the sums of a resident field; None where there are none."""
+        return None
 
     def site_sum(self, phi):
         """sum_x phi_x."""
+        total = None if phi.resident is None else phi.resident.site_sum()
+        if total is not None:
+            return float(phi.domain.sum_int(np.array([total]))[0])
         _, plan = self.bind(phi)
         out = np.empty(len(plan.line_p))
         lines.line_sums(phi.data.reshape(-1), plan.line_p, plan.length, out)
@@ -116,6 +130,11 @@ class BaseAction:
 
     def bond_sums(self, phi):
         """sum_x phi_x phi_(x+d) for each displacement of :meth:`displacements` (0 where it joins nothing)."""
+        if phi.resident is not None:
+            steps = self.displacements(phi.geometry)
+            sums = [phi.resident.bond_sum(d) if phi.geometry.joins(d) else 0 for d in steps]
+            if None not in sums:
+                return phi.domain.sum_int(np.array(sums, np.int64)).astype(float)
         _, plan = self.bind(phi)
         out = np.zeros((len(plan.line_p), len(plan.offsets)))
         lines.bonds(phi.data.reshape(-1), plan.line_p, plan.length, plan.offsets, out)
@@ -251,6 +270,16 @@ class Ising(_LatticeAction):
             bonds = -sums if np.ndim(value) else -math.fsum(sums)
         h = self._couplings["h"]
         return {"K": bonds, "h": -self.site_time_sums(phi) if np.ndim(h) else -self.site_sum(phi)}
+
+    def resident_S(self, phi):
+        """S from the sums of a resident field; None where there are none."""
+        if phi.resident is None or np.ndim(self._couplings["h"]):
+            return None
+        bonds = self.bond_sums(phi)
+        if phi.resident is None:
+            return None
+        terms = [K * b for K, b in zip(self.bond_couplings(phi.geometry).values(), bonds, strict=True)]
+        return -math.fsum([*terms, self._couplings["h"] * self.site_sum(phi)])
 
     @property
     def is_free(self):

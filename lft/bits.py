@@ -87,6 +87,8 @@ class IsingBits:
         self._bytes = [p.view(np.int8).reshape(self.domain.padded_shape) for p in self.planes]
         self._rows = self._make_rows()
         self._make_lines()
+        self.can_reside = max(phi.domain.halo) <= 1  # else the halo of the field needs messages
+        self._sums = None
         self._seams = [a for a, n in enumerate(lines) if self._periodic[a] and n % 2]
         self._faces = self._seam_faces()
         self._classes = self._make_classes()
@@ -128,6 +130,20 @@ class IsingBits:
         halo = np.array(field.halo[:-1])[:, None]
         start = ((x + halo) * np.array(field.strides[:-1])[:, None]).sum(axis=0) + field.halo[-1]
         self._line_start = start.astype(np.intp)
+        self._words_by_parity = [np.ascontiguousarray(self._line_word[self._line_parity == p]) for p in range(2)]
+        # the same with the lines of the halo that exist: those of the field as far as it is one line wide
+        x = np.indices(domain.padded_shape[:-1]).reshape(len(starts), -1) - 1
+        padded, y = np.array(field.padded_shape[:-1])[:, None], x + starts[:, None]
+        is_there = ((x + halo >= 0) & (x + halo < padded)).all(axis=0)
+        for axis, n in enumerate(domain.shape[:-1]):
+            is_there &= self._periodic[axis] | ((y[axis] >= 0) & (y[axis] < n))
+        x, y = x[:, is_there], y[:, is_there]
+        start = ((x + halo) * np.array(field.strides[:-1])[:, None]).sum(axis=0) + field.halo[-1]
+        self._padded_lines = (
+            start.astype(np.intp),
+            ((x + 1) * strides[:, None]).sum(axis=0).astype(np.intp),
+            (y.sum(axis=0) % 2).astype(np.intp),  # across an odd seam too: there the halo rows trade planes
+        )
 
     def _make_runs(self, keep):
         """Runs of the local lines for which ``keep`` (over the local lines' shape) holds."""
@@ -254,22 +270,31 @@ class IsingBits:
 
     # ---- what users call
     def load(self):
-        """Pack the local block of the field."""
+        """Pack the local block of the field (collective)."""
+        self._sums = None
         flat = self.phi.data.reshape(-1)
         ising_bits.load(flat, self._line_start, self.length, *self.planes, self._line_word, self._line_parity)
         self._exchange()
 
     def store(self):
-        """Write the bits back to the field and refresh its halo (collective)."""
-        flat = self.phi.data.reshape(-1)
-        ising_bits.store(flat, self._line_start, self.length, *self.planes, self._line_word, self._line_parity)
-        self.phi.exchange()
+        """Write the bits back to the field with its halo: local work, unless that is wider than one site."""
+        self.phi.resident = None
+        data = self.phi.data
+        if not self.can_reside:
+            where = (self._line_start, self.length, *self.planes, self._line_word, self._line_parity)
+            ising_bits.store(data.reshape(-1), *where)
+            self.phi.exchange()
+            return
+        start, word, parity = self._padded_lines
+        ising_bits.store(data.reshape(-1), start, self.length, *self.planes, word, parity)
+        if self.phi.domain.halo[-1] and self._periodic[-1]:
+            data[..., 0], data[..., -1] = data[..., -2], data[..., 1]
 
     def sweep(self, t, key_word):
         """Visit every site once; returns the local numbers of proposals and of sites that changed (collective)."""
         if not 0 <= t < 2**48:
             raise InputError(f"t = {t}: valid is a number from 0 to 2^48 - 1")
-        changed = 0
+        changed, self._sums = 0, None
         for color, parts in self._classes:
             own, other = self.planes[color], self.planes[1 - color]
             for rule, end, runs in parts:
@@ -285,10 +310,46 @@ class IsingBits:
             mine, theirs = getattr(self, name), getattr(other, name)
             setattr(self, name, theirs)
             setattr(other, name, mine)
-        self.phi.data, other.phi.data = other.phi.data, self.phi.data
+        self._sums, other._sums = other._sums, self._sums
+        if self.can_reside:
+            self.phi.resident, other.phi.resident = self, other
+        else:
+            self.phi.data, other.phi.data = other.phi.data, self.phi.data
 
     def measure(self):
         """Local sums: sum_x s_x s_(x+1) per axis (user's order, each bond by its lower site), and sum_x s_x."""
+        if self._sums is None:
+            self._sums = self._measure()
+        return self._sums
+
+    def site_sum(self):
+        """Local sum_x s_x."""
+        return int(self.measure()[1])
+
+    def bond_sum(self, displacement):
+        """Local sum_x s_x s_(x+d); None if d is not a unit step."""
+        units = self.phi.geometry.unit_displacements()
+        return int(self.measure()[0][units.index(displacement)]) if displacement in units else None
+
+    def plane_sums(self, axis):
+        """Local sums over the planes perpendicular to a storage axis."""
+        lines = self.domain.local_shape[:-1]
+        if axis < len(lines):
+            up = np.empty(len(self._line_word), np.int64)
+            ising_bits.line_counts(*self.planes, self._line_word, self._words, up)
+            others = tuple(k for k in range(len(lines)) if k != axis)
+            n = math.prod(lines[k] for k in others) * self.length
+            return 2 * up.reshape(lines).sum(axis=others) - n
+        up = np.zeros(self.length, np.int64)
+        for parity, word in enumerate(self._words_by_parity):
+            for color, plane in enumerate(self.planes):
+                counts = np.zeros(64 * self._words, np.int64)
+                ising_bits.column_counts(plane, word, self._words, counts)
+                r = parity ^ color
+                up[r::2] += counts[: len(up[r::2])]
+        return 2 * up - math.prod(lines)
+
+    def _measure(self):
         bonds = np.zeros(len(self._periodic), np.int64)
         lines = self.domain.local_shape[:-1]
         for axis, runs in enumerate(self._upper):

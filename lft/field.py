@@ -52,7 +52,8 @@ class Field:
         self.geometry = geometry
         self.kind = kind
         self.domain = domain or Domain(geometry.storage_shape, geometry.storage_periodic)
-        self.data = np.zeros(self.domain.padded_shape, DTYPES[kind])
+        self.resident = None
+        self._data = np.zeros(self.domain.padded_shape, DTYPES[kind])
 
     @classmethod
     def from_array(cls, geometry, kind, array, domain=None):
@@ -91,6 +92,23 @@ class Field:
             wrong = (values == 0) if mask is None else (values == 0) & mask
             if wrong.any():
                 raise InputError("field of kind 'spin': an active site has the value 0; valid are -1 and +1")
+
+    @property
+    def data(self):
+        """The padded local array.
+
+        While :attr:`resident` (an :class:`lft.protocols.Resident`) is set, it holds the present values in a form of
+        its own; reading ``data`` has it write them first, without messages.  Views taken before an update are old
+        after it.
+        """
+        if self.resident is not None:
+            resident, self.resident = self.resident, None
+            resident.store()
+        return self._data
+
+    @data.setter
+    def data(self, values):
+        self.resident, self._data = None, values
 
     @property
     def values(self):

@@ -45,8 +45,8 @@ class Generic:
 class BitSliced:
     """Metropolis and heat bath of nearest-neighbor Ising spins, one bit per site (``lft.bits``).
 
-    The field is packed before and unpacked after a batch of updates; ``is_untouched`` says that nobody has changed it
-    since the last batch, so that the packed copy still holds.
+    The packed copy is resident in the field (:class:`lft.protocols.Resident`): it is unpacked when somebody reads
+    ``phi.data``, and packed again by the next update unless ``is_untouched`` says that nobody has changed it.
     """
 
     name = "ising-bits"
@@ -64,24 +64,30 @@ class BitSliced:
         """``n`` updates; returns the state and the counts of all of them."""
         started = time.perf_counter()
         state, info = self.update(state, key, n, is_untouched)
-        self.store()
+        if not self.bits.can_reside:
+            self.bits.store()
         return state, info._replace(seconds=time.perf_counter() - started)
 
     def update(self, state, key, n, is_untouched=False):
         """``n`` updates of the packed copy alone; :meth:`store` brings the field up to date."""
         started = time.perf_counter()
-        if not (is_untouched and self._is_loaded):
+        if state.phi.resident is not self.bits and not (is_untouched and self._is_loaded):
             self.bits.load()
             self._is_loaded = True
         proposed = accepted = 0
         for t in range(state.t, state.t + n):
             sites, changed = self.bits.sweep(t, key.word)
             proposed, accepted = proposed + sites, accepted + changed
+        if self.bits.can_reside:
+            state.phi.resident = self.bits
         return State(state.phi, state.t + n), Info(proposed, accepted, 0.0, time.perf_counter() - started)
 
     def store(self):
-        """Bring the field up to date with the packed copy (collective)."""
-        self.bits.store()
+        """Bring the field up to date with the packed copy (collective if its halo is wider than one site)."""
+        if self.bits.can_reside:
+            self.bits.phi.data  # noqa: B018  reading it unpacks what is resident
+        else:
+            self.bits.store()
 
     def operators(self):
         """``action.operators`` of the packed copy: integers, the same on every rank (collective)."""

@@ -174,7 +174,8 @@ def plane_sums(action, phi, axis):
     if phi.kind != "real":
         others = tuple(k for k in range(len(domain.shape)) if k != axis)
         sums = np.zeros(n, np.int64)
-        sums[here] = phi.values.sum(axis=others, dtype=np.int64)
+        held = None if phi.resident is None else phi.resident.plane_sums(axis)
+        sums[here] = held if held is not None else phi.values.sum(axis=others, dtype=np.int64)
         return domain.sum_int(sums).astype(float)
     _, plan = action.bind(phi)
     limbs = np.zeros((n, halo.N_LIMBS), np.int64)

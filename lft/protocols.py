@@ -67,6 +67,26 @@ class Updater(Protocol):
 
 
 @runtime_checkable
+class Resident(Protocol):
+    """What holds the values of a field in place of ``Field.data`` until somebody reads them (``Field.resident``).
+
+    Its sums are those of the local block, exact integers; None means that it does not keep this sum.
+    """
+
+    def store(self) -> None:
+        """Write block and halo to ``Field.data``; no messages: ranks may ask for it at different times."""
+
+    def site_sum(self) -> int | None:
+        """sum_x phi_x."""
+
+    def bond_sum(self, displacement: tuple[int, ...]) -> int | None:
+        """sum_x phi_x phi_(x+d), each pair by its lower site."""
+
+    def plane_sums(self, axis: int) -> np.ndarray | None:
+        """sum of phi over each local plane perpendicular to a storage axis."""
+
+
+@runtime_checkable
 class Observable(Protocol):
     """Numbers or arrays per configuration, global and identical on all ranks."""
 

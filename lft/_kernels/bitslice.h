@@ -52,6 +52,7 @@ int64_t lft_bits_unlike(const lft_bits_rows *rows, const lft_bits_runs *runs, co
 int64_t lft_bits_unlike_along(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
                               const uint64_t *other, int color);
 int64_t lft_bits_count(const uint64_t *words, ptrdiff_t n);
+void lft_bits_columns(const uint64_t *plane, const ptrdiff_t *word, ptrdiff_t n, ptrdiff_t words, int64_t *counts);
 void lft_bits_pack(const signed char *line, ptrdiff_t length, uint64_t *even, uint64_t *odd);
 void lft_bits_unpack(const uint64_t *even, const uint64_t *odd, ptrdiff_t length, signed char *line);
 void lft_bits_aes_round(uint64_t state[2], const uint64_t key[2], int last);
@@ -378,6 +379,36 @@ ATTR static int64_t NAME(count)(const uint64_t *words, ptrdiff_t n)
     return sum;
 }
 
+/* Set bits of each column over lines of w words, a register (or one word) of columns at a time: binary counters of
+ * eight digits, emptied every 255 lines. */
+#define COLUMNS(TYPE, GET, SIZE)                                                                                      \
+    for (ptrdiff_t from = 0; from < n; from += 255) {                                                                 \
+        const ptrdiff_t to = from + 255 < n ? from + 255 : n;                                                         \
+        TYPE digit[8] = {(TYPE){0}};                                                                                  \
+        for (ptrdiff_t l = from; l < to; l++) {                                                                       \
+            TYPE carry = GET(plane + word[l] + w), both;                                                              \
+            _Pragma("GCC unroll 8")                                                                                   \
+            for (int d = 0; d < 8; d++) both = digit[d] & carry, digit[d] ^= carry, carry = both;                     \
+        }                                                                                                             \
+        uint64_t bits[8][SIZE];                                                                                       \
+        memcpy(bits, digit, sizeof bits);                                                                             \
+        for (int j = 0; j < SIZE; j++)                                                                                \
+            for (int b = 0; b < 64; b++) {                                                                            \
+                int64_t sum = 0;                                                                                      \
+                for (int d = 0; d < 8; d++) sum |= (int64_t)(bits[d][j] >> b & 1) << d;                               \
+                counts[64 * (w + j) + b] += sum;                                                                      \
+            }                                                                                                         \
+    }
+
+ATTR static void NAME(columns)(const uint64_t *plane, const ptrdiff_t *word, ptrdiff_t n, ptrdiff_t words,
+                               int64_t *counts)
+{
+    ptrdiff_t w = 0;
+    for (; w + LANES <= words; w += LANES) COLUMNS(V, LOAD, LANES)
+    for (; w < words; w++) COLUMNS(uint64_t, *, 1)
+}
+
+#undef COLUMNS
 #undef V
 #undef LOAD
 #undef STORE

@@ -43,6 +43,8 @@ cdef extern from "bitslice.h" nogil:
     int64_t lft_bits_unlike_along(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
                                   const uint64_t *other, int color)
     int64_t lft_bits_count(const uint64_t *words, Py_ssize_t n)
+    void lft_bits_columns(const uint64_t *plane, const Py_ssize_t *word, Py_ssize_t n, Py_ssize_t words,
+                          int64_t *counts)
     void lft_bits_pack(const signed char *line, Py_ssize_t length, uint64_t *even, uint64_t *odd)
     void lft_bits_unpack(const uint64_t *even, const uint64_t *odd, Py_ssize_t length, signed char *line)
     void lft_bits_aes_round(uint64_t *state, const uint64_t *key, int last)
@@ -138,6 +140,22 @@ def count(Rows rows, Runs runs, const uint64_t[::1] plane):
     for i in range(runs.c.n):
         total += lft_bits_count(&plane[0] + runs.c.word[i], runs.c.lines[i] * rows.c.words)
     return total
+
+
+def line_counts(const uint64_t[::1] first, const uint64_t[::1] second, const Py_ssize_t[::1] word, Py_ssize_t words,
+                int64_t[::1] out):
+    """Number of set bits of each line, both planes."""
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(word.shape[0]):
+            out[i] = lft_bits_count(&first[word[i]], words) + lft_bits_count(&second[word[i]], words)
+
+
+def column_counts(const uint64_t[::1] plane, const Py_ssize_t[::1] word, Py_ssize_t words, int64_t[::1] counts):
+    """Add to ``counts`` (64 per word) the number of lines in which each bit is set."""
+    if word.shape[0]:
+        with nogil:
+            lft_bits_columns(&plane[0], &word[0], word.shape[0], words, &counts[0])
 
 
 def load(const signed char[::1] field, const Py_ssize_t[::1] start, Py_ssize_t length, uint64_t[::1] first,

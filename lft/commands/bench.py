@@ -94,6 +94,7 @@ def _updates(action, geometry, updater, n, kernel="generic"):
 
         def run(repeats):
             state[0], _ = loops.advance(state[0], key, repeats)
+            phi.data  # noqa: B018  reading it unpacks a resident copy
 
         run(max(2, int(20 * scale)))  # away from the hot start: its acceptance is not that of the theory
         return geometry.n_sites * getattr(updater, "steps", 1) / _median(run, n, scale)

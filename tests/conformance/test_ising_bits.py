@@ -20,6 +20,7 @@ from lft.domain import Domain
 from lft.errors import InputError
 from lft.field import Field
 from lft.geometry import Lattice
+from lft.observables import plane_sums
 from lft.rng import Key, Stream
 from tests.helpers import run_python
 
@@ -313,10 +314,30 @@ def test_measured_sums_equal_those_of_the_field(case, loops):
     bits = IsingBits(action, phi, "heatbath")
     bits.load()
     for t in range(2):
-        bonds, total = bits.measure()
-        assert np.array_equal(bonds, action.bond_sums(phi)) and total == phi.values.sum()
+        sums = resident_sums(action, phi, bits)
+        assert phi.resident is bits and bits.measure()[1] == sums[1]
+        phi.data  # noqa: B018  unpacks
+        assert phi.resident is None
+        assert sums[:-1] == resident_sums(action, phi, None)[:-1]
+        assert sums[-1] == pytest.approx(resident_sums(action, phi, None)[-1], rel=1e-14, abs=1e-12)
         bits.sweep(t, KEY.word)
-        bits.store()
+
+
+def resident_sums(action, phi, resident):
+    """What the observables are made of, as Python numbers; S comes last."""
+    phi.resident = resident
+    planes = [plane_sums(action, phi, k).tolist() for k in range(len(phi.domain.shape))]
+    return [action.bond_sums(phi).tolist(), action.site_sum(phi), planes, action.S(phi)]
+
+
+def test_columns_of_many_lines_are_counted(loops):
+    # more than 255 lines: the binary counters are emptied in between; rows of one and of several registers
+    for shape in ((700, 64), (600, 1100)):
+        action, phi, spins = field_of((shape, 0.3, 0.0, "pp"), 9)
+        bits = IsingBits(action, phi, "heatbath")
+        bits.load()
+        assert np.array_equal(bits.plane_sums(1), spins.sum(axis=0, dtype=int))
+        assert np.array_equal(bits.plane_sums(0), spins.sum(axis=1, dtype=int))
 
 
 def test_axes_are_named_in_the_users_order():
@@ -368,6 +389,7 @@ from lft.bits import IsingBits
 from lft.domain import world
 from lft.field import Field
 from lft.geometry import Lattice
+from lft.observables import plane_sums
 
 comm, out = world(), {}
 for shape, boundary, K, h in CASES:
@@ -381,8 +403,16 @@ for shape, boundary, K, h in CASES:
         counts = [phi.domain.sum_int(np.array(bits.sweep(t, 99))).tolist() for t in range(5)]
         bonds, total = bits.measure()
         bonds, total = phi.domain.sum_int(bonds).tolist(), phi.domain.sum_int(np.array([total])).tolist()
+        phi.resident = bits
+        planes = [plane_sums(action, phi, k) for k in range(len(shape))]
+        if comm is None or comm.Get_rank() == 0:
+            phi.data  # unpacked without messages
         bits.store()
-        assert bonds == action.bond_sums(phi).tolist()
+        assert phi.resident is None and bonds == action.bond_sums(phi).tolist()
+        assert all(np.array_equal(M, plane_sums(action, phi, k)) for k, M in enumerate(planes))
+        halo = phi.data.copy()
+        phi.exchange()
+        assert np.array_equal(halo, phi.data)
         whole = phi.array()
         if whole is not None:
             digest = hashlib.sha256(np.ascontiguousarray(whole).tobytes()).hexdigest()
