@@ -244,6 +244,17 @@ def read_action(group):
     return ACTIONS[str(group.attrs["name"])](**couplings)
 
 
+def read_tempering(group):
+    """What :meth:`lft.tempering.Tempering.extras` wrote, without the fields."""
+    out = {name: group[name][()] for name in group if name != "fields"}
+    out |= {"target": int(group.attrs["target"]), "coupling": str(group.attrs["coupling"])}
+    out["kernels"] = [str(name) for name in group.attrs["kernels"]]
+    n = len(out["inverse_temperatures"])
+    if len(group["fields"]) != n or not all(len(value) in (n, n - 1) for value in out.values() if np.ndim(value)):
+        raise ValueError(f"arrays of other lengths than the {n} inverse temperatures")
+    return out
+
+
 # ---- configurations
 def pack(kind, array):
     """A configuration as a flat row: one bit per site for binary fields (1 = high), float64 for real ones."""
@@ -440,6 +451,9 @@ class Archive:
             self.update = dict(self.config["update"])
             self.kernel, self.ranks = str(self.meta["kernel"]), int(self.meta["ranks"])
             self.threads = int(self.meta.get("threads", 1))  # absent from the first archives, which knew no threads
+        with self._reading("tempering"):
+            group = self.file.get("tempering")
+            self.tempering = None if group is None else read_tempering(group)
         with self._reading("state"):
             state = dict(self.file["state"].attrs)
             self.kind, self.t = str(state["kind"]), int(state["t"])
@@ -501,6 +515,12 @@ class Archive:
     def last(self):
         """The configuration of the last checkpoint, user's axis order."""
         return self._configuration("state/field", ())
+
+    def state_arrays(self):
+        """The configurations of all temperatures at the last checkpoint (of the only one), user's axis order."""
+        if self.tempering is None:
+            return [self.last()]
+        return [self._configuration("tempering/fields", i) for i in range(len(self.tempering["replica"]))]
 
     def _configuration(self, name, index):
         with self._reading(name):

@@ -6,7 +6,6 @@ that names the key, the value and what is valid; every default is written out in
 
 from __future__ import annotations
 
-import difflib
 import math
 import tomllib
 import zipfile
@@ -21,11 +20,21 @@ from lft.errors import InputError, LftError
 from lft.geometry import Graph, Lattice
 from lft.implementations import AUTO, KERNELS
 from lft.integrators import SCHEMES
+from lft.replica_sections import MAX_UPDATES, cooling_section, ladder_section
 from lft.rng import Key
+from lft.sections import Section
+from lft.sections import choice as _choice
+from lft.sections import integer as _integer
+from lft.sections import list_of as _list_of
+from lft.sections import number as _number
+from lft.sections import numbers as _numbers
+from lft.sections import text as _text
+from lft.sections import text_or_list as _text_or_list
 from lft.units import parse_quantity
 from lft.updaters import HMC, STARTS, UPDATERS, HeatBath, Metropolis
 
 SECTIONS = ("lattice", "action", "update", "run")
+OPTIONAL = ("tempering", "anneal")  # sections that only some runs have
 UPDATE_KEYS = {"metropolis": ("width",), "heatbath": (), "hmc": ("steps", "length", "integrator")}
 ACTION_KEYS = {
     "ising": ("K", "h", "couplings"),
@@ -33,109 +42,7 @@ ACTION_KEYS = {
     "neural": ("A", "B", "I", "couplings"),
     "pairwise": ("J", "h", "couplings"),
 }
-MAX_UPDATES = 2**47 - 1  # the random numbers count updates in 48 bits
 FIT_MODELS = {"ising": ("lattice", "independent"), "neural": ("neural", "pairwise"), "pairwise": ("pairwise",)}
-
-
-class Section:
-    """One table of the file: reads keys with checks, and in the end complains about those that nobody asked for."""
-
-    def __init__(self, source, name, table):
-        if not isinstance(table, dict):
-            raise InputError(f"{source}, [{name}]: must be a table, got {table!r}")
-        self.source, self.name, self.table, self.known, self.resolved = source, name, dict(table), [], {}
-
-    def where(self, key):
-        """``FILE, [section] key``."""
-        return f"{self.source}, [{self.name}] {key}" if self.name else f"{self.source}, {key}"
-
-    def fail(self, key, valid):
-        """Raise InputError for a key's value."""
-        shown = repr(self.table.get(key))
-        shown = shown if len(shown) <= 60 else f"{shown[:56]} ..."
-        raise InputError(f"{self.where(key)} = {shown}: valid is {valid}")
-
-    def get(self, key, check, valid, default=...):
-        """The checked value; ``check`` returns the value or raises ValueError/TypeError."""
-        self.known.append(key)
-        if key not in self.table:
-            if default is ...:
-                raise InputError(f"{self.where(key)} is missing: valid is {valid}")
-            self.resolved[key] = default
-            return default
-        try:
-            value = check(self.table[key])
-        except InputError as error:
-            raise InputError(f"{self.where(key)}: {error}") from None
-        except (TypeError, ValueError):
-            self.fail(key, valid)
-        self.resolved[key] = self.table[key]
-        return value
-
-    def done(self):
-        """Raise InputError for a key that is not known."""
-        for key in self.table:
-            if key not in self.known:
-                close = difflib.get_close_matches(key, self.known, 1)
-                hint = f" (did you mean {close[0]!r}?)" if close else ""
-                valid = ", ".join(self.known) or "none"
-                raise InputError(f"{self.where(key)}: unknown key{hint}; valid are {valid}")
-
-
-def _integer(low, high=None):
-    def check(value):
-        if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
-            raise ValueError
-        return value
-
-    return check
-
-
-def _number(low=-math.inf, is_open=False):
-    def check(value):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError
-        if value < low or (is_open and value == low):
-            raise ValueError
-        return float(value)
-
-    return check
-
-
-def _numbers(value):
-    if isinstance(value, list):
-        if not value:
-            raise ValueError
-        return tuple(_number()(v) for v in value)
-    return _number()(value)
-
-
-def _choice(names):
-    def check(value):
-        if not isinstance(value, str) or value not in names:
-            raise ValueError
-        return value
-
-    return check
-
-
-def _list_of(kind):
-    def check(value):
-        if not isinstance(value, list) or not value or not all(isinstance(v, kind) for v in value):
-            raise ValueError
-        return tuple(value)
-
-    return check
-
-
-def _text(value):
-    if not isinstance(value, str) or not value:
-        raise ValueError
-    return value
-
-
-def _text_or_list(value):
-    return value if isinstance(value, str) else _list_of(str)(value)
 
 
 def _displacements(value):
@@ -164,6 +71,8 @@ class RunConfig:
     kernel: str
     text: str
     resolved: dict
+    ladder: object = None  # lft.tempering.Ladder, if [tempering] is given
+    anneal: object = None  # lft.annealing.Cooling, if [anneal] is given
 
 
 def read_config(path, settings=()):
@@ -251,18 +160,23 @@ def build(tree, text, source, folder):
     seed = top.get("seed", _integer(0, 2**64 - 1), "an integer from 0 to 2^64 - 1", 0)
     for name in SECTIONS:
         top.get(name, lambda value: value, "a table", {})
+    for name in OPTIONAL:
+        top.get(name, lambda value: value, "a table", None)
     top.done()
-    sections = {name: Section(source, name, tree.get(name, {})) for name in SECTIONS}
+    sections = {name: Section(source, name, tree[name]) for name in (*SECTIONS, *OPTIONAL) if name in tree}
+    sections = {name: Section(source, name, {}) for name in SECTIONS} | sections
     if "action" not in tree:
         raise InputError(f"{source}, [action] is missing: give name = one of {', '.join(ACTIONS)}")
     geometry, action = _geometry_and_action(sections["lattice"], sections["action"], folder)
     updater = _updater(sections["update"], action)
     kernel = sections["update"].get("kernel", _choice(KERNELS), ", ".join(KERNELS), AUTO)
     schedule, start, checkpoint_s = _run(sections["run"])
+    ladder = ladder_section(sections["tempering"], action, schedule) if "tempering" in sections else None
+    anneal = cooling_section(sections["anneal"]) if "anneal" in sections else None
     for section in sections.values():
         section.done()
     resolved = {"seed": seed, **{name: section.resolved for name, section in sections.items()}}
-    return RunConfig(geometry, action, updater, Key(seed), schedule, start, checkpoint_s, kernel, text, resolved)
+    return RunConfig(geometry, action, updater, Key(seed), schedule, start, checkpoint_s, kernel, text, resolved, ladder, anneal)
 
 
 def _run(section):

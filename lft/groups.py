@@ -90,6 +90,11 @@ class Groups:
             return self._across.recv(source=0, tag=member)
         return None
 
+    def merge(self, mapping):
+        """The union of all ranks' dictionaries (collective)."""
+        parts = [mapping] if self.comm is None else self.comm.allgather(mapping)
+        return {key: value for part in parts for key, value in part.items()}
+
     def sum_int(self, values):
         """Element-wise sum over all ranks of an int64 array."""
         values = np.ascontiguousarray(values, dtype=np.int64)

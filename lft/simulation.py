@@ -15,6 +15,8 @@ from lft.config import MAX_UPDATES, make_updater
 from lft.errors import InputError
 from lft.observables import default_observables
 from lft.protocols import State
+from lft.replica_sections import make_ladder
+from lft.tempering import Tempering
 from lft.updaters import start
 
 
@@ -50,7 +52,9 @@ def _span(seconds):
 
 
 def run(config, path, comm=None, overwrite=False, is_quiet=False):
-    """Simulate a configuration and write its archive; returns the :class:`Chain` (interrupted or finished).
+    """Simulate a configuration and write its archive; returns the chain, interrupted or finished.
+
+    It is a :class:`Chain`, or a :class:`lft.tempering.Tempering` where the configuration has a ladder.
 
     Parameters
     ----------
@@ -61,19 +65,9 @@ def run(config, path, comm=None, overwrite=False, is_quiet=False):
         The lattice is spread over its ranks; the result does not depend on their number.
     """
     on_root(comm, check_output, path, overwrite)
-    _check_memory(config.geometry, config.action, 1 if comm is None else comm.Get_size())
-    phi = config.action.new_field(config.geometry, comm)
-    config.action.bind(phi)  # couplings that do not fit the lattice are found out before there is a file
-    start(phi, config.start, config.key)
-    chain = Chain(
-        config.action,
-        config.updater,
-        State(phi, 0),
-        config.key,
-        config.schedule,
-        default_observables(config.action, config.geometry),
-        kernel=config.kernel,
-    )
+    slots = 1 if config.ladder is None else len(config.ladder.inverse_temperatures)
+    _check_memory(config.geometry, config.action, 1 if comm is None else comm.Get_size(), slots)
+    chain = _new_chain(config, comm) if config.ladder is None else _new_tempering(config, comm)
     meta = {
         "config": json.dumps(config.resolved),
         "config_text": config.text,
@@ -87,22 +81,49 @@ def run(config, path, comm=None, overwrite=False, is_quiet=False):
     return _finish(chain, recorder, config.checkpoint_s, is_quiet)
 
 
-def _check_memory(geometry, action, n_ranks):
+def _new_chain(config, comm):
+    phi = config.action.new_field(config.geometry, comm)
+    config.action.bind(phi)  # couplings that do not fit the lattice are found out before there is a file
+    start(phi, config.start, config.key)
+    return Chain(
+        config.action,
+        config.updater,
+        State(phi, 0),
+        config.key,
+        config.schedule,
+        default_observables(config.action, config.geometry),
+        kernel=config.kernel,
+    )
+
+
+def _new_tempering(config, comm):
+    what = (config.action, config.updater, config.geometry, config.key, config.schedule, config.ladder)
+    chain = Tempering(*what, default_observables(config.action, config.geometry), comm, config.kernel)
+    chain.start(config.start)
+    return chain
+
+
+def _check_memory(geometry, action, n_ranks, slots=1):
     """Raise InputError if a rank's field and the copies of a checkpoint exceed the memory of this machine.
 
     The system grants more memory than there is and kills the program later: the size is compared beforehand.
     """
     need = geometry.n_sites * (8 if action.kind == "real" else 1) * (2 + 1 / n_ranks)
+    if slots > 1:  # packed copies of all slots on rank 0, twice while they are written, and the slots' own fields
+        need += (slots - 1) * geometry.n_sites * (16 if action.kind == "real" else 0.25)
+        need += (slots / n_ranks - 1) * geometry.n_sites * (8 if action.kind == "real" else 1)
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if need > there:
         raise InputError(
-            f"[lattice] shape = {list(geometry.shape)}: {geometry.n_sites:.3g} sites need "
+            f"[lattice] shape = {list(geometry.shape)}: {geometry.n_sites:.3g} sites"
+            f"{f' at {slots} temperatures' if slots > 1 else ''} need "
             f"{need / 1e9:.3g} GB, this machine has {there / 1e9:.3g} GB of memory"
         )
 
 
 def _finish(chain, recorder, checkpoint_s, is_quiet):
-    progress = None if is_quiet else Progress(chain.state.phi.geometry.n_sites, chain.state.t)
+    slots = len(getattr(chain, "inverse_temperatures", "1"))
+    progress = None if is_quiet else Progress(slots * chain.state.phi.geometry.n_sites, chain.state.t)
     drive(chain, recorder, checkpoint_s, progress)
     chain.close()
     return chain
@@ -125,8 +146,8 @@ def resume(path, updates=None, comm=None, is_quiet=False):
             check_output(path, overwrite=True)
             for name in archive.names:
                 archive.samples(name)  # a damaged series is found out now, not at the first checkpoint
-            on_root_only["field"] = archive.geometry.to_storage(archive.last())
-            parts = ("meta", "config", "update", "geometry", "action", "key", "schedule", "counters", "t")
+            on_root_only["fields"] = [archive.geometry.to_storage(array) for array in archive.state_arrays()]
+            parts = ("tempering", "meta", "config", "update", "geometry", "action", "key", "schedule", "counters", "t")
             return {name: getattr(archive, name) for name in (*parts, "checkpoint_s")}
 
     old = SimpleNamespace(**on_root(comm, load))
@@ -135,13 +156,19 @@ def resume(path, updates=None, comm=None, is_quiet=False):
     if schedule.updates > MAX_UPDATES:
         raise InputError(f"--updates {updates}: all updates of an archive must stay below 2^47")
     old.config["run"]["updates"] = schedule.updates
-    phi = action.new_field(old.geometry, comm)
-    phi.values[...] = phi.domain.scatter(on_root_only.get("field"), phi.data.dtype)
-    phi.exchange()
-    parts = (action, make_updater(old.update, action, str(path)), State(phi, old.t), old.key, schedule)
-    observables = default_observables(action, old.geometry)
+    updater, observables = make_updater(old.update, action, str(path)), default_observables(action, old.geometry)
     try:
-        chain = Chain(*parts, observables, old.counters, kernel=str(old.meta["kernel"]))
+        if old.tempering is None:
+            phi = action.new_field(old.geometry, comm)
+            phi.values[...] = phi.domain.scatter(on_root_only.get("fields", [None])[0], phi.data.dtype)
+            phi.exchange()
+            parts = (action, updater, State(phi, old.t), old.key, schedule)
+            chain = Chain(*parts, observables, old.counters, kernel=str(old.meta["kernel"]))
+        else:
+            ladder = make_ladder(old.config["tempering"], action, schedule, str(path))
+            parts = (action, updater, old.geometry, old.key, schedule, ladder)
+            chain = Tempering(*parts, observables, comm, old.update["kernel"])
+            chain.restore(old.t, old.counters, old.tempering, on_root_only.get("fields"))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     meta = {k: v for k, v in old.meta.items() if k not in ("ranks", "threads")} | {"config": json.dumps(old.config)}
