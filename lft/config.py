@@ -6,7 +6,6 @@ that names the key, the value and what is valid; every default is written out in
 
 from __future__ import annotations
 
-import math
 import tomllib
 import zipfile
 from dataclasses import dataclass
@@ -176,7 +175,8 @@ def build(tree, text, source, folder):
     for section in sections.values():
         section.done()
     resolved = {"seed": seed, **{name: section.resolved for name, section in sections.items()}}
-    return RunConfig(geometry, action, updater, Key(seed), schedule, start, checkpoint_s, kernel, text, resolved, ladder, anneal)
+    parts = (geometry, action, updater, Key(seed), schedule, start, checkpoint_s, kernel, text, resolved)
+    return RunConfig(*parts, ladder, anneal)
 
 
 def _run(section):

@@ -66,7 +66,8 @@ class Groups:
 
     def trade(self, data, member, other):
         """Replace a member's local array by that of a member of another group, and give it ours."""
-        self._across.Sendrecv_replace(data, self.owner(other), min(member, other), self.owner(other), min(member, other))
+        there, tag = self.owner(other), min(member, other)
+        self._across.Sendrecv_replace(data, there, tag, there, tag)
 
     def collect(self, member, value):
         """A value that the first rank of the member's group holds, on rank 0 (None elsewhere)."""

@@ -9,24 +9,25 @@ after even swaps, the odd pairs after odd ones (deterministic even-odd: not reve
 
 Configurations move, couplings stay: the loops of a slot (thresholds, packed rows, messages, work arrays) are built
 once.  Within a rank two packed copies trade references, no site is touched; building the bit-sliced loops of new
-couplings instead costs 0.7-1.3 ms, as much as 10 sweeps of 1024 x 1024 sites.  Between ranks one local block travels each
-way.  Energies are exact sums and the swaps draw from the pair's number, so every rank takes the same decisions.
+couplings instead costs 0.7-1.3 ms, as much as 10 sweeps of 1024 x 1024 sites.  Between ranks one local block travels
+each way.  Energies are exact sums and the swaps draw from the pair's number, so every rank takes the same decisions.
 
 Tuning moves the inner temperatures during the first half of the thermalization, to equal steps of the cumulative
 rejection ``Lambda(b) = sum of r_i`` (the "communication barrier"): then all pairs are refused equally often, which
-minimizes the ideal round-trip time ``2 R (1 + sum_i r_i / (1 - r_i))`` swaps (standard results, as in Syed, Bouchard-Cote,
-Deligiannidis, Doucet, non-reversible parallel tempering; reconstructed).
+minimizes the ideal round-trip time ``2 R (1 + sum_i r_i / (1 - r_i))`` swaps (standard results on non-reversible parallel
+tempering, associated with Syed, Bouchard-Cote, Deligiannidis and Doucet; reconstructed).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from dataclasses import dataclass
 
 import numpy as np
 
-from lft.chain import Counters, Schedule
+from lft.chain import Counters
 from lft.errors import InputError
 from lft.groups import Groups
 from lft.implementations import AUTO, choose
@@ -78,7 +79,7 @@ class Ladder:
             raise InputError(f"{len(b)} inverse temperatures: valid are 2 to {MAX_SLOTS}")
         if not all(math.isfinite(x) and x >= 0 for x in b):
             raise InputError(f"inverse_temperatures = {list(b)}: valid are finite numbers >= 0")
-        if any(low >= high for low, high in zip(b, b[1:], strict=False)):
+        if any(low >= high for low, high in itertools.pairwise(b)):
             raise InputError(f"inverse_temperatures = {list(b)}: valid are increasing numbers")
         if isinstance(self.swap_every, bool) or not isinstance(self.swap_every, int) or self.swap_every < 1:
             raise InputError(f"swap_every = {self.swap_every!r}: valid is an integer >= 1")
@@ -182,7 +183,7 @@ def tuned(b, rejection):
         out.append(float(b[pair] + part * (b[pair + 1] - b[pair])))
     out.append(float(b[-1]))
     # rounding may not merge neighbors
-    is_increasing = all(low < high for low, high in zip(out, out[1:], strict=False))
+    is_increasing = all(low < high for low, high in itertools.pairwise(out))
     return out if is_increasing else [float(x) for x in b]
 
 
@@ -463,7 +464,7 @@ class Tempering:
         self.counters.accepted_total += accepted
 
     def measure(self):
-        """All observables at all temperatures, first axis the slot; and ``replica``, which one is where (collective)."""
+        """All observables at all temperatures, first axis the slot, and ``replica``: which one is where (collective)."""
         self.collect_counts()
         rows = {}
         for slot in self._slots:
