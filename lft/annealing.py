@@ -40,7 +40,7 @@ PATIENCE = 5
 TOLERANCE = 1e-9
 """Two actions are the same if they differ by less than this times max(1, |S|)."""
 MAX_KEPT = 1000
-"""Most different configurations of the lowest action that are kept."""
+"""Most restarts whose configurations of the lowest action are compared and kept."""
 BATCH_BYTES = 2**28
 """Memory of the restarts that are cooled together."""
 
@@ -285,6 +285,7 @@ def _anneal_members(action, updater, geometry, cooling, key, begin, comm, kernel
     phi = action.new_field(geometry, groups.within)
     table = np.zeros((cooling.restarts, 1))
     size = max(1, BATCH_BYTES // (2 * phi.data.nbytes))
+    most = min(MAX_KEPT, max(1, BATCH_BYTES // math.prod(phi.domain.shape)))  # the same for any number of ranks
     kept, names = {}, {}
     for first in range(groups.members.start, groups.members.stop, size):
         numbers = range(first, min(first + size, groups.members.stop))
@@ -295,16 +296,17 @@ def _anneal_members(action, updater, geometry, cooling, key, begin, comm, kernel
             table[r] = one.lowest
             kept[r] = one.best
         best = table[groups.members.start : numbers.stop].min()
-        kept = {r: data for r, data in kept.items() if _is_same(table[r, 0], best)}
+        kept = {r: data for r, data in sorted(kept.items()) if _is_same(table[r, 0], best)}
+        kept = {r: kept[r] for r in list(kept)[:most]}
     actions = groups.share(table)[:, 0]
     arrays = []
-    for r in np.flatnonzero(_is_same(actions, actions.min())).tolist():
+    for r in np.flatnonzero(_is_same(actions, actions.min()))[:most].tolist():
         array = None
         if r in kept:
             phi.data[...] = kept[r]
             array = phi.array()
         array = groups.collect(r, array)
-        if array is not None and len(arrays) < MAX_KEPT and not _is_known(array, arrays, action.kind):
+        if array is not None and not _is_known(array, arrays, action.kind):
             arrays.append(array)
     phi.domain.close()
     names = groups.merge(names)

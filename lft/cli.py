@@ -59,6 +59,13 @@ def build_parser():
     p.add_argument("--updates", type=integer, metavar="N", help="N more than planned")
     p.add_argument("--quiet", action="store_true", help="no progress")
 
+    p = command("anneal", cmd_anneal, "lowest action that simulated annealing finds")
+    p.add_argument("config", metavar="CONFIG")
+    p.add_argument("-o", "--output", required=True, metavar="GROUND.h5")
+    p.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY.PATH=VALUE")
+    p.add_argument("--json", metavar="FILE")
+    p.add_argument("--overwrite", action="store_true")
+
     p = command("status", cmd_status, "progress, rate, acceptance of an archive")
     p.add_argument("archive")
     p.add_argument("--json", metavar="FILE")
@@ -177,6 +184,20 @@ def _report_run(chain, path, comm):
         )
 
 
+def cmd_anneal(args, comm):
+    from lft.commands.anneal import anneal_config, format_ground
+
+    data, notes = anneal_config(args, comm)
+    if comm is not None and comm.Get_rank():
+        return
+    if args.json:
+        write_json(data, args.json)
+    if args.json != "-":
+        print(format_ground(data))
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+
+
 def cmd_status(args, comm):
     from lft.commands.report import status
 
@@ -189,19 +210,20 @@ def cmd_status(args, comm):
 
 
 def cmd_analyze(args, comm):
-    from lft.commands.report import analyze, format_estimates
+    from lft.commands.report import analyze, at_target, format_estimates
 
     data, estimates, notes = analyze(args.archive)
     if args.plot:
+        from lft.analysis.tempered import plain
         from lft.archive import Archive
         from lft.plotting import plot_archive
 
         with Archive(args.archive) as archive:
-            plot_archive(archive, estimates, args.plot)
+            plot_archive(plain(archive), at_target(archive, estimates), args.plot)
     if args.json:
         write_json(data, args.json)
     if args.json != "-":
-        print(format_estimates(data, estimates))
+        print(format_estimates(data, estimates, args.archive))
     for note in notes:
         print(f"warning: {note}", file=sys.stderr)
 
@@ -267,8 +289,8 @@ def cmd_info(args, comm):
             print(f"{name:18} {value}")
 
 
-COMMANDS = ("run", "resume", "status", "analyze", "fit", "flow", "demo", "bench", "info")
-PARALLEL = ("run", "resume")
+COMMANDS = ("run", "resume", "anneal", "status", "analyze", "fit", "flow", "demo", "bench", "info")
+PARALLEL = ("run", "resume", "anneal")
 
 
 def main(argv=None):

@@ -66,7 +66,7 @@ def run(config, path, comm=None, overwrite=False, is_quiet=False):
     """
     on_root(comm, check_output, path, overwrite)
     slots = 1 if config.ladder is None else len(config.ladder.inverse_temperatures)
-    _check_memory(config.geometry, config.action, 1 if comm is None else comm.Get_size(), slots)
+    check_memory(config.geometry, config.action, 1 if comm is None else comm.Get_size(), slots)
     chain = _new_chain(config, comm) if config.ladder is None else _new_tempering(config, comm)
     meta = {
         "config": json.dumps(config.resolved),
@@ -103,7 +103,7 @@ def _new_tempering(config, comm):
     return chain
 
 
-def _check_memory(geometry, action, n_ranks, slots=1):
+def check_memory(geometry, action, n_ranks, slots=1):
     """Raise InputError if a rank's field and the copies of a checkpoint exceed the memory of this machine.
 
     The system grants more memory than there is and kills the program later: the size is compared beforehand.

@@ -9,6 +9,7 @@ import sys
 from lft import threads
 from lft.analysis.estimate import Estimate
 from lft.analysis.summary import as_json, physical_lengths, summarize
+from lft.analysis.tempered import format_slots, summarize_slots, travel
 from lft.archive import Archive, field_sha256
 
 
@@ -18,7 +19,8 @@ def status(path):
         counters, planned = archive.counters, archive.schedule.total
         proposed = counters.proposed_total
         steps = archive.update.get("steps", 1) if archive.update["name"] == "hmc" else 1
-        work = archive.geometry.n_active * archive.t * steps
+        slots = 1 if archive.tempering is None else len(archive.tempering["inverse_temperatures"])
+        work = archive.geometry.n_active * archive.t * steps * slots
         return {
             "updates": archive.t,
             "planned": planned,
@@ -32,30 +34,49 @@ def status(path):
             "measurements": archive.n_samples,
             "configurations": archive.n_configurations,
             "bytes": archive.path.stat().st_size,
+            **({} if archive.tempering is None else _progress_of(archive.tempering)),
         }
+
+
+def _progress_of(tempering):
+    return {"temperatures": len(tempering["inverse_temperatures"]), "round_trips": int(tempering["trips"].sum())}
 
 
 def analyze(path):
     """(data for ``lft analyze --json``, estimates, notes) of an archive."""
     with Archive(path) as archive:
-        estimates, notes = summarize(archive)
+        is_tempered = archive.tempering is not None
+        estimates, notes = (summarize_slots if is_tempered else summarize)(archive)
         array = archive.last()
         axes = list(archive.config["lattice"].get("axes") or [])
         if axes and axes[-1] == "t" and archive.geometry.axes[0] == "t" and len(axes) == array.ndim == 2:
             array = array.T  # a graph is kept (t, unit), the configuration file may say (unit, t)
         data = {
             "observables": as_json(estimates),
-            "physical": physical_lengths(archive, estimates),
+            "physical": physical_lengths(archive, at_target(archive, estimates)),
             "field_sha256": field_sha256(archive.kind, array),
             "series_sha256": archive.series_sha256(),
             "config": archive.config,
             "warnings": notes,
         }
+        if is_tempered:
+            data["tempering"], more = travel(archive)
+            notes.extend(more)
         return data, estimates, notes
 
 
-def format_estimates(data, estimates):
+def at_target(archive, estimates):
+    """The estimates of the temperature whose configurations the archive holds (of the only one)."""
+    if archive.tempering is None:
+        return estimates
+    return {name: values[archive.tempering["target"]] for name, values in estimates.items()}
+
+
+def format_estimates(data, estimates, path=None):
     """A table of the estimates: vectors are shown by their first components."""
+    if "tempering" in data:
+        with Archive(path) as archive:
+            return format_slots(archive, data, estimates)
     rows = []
     for name, value in estimates.items():
         if isinstance(value, Estimate):
