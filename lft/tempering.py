@@ -14,8 +14,8 @@ each way.  Energies are exact sums and the swaps draw from the pair's number, so
 
 Tuning moves the inner temperatures during the first half of the thermalization, to equal steps of the cumulative
 rejection ``Lambda(b) = sum of r_i`` (the "communication barrier"): then all pairs are refused equally often, which
-minimizes the ideal round-trip time ``2 R (1 + sum_i r_i / (1 - r_i))`` swaps (standard results on non-reversible parallel
-tempering, associated with Syed, Bouchard-Cote, Deligiannidis and Doucet; reconstructed).
+minimizes the ideal round-trip time ``2 R (1 + sum_i r_i / (1 - r_i))`` swaps (standard results on non-reversible
+parallel tempering, associated with Syed, Bouchard-Cote, Deligiannidis and Doucet; reconstructed).
 """
 
 from __future__ import annotations
@@ -464,7 +464,7 @@ class Tempering:
         self.counters.accepted_total += accepted
 
     def measure(self):
-        """All observables at all temperatures, first axis the slot, and ``replica``: which one is where (collective)."""
+        """Observables at all temperatures, first axis the slot, and ``replica``: which one is where (collective)."""
         self.collect_counts()
         rows = {}
         for slot in self._slots:

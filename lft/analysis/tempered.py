@@ -134,8 +134,8 @@ def _complaints(archive, data):
         notes.append(f"no configuration ever passed between {where}{more}: add temperatures there, or tune = true")
     if data["round_trips"] < FEW_TRIPS:
         notes.append(
-            f"{data['round_trips']} round trips between the first and the last temperature, fewer than {FEW_TRIPS}: the "
-            "temperatures have hardly helped each other; run longer, or with more temperatures"
+            f"{data['round_trips']} round trips between the first and the last temperature, fewer than {FEW_TRIPS}: "
+            "the temperatures have hardly helped each other; run longer, or with more temperatures"
         )
     return notes
 

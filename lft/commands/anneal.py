@@ -26,7 +26,8 @@ def anneal_config(args, comm):
     config = read_config(args.config, args.settings)
     if config.anneal is None:
         raise InputError(
-            f"{args.config}: [anneal] is missing: valid keys are sweeps, from, to, schedule, restarts; all have defaults"
+            f"{args.config}: [anneal] is missing: valid keys are sweeps, from, to, schedule and restarts (all have "
+            "defaults)"
         )
     on_root(comm, check_output, args.output, args.overwrite)
     many = config.geometry
@@ -48,8 +49,8 @@ def _report(ground, config, path, ranks):
     with replacing(path) as file:
         file.attrs.update(schema=SCHEMA, schema_version=VERSION, lft_version=__version__)
         meta = file.create_group("meta")
-        meta.attrs.update(config=json.dumps(config.resolved), config_text=config.text, kernel=ground.kernel, ranks=ranks)
-        meta.attrs.update(seed=str(config.key.seed), updater=repr(config.updater))
+        meta.attrs.update(config=json.dumps(config.resolved), config_text=config.text, kernel=ground.kernel)
+        meta.attrs.update(ranks=ranks, seed=str(config.key.seed), updater=repr(config.updater))
         write_geometry(file.create_group("lattice"), ground.geometry)
         write_action(file.create_group("action"), ground.action)
         file["actions"] = ground.actions
@@ -80,7 +81,8 @@ def describe(ground):
     notes = []
     if reached == 1 and n > 1:
         notes.append(
-            f"one of {n} restarts reached the lowest action: there may well be a lower one; take more sweeps or restarts"
+            f"one of {n} restarts reached the lowest action: there may well be a lower one; take more sweeps, or more"
+            " restarts"
         )
     elif n == 1:
         notes.append("one restart tells nothing about how hard the lowest action is to find: take more")
