@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
-
 from lft.bits import IsingBits
 from lft.errors import InputError
 from lft.protocols import Info, State
@@ -89,16 +87,17 @@ class BitSliced:
         else:
             self.bits.store()
 
-    def operators(self):
-        """``action.operators`` of the packed copy: integers, the same on every rank (collective)."""
+    def weights(self, couplings):
+        """Coefficients of :meth:`sums` in the sum of ``g O`` over some of the action's couplings."""
+        geometry = self.bits.phi.geometry
+        bonds = self.action.with_couplings(K=couplings["K"]).bond_couplings(geometry) if "K" in couplings else {}
+        weights = [-bonds.get(d, 0.0) if geometry.joins(d) else 0.0 for d in geometry.unit_displacements()]
+        return [*weights, -couplings.get("h", 0.0)]
+
+    def sums(self):
+        """Sum over bonds along each axis, and over spins, of the packed copy: integers, global (collective)."""
         bonds, spins = self.bits.measure()
-        phi, K = self.bits.phi, self.action.couplings["K"]
-        *bonds, spins = phi.domain.sum_int(np.append(bonds, spins)).tolist()
-        steps = phi.geometry.unit_displacements()
-        sums = {d: -b if phi.geometry.joins(d) else 0 for d, b in zip(steps, bonds, strict=True)}
-        if isinstance(K, dict):
-            return {"K": {d: sums[d] for d in K}, "h": -spins}
-        return {"K": np.array(list(sums.values())) if np.ndim(K) else sum(sums.values()), "h": -spins}
+        return self.bits.phi.domain.sum_int([*bonds, spins]).tolist()
 
     def exchange(self, other):
         """Trade configurations with the same loops at other couplings: nothing is copied, both copies stay valid."""

@@ -236,6 +236,7 @@ class _Slot:
     action: object = None
     loops: object = None
     is_packed: bool = False  # the loops hold a packed copy of their own
+    weights: tuple = ()  # of a packed copy's sums in E
     is_untouched: bool = False  # the packed copy is up to date
     is_stored: bool = True  # the field is up to date
 
@@ -338,11 +339,15 @@ class Tempering:
 
     def _choose(self, wanted):
         """Loops of the wanted names for the present temperatures (collective)."""
+        names = [self.ladder.coupling] if self.ladder.coupling else list(self.action.couplings)
+        tempered = {name: self.action.couplings[name] for name in names}
         for slot in self._slots:
             if slot.action is not None and slot.action is not self.action:
                 slot.action.release(slot.phi)
             action = self.ladder.scaled(self.action, float(self.inverse_temperatures[slot.index]))
             slot.put(action, choose(action, self.updater, slot.phi, wanted[slot.index]))
+            if slot.is_packed:
+                slot.weights = slot.loops.weights(tempered)
         names = self.domain.merge({slot.index: slot.loops.name for slot in self._slots})
         self.kernels = [names[i] for i in range(len(names))]
 
@@ -395,14 +400,12 @@ class Tempering:
 
     def _energy(self, slot):
         """E of a configuration: exact, the same on every rank of the group (collective)."""
-        names = [self.ladder.coupling] if self.ladder.coupling else list(self.action.couplings)
         if slot.is_packed:
-            operators = slot.loops.operators()
-        elif self.ladder.coupling:
-            operators = self.action.operators(slot.phi)
-        else:
-            return self.action.S(slot.phi)
-        return math.fsum(contract(self.action.couplings[name], operators[name]) for name in names)
+            return math.fsum(w * n for w, n in zip(slot.weights, slot.loops.sums(), strict=True))
+        if self.ladder.coupling:
+            name = self.ladder.coupling
+            return contract(self.action.couplings[name], self.action.operators(slot.phi)[name])
+        return self.action.S(slot.phi)
 
     def _swap(self):
         b, n = self.inverse_temperatures, len(self.inverse_temperatures)
@@ -475,7 +478,7 @@ class Tempering:
         shapes = [rows[self._slots[0].index][name].shape for name in names]
         table = np.zeros((len(self.inverse_temperatures), sum(math.prod(s) for s in shapes)))
         for index, row in rows.items():
-            table[index] = np.concatenate([row[name].ravel() for name in names])
+            table[index] = np.concatenate([np.zeros(0), *(row[name].ravel() for name in names)])
         table, out, begin = self.domain.share(table), {}, 0
         for name, shape in zip(names, shapes, strict=True):
             out[name] = table[:, begin : begin + math.prod(shape)].reshape(-1, *shape)
