@@ -34,6 +34,7 @@ from lft.chain import Counters, Schedule
 from lft.errors import ArchiveError, InputError
 from lft.geometry import Graph, Lattice
 from lft.rng import Key
+from lft.tempering import Journeys
 
 SCHEMA, VERSION = "lft-archive", 1
 BUFFER_BYTES = 256 * 2**20
@@ -249,9 +250,11 @@ def read_tempering(group):
     out = {name: group[name][()] for name in group if name != "fields"}
     out |= {"target": int(group.attrs["target"]), "coupling": str(group.attrs["coupling"])}
     out["kernels"] = [str(name) for name in group.attrs["kernels"]]
-    n = len(out["inverse_temperatures"])
-    if len(group["fields"]) != n or not all(len(value) in (n, n - 1) for value in out.values() if np.ndim(value)):
-        raise ValueError(f"arrays of other lengths than the {n} inverse temperatures")
+    n, pairs = len(out["inverse_temperatures"]), ("proposed", "accepted", "acceptance_sum")
+    whole = {name: n - (name in pairs) for name in ("counts", *pairs, *Journeys.ARRAYS, "kernels")}
+    wrong = [name for name, length in whole.items() if len(out[name]) != length]
+    if wrong or len(group["fields"]) != n or not 0 <= out["target"] < n:
+        raise ValueError(f"{', '.join(wrong) or 'fields or target'} do not fit the {n} inverse temperatures")
     return out
 
 

@@ -81,5 +81,5 @@ def cooling_section(section):
 
 def make_ladder(table, action, schedule, source):
     """The ladder that a resolved ``[tempering]`` table describes."""
-    table = {key: value for key, value in table.items() if key not in ("min", "max", "count")}
+    table = {key: value for key, value in table.items() if key not in ("min", "max", "count") and value != ""}
     return ladder_section(Section(source, "tempering", table), action, schedule)

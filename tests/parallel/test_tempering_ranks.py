@@ -136,7 +136,7 @@ def test_what_was_compared_is_not_trivial(folder, serial):
     for name in CONFIGS:
         with Archive(folder / f"{name}-1.h5") as archive:
             t = archive.tempering
-            assert t["accepted"].sum() > 10 and len(set(archive.samples("replica")[:, 0])) > 1, name
+            assert t["accepted"].sum() > 5 and len(set(archive.samples("replica")[:, 0])) > 1, name
             assert archive.samples("acceptance").shape == (10, len(t["replica"]))
             assert np.array_equal(archive.last(), archive.state_arrays()[t["target"]])
             others = [a.tobytes() for a in archive.state_arrays()]

@@ -3,6 +3,7 @@
 A case is what is built in an empty folder, a command line, and the words that the answer must hold.
 """
 
+import contextlib
 import functools
 import io
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ PAIRWISE = {
     "action.J": "[[0.0, 0.3], [0.3, 0.0]]", "action.h": "[0.1, -0.2]", "update.name": '"heatbath"', **RUN,
 }
 
+TEMPERED = {**ISING, "tempering.inverse_temperatures": "[0.5, 0.8, 1.0]", "tempering.swap_every": "1",
+            "tempering.coupling": '"K"', "tempering.tune": "false", "tempering.target": "1.0"}
+SPREAD = {**ISING, "tempering.min": "0.5", "tempering.max": "1.0", "tempering.count": "4"}
+ANNEALED = {**ISING, "anneal.sweeps": "5", "anneal.from": "0.1", "anneal.to": "2.0", "anneal.restarts": "2",
+            "anneal.schedule": '"linear"'}
+
 
 def toml(base, **changes):
     """The TOML text of a base with changes (None removes a key)."""
@@ -64,7 +71,8 @@ def config(base, **changes):
 @functools.cache
 def archive(name="ising"):
     """The bytes of a good archive."""
-    base = {"ising": ISING, "phi4": PHI4, "neural": NEURAL, "short": {**ISING, "run.updates": "3"}}[name]
+    base = {"ising": ISING, "phi4": PHI4, "neural": NEURAL, "short": {**ISING, "run.updates": "3"},
+            "tempered": TEMPERED}[name]
     with TemporaryDirectory() as folder:
         run, out = Path(folder, "run.toml"), Path(folder, "out.h5")
         run.write_text(toml(base))
@@ -78,6 +86,17 @@ def altered(change, name="ising"):
     with h5py.File(stream, "r+") as file:
         change(file)
     return stream.getvalue()
+
+
+@functools.cache
+def ground():
+    """The bytes of a good file of lft anneal."""
+    with TemporaryDirectory() as folder:
+        run, out = Path(folder, "run.toml"), Path(folder, "out.h5")
+        run.write_text(toml(ANNEALED))
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert main(["anneal", str(run), "-o", str(out)]) == 0
+        return out.read_bytes()
 
 
 def raster_of(n_units=6, n_bins=400):
@@ -206,9 +225,30 @@ PAIRWISE_KEYS = {
     "action.h": ("h|per unit", ["[1.0]", "[1.0, nan]", "[1.0, 1.0, 1.0]", "true"]),
     "update.name": ("metropolis, heatbath", ['"hmc"']),
 }
+TEMPERED_KEYS = {
+    "tempering.inverse_temperatures": ("increasing numbers", ["0.5", '"0.5"', '["0.5", 1.0]', "[0.5, nan]", "[]",
+                                                              "[0.8, 0.5]", "[0.5, 0.5]", "[true, 1.0]"]),
+    "tempering.swap_every": ("an integer >= 1", ["0", "-1", "1.5", "true", '"1"']),
+    "tempering.coupling": ("one of K, h", ['"kappa"', "1", '""', "[]", "true"]),
+    "tempering.tune": ("true or false", ["1", '"yes"', "0.5"]),
+    "tempering.target": ("one of the inverse temperatures|0.8", ["0.7", "2"]),
+}
+SPREAD_KEYS = {
+    "tempering.min": ("number", ["0", "-0.5", "nan", '"0.5"', "true", "1.0", "2.0"]),
+    "tempering.max": ("a finite number", ["0.2", "inf", '"1"', "0.5"]),
+    "tempering.count": ("an integer from 2 to", ["1", "0", "-3", "4.0", "true", "1000000"]),
+}
+ANNEAL_KEYS = {
+    "anneal.sweeps": ("an integer >= 1", ["0", "-1", "5.0", "true"]),
+    "anneal.restarts": ("an integer from 1 to", ["0", "2.5", "true", "10000000"]),
+    "anneal.from": ("a finite number", ["-0.1", "nan", '"0.1"']),
+    "anneal.to": ("a finite number", ["0", "inf", "0.05", "true"]),
+    "anneal.schedule": ("linear or geometric", ['"exponential"', "1"]),
+}
 CASES = [
     run_with(base, key, value, f"{key.rpartition('.')[2]}|{words}")
-    for base, table in ((ISING, SECTION_KEYS), (PHI4, PHI4_KEYS), (NEURAL, NEURAL_KEYS), (PAIRWISE, PAIRWISE_KEYS))
+    for base, table in ((ISING, SECTION_KEYS), (PHI4, PHI4_KEYS), (NEURAL, NEURAL_KEYS), (PAIRWISE, PAIRWISE_KEYS),
+                        (TEMPERED, TEMPERED_KEYS), (SPREAD, SPREAD_KEYS), (ANNEALED, ANNEAL_KEYS))
     for key, (words, values) in table.items()
     for value in values
 ]
@@ -354,6 +394,51 @@ CASES += [
         **PHI4, "action.kappa": "1e308", "action.lambda": "0.0", "update.name": '"metropolis"',
                                                                   "update.steps": None,
         "update.length": None, "update.integrator": None}), 1),
+]
+
+# ---- tempering and annealing
+ANNEAL = "anneal {}/run.toml -o {}/out.h5"
+CASES += [
+    run_with(TEMPERED, "tempering.inverse_temperatures", None, "[tempering] inverse_temperatures|missing|min, max"),
+    run_with(TEMPERED, "tempering.inverse_temperatures", "[1.0]", "[tempering]|1 inverse temperatures|2 to"),
+    run_with(TEMPERED, "tempering.inverse_temperatures", "[-0.5, 1.0]", "[tempering]|>= 0"),
+    run_with(TEMPERED, "tempering.count", "4", "[tempering] count|not together with inverse_temperatures"),
+    run_with(SPREAD, "tempering.min", None, "[tempering] min|missing", "min of a ladder missing"),
+    run_with(SPREAD, "tempering.count", None, "[tempering] count|missing", "count of a ladder missing"),
+    run_with(SPREAD, "tempering.tune", "true", "[tempering] thermalize = 2|64", "tuning without thermalization"),
+    run_with({**TEMPERED, "run.thermalize": "500", "tempering.target": "0.8"}, "tempering.tune", "true",
+             "[tempering] target = 0.8|first|last", "tuning would move the target"),
+    run_with({**PHI4, "tempering.inverse_temperatures": "[0.0, 1.0]"}, "seed", "7", "[tempering]|0|real field",
+             "a real field at b = 0"),
+    run_with({**PHI4, "tempering.inverse_temperatures": "[0.5, 1.0]"}, "tempering.coupling", '"unit"',
+             "[tempering] coupling|one of kappa, lambda"),
+    run_with(TEMPERED, "tempering.beta", "1", "[tempering] beta|unknown|swap_every"),
+    run_with(ANNEALED, "anneal.sweep", "1", "[anneal] sweep|unknown|did you mean 'sweeps'"),
+    Case("tempering is a number", RUN, "run.toml, [tempering]|table",
+         lambda: {"run.toml": b"tempering = 3\n" + toml(ISING).encode()}),
+    Case("anneal without a section", ANNEAL, "[anneal] is missing|sweeps", lambda: config(ISING)),
+    Case("anneal: geometric from 0", ANNEAL, "[anneal] from = 0|linear",
+         lambda: config(ANNEALED, **{"anneal.from": "0.0", "anneal.schedule": '"geometric"'})),
+    Case("anneal: a real field from 0", ANNEAL, "[anneal] from = 0|real field",
+         lambda: config({**PHI4, "anneal.from": "0.0", "anneal.schedule": '"linear"'})),
+    Case("anneal: bins of pairwise", ANNEAL, "shape|2 bins|1", lambda: config({
+        "lattice.shape": "[2, 2]", "lattice.axes": '["unit", "t"]', "action.name": '"pairwise"',
+        "action.J": "[[0.0, 1.0], [1.0, 0.0]]", "anneal.sweeps": "5"})),
+    Case("anneal: output exists", ANNEAL, "out.h5|exists|--overwrite",
+         lambda: {**config(ANNEALED), "out.h5": archive()}),
+    *[Case(f"{c} tempered: {name}", f"{c} {{}}/a.h5", f"a.h5|damaged|{words}",
+           lambda change=change: {"a.h5": altered(change, "tempered")})
+      for c in ("status", "analyze", "resume")
+      for name, words, change in (
+          ("without ladder", "tempering", lambda f: f["tempering"].pop("inverse_temperatures")),
+          ("without fields", "tempering", lambda f: f["tempering"].pop("fields")),
+          ("without kernels", "tempering", lambda f: f["tempering"].attrs.pop("kernels")),
+          ("without journeys", "tempering", lambda f: f["tempering"].pop("since")),
+          ("target out of range", "tempering", lambda f: f["tempering"].attrs.modify("target", 7)),
+          ("replicas of another number", "tempering", lambda f: (f["tempering"].pop("replica"),
+                                                                 f["tempering"].create_dataset("replica", data=[0]))),
+      )],
+    Case("analyze of a ground state", "analyze {}/a.h5", "a.h5|lft-ground|lft-archive", lambda: {"a.h5": ground()}),
 ]
 
 # ---- archives
