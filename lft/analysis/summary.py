@@ -53,8 +53,10 @@ def summarize(archive):
             estimates[name] = [add(f"{name}[{k}]", columns[:, k]) for k in range(columns.shape[1])]
     for name, columns, function in derived(archive):
         series = np.column_stack([archive.samples(c).reshape(archive.n_samples, -1) for c in columns])
-        if not np.ptp(series, axis=0).any() and not math.isfinite(function(series.mean(axis=0))):
-            continue
+        if not np.ptp(series, axis=0).any():  # a chain that stands still has no fluctuations to compare
+            with np.errstate(divide="ignore", invalid="ignore"):
+                if name.startswith("xi_") or not math.isfinite(function(series[0])):
+                    continue
         value = add(name, series, function)
         if name.startswith("xi_"):
             value, note = _root(name, value)

@@ -73,7 +73,9 @@ def run_ferromagnet(updater, kernel="auto", n=1200):
     )
 
 
-@pytest.mark.parametrize(("updater", "kernel"), [(Metropolis(), "auto"), (HeatBath(), "generic")], ids=["bits", "loops"])
+@pytest.mark.parametrize(
+    ("updater", "kernel"), [(Metropolis(), "auto"), (HeatBath(), "generic")], ids=["bits", "loops"]
+)
 def test_a_ferromagnet_at_every_temperature(updater, kernel):
     series, chain = run_ferromagnet(updater, kernel)
     assert chain.kernel == ("ising-bits" if kernel == "auto" else "generic-ising")
