@@ -182,8 +182,8 @@ class _Batch:
         for one in restarts:
             self.phi.data[...] = one.data
             loops.advance(State(self.phi, self.t), one.key, n)
-            one.data[...] = self.phi.data
             self.remember(one)
+            one.data[...] = self.phi.data
         loops.close()
         if scaled is not self.action:
             scaled.release(self.phi)

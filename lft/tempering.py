@@ -251,7 +251,8 @@ class _Slot:
         """``n`` updates from ``t`` on; a packed copy is not written back before somebody needs the field."""
         step = self.loops.update if self.is_packed else self.loops.advance
         _, info = step(State(self.phi, t), self.key, n, self.is_untouched)
-        self.is_untouched, self.is_stored = True, not self.is_packed
+        # a resident copy is unpacked by whoever reads the field
+        self.is_untouched, self.is_stored = True, not self.is_packed or self.phi.resident is not None
         return info
 
     def store(self):
@@ -259,6 +260,13 @@ class _Slot:
         if not self.is_stored:
             self.loops.store()
             self.is_stored = True
+
+    def show(self, t):
+        """Make the field ready to be measured: a packed copy measures itself, also after a swap has brought it here,
+        so that the last bits of sums do not depend on where that came from."""
+        if self.is_packed:
+            self.update(t, 0)
+        self.store()
 
     def trade(self, other):
         """Exchange configurations with another slot of this rank."""
@@ -471,7 +479,7 @@ class Tempering:
         self.collect_counts()
         rows = {}
         for slot in self._slots:
-            slot.store()
+            slot.show(self.t)
             values = measure_all(self.observables, self.action, State(slot.phi, self.t))
             rows[slot.index] = {name: np.asarray(value, dtype=float) for name, value in values.items()}
         names = list(rows[self._slots[0].index])

@@ -20,10 +20,11 @@ LAYERS = (
     ("integrators", "updaters", "observables"),
     ("bits",),
     ("implementations",),
-    ("chain", "tempering", "annealing"),
+    ("chain", "tempering", "annealing", "sections"),
     ("archive",),
     ("analysis",),
     ("rg", "inference", "meanfield", "testing"),
+    ("replica_sections",),
     ("config",),
     ("simulation", "plotting"),
     ("lft",),  # the package's list of public names
