@@ -63,8 +63,8 @@ class Cooling:
     Examples
     --------
     >>> from lft.annealing import Cooling
-    >>> Cooling(sweeps=4, first=1.0, last=8.0).steps()
-    [(1.0, 1), (2.0, 1), (4.0, 1), (8.0, 1)]
+    >>> Cooling(4, 1.0, 4.0, "linear").steps()
+    [(1.0, 1), (2.0, 1), (3.0, 1), (4.0, 1)]
     """
 
     sweeps: int = 1000
