@@ -167,8 +167,8 @@ def tuned(b, rejection):
     Examples
     --------
     >>> from lft.tempering import tuned
-    >>> tuned([0.0, 0.5, 1.0], [0.2, 0.6])
-    [0.0, 0.6666666666666666, 1.0]
+    >>> tuned([0.0, 0.5, 1.0], [0.125, 0.625])
+    [0.0, 0.7, 1.0]
     """
     # a floor keeps temperatures apart where nothing is ever refused
     floor = max(1e-3, 0.02 * max(rejection))
