@@ -255,6 +255,13 @@ def read_tempering(group):
     wrong = [name for name, length in whole.items() if len(out[name]) != length]
     if wrong or len(group["fields"]) != n or not 0 <= out["target"] < n:
         raise ValueError(f"{', '.join(wrong) or 'fields or target'} do not fit the {n} inverse temperatures")
+    b = out["inverse_temperatures"]
+    if not (np.isfinite(b).all() and b[0] >= 0 and (np.diff(b) > 0).all()):
+        raise ValueError(f"inverse temperatures {b.tolist()}")
+    if sorted(out["replica"].tolist()) != list(range(n)) or np.abs(out["direction"]).max() > 1:
+        raise ValueError("replica or direction")
+    if not np.isfinite(out["acceptance_sum"]).all() or min(out[name].min() for name in ("counts", *pairs)) < 0:
+        raise ValueError("counts of swaps or updates")
     return out
 
 
