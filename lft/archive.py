@@ -380,6 +380,8 @@ class Recorder:
             _extend(group, name, rows)
         if "acceptance" in group:
             group["acceptance"].attrs.update(doc="accepted proposals since the last measurement", axes=list(leading))
+        if "replica" in group:
+            group["replica"].attrs.update(doc="number of the replica at each temperature", axes=list(leading))
         for observable in observables:
             for name in observable.names:
                 if name in group:

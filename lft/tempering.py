@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lft.chain import Counters
-from lft.errors import InputError
+from lft.errors import DomainError, InputError
 from lft.groups import Groups
 from lft.implementations import AUTO, choose
 from lft.observables import measure_all
@@ -341,7 +341,11 @@ class Tempering:
         self._events = sorted(t for t in set(events) if t % every)  # batches end at swaps anyway
 
     def _new_field(self, geometry):
-        phi = self.action.new_field(geometry, self.domain.within)
+        try:
+            phi = self.action.new_field(geometry, self.domain.within)
+        except DomainError as error:
+            n, ranks = self.domain.n_members, self.domain.n_ranks
+            raise DomainError(f"{n} temperatures on {ranks} ranks: {error}") from None
         self.action.bind(phi)
         return phi
 

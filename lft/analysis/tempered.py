@@ -169,4 +169,5 @@ def _format_travel(labels, width, t):
     text = "" if trip["value"] is None else f", {trip['value']:.5g} updates each"
     text += "" if trip["error"] is None else f" (+- {trip['error']:.2g})"
     text += "" if trip["ideal"] is None else f", ideal {trip['ideal']:.5g}"
-    return [*lines, f"round trips              {t['round_trips']}{text}"]
+    each = " ".join(map(str, t["replicas"]["round_trips"]))
+    return [*lines, f"round trips              {t['round_trips']}{text}", f"  of each replica        {each}"]

@@ -123,9 +123,8 @@ def drive(folder, ranks, task, suffix, names):
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_same_bits_on_any_number_of_ranks(folder, serial, ranks):
-    names = [name for name in CONFIGS if name != "pairwise" or ranks in (2, 4)]  # 3 ranks: a lattice of one bin
-    drive(folder, ranks, "run", f"r{ranks}", names)
-    for name in names:
+    drive(folder, ranks, "run", f"r{ranks}", CONFIGS)
+    for name in CONFIGS:
         assert content(folder / f"{name}-r{ranks}.h5") == serial[name], name
         with Archive(folder / f"{name}-r{ranks}.h5") as archive:
             assert archive.ranks == ranks
@@ -203,5 +202,8 @@ def test_one_failure_on_several_ranks_is_one_message(folder):
     (folder / "bad.toml").write_text(CONFIGS["ising"].replace("count = 3", "count = 1"))
     done = run_python(["-m", "lft", "run", "bad.toml", "-o", "bad.h5"], folder, 2)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "[tempering] count = 1" in done.stderr
+    done = run_python(["-m", "lft", "run", "pairwise.toml", "-o", "bad.h5", "--set", "tempering.inverse_temperatures="
+                       "[0.5,1.0]"], folder, 3)
+    assert done.returncode and done.stderr.count("\n") == 1 and "2 temperatures on 3 ranks" in done.stderr
     done = run_python(["-m", "lft", "analyze", "ising-1.h5", "--json", "-"], folder)
     assert json.loads(done.stdout)["tempering"]["round_trips"] >= 0
