@@ -3,6 +3,9 @@
 An implementation samples the same distribution as the generic loops; where it draws its own random numbers the chain is
 another one, so its name goes into the archive and ``lft resume`` insists on it.  The choice depends on action, updater
 and lattice alone, never on the number of ranks or the processor.
+
+Loops with a packed copy of their own may offer more: ``update`` and ``store`` (the two halves of ``advance``),
+``weights`` and ``sums`` (the action from integers), ``exchange`` (two copies trade places).  Tempering then moves no data.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ after even swaps, the odd pairs after odd ones (deterministic even-odd: not reve
 Configurations move, couplings stay: the loops of a slot (thresholds, packed rows, messages, work arrays) are built
 once.  Within a rank two packed copies trade references, no site is touched; building the bit-sliced loops of new
 couplings instead costs 0.7-1.3 ms, as much as 10 sweeps of 1024 x 1024 sites.  Between ranks one local block travels
-each way.  Energies are exact sums and the swaps draw from the pair's number, so every rank takes the same decisions.
+each way.  With a swap after each update and 8 temperatures an update costs 1.8 times (bit-sliced 1024^2, 65 us alone),
+1.3 times (generic Ising 256^2) and 1.2 times (HMC, phi^4 128^2) that of a single chain: the energies.  They are exact
+sums and the swaps draw from the pair's number, so every rank takes the same decisions.
 
 Tuning moves the inner temperatures during the first half of the thermalization, to equal steps of the cumulative
 rejection ``Lambda(b) = sum of r_i`` (the "communication barrier"): then all pairs are refused equally often, which
