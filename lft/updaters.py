@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from lft._kernels import lines
+from lft.clusters import SwendsenWang, Wolff
 from lft.errors import InputError
 from lft.integrators import scheme
 from lft.protocols import Info, State
@@ -164,7 +165,7 @@ class HMC:
         return State(phi, state.t + 1), info
 
 
-UPDATERS = {u.name: u for u in (Metropolis, HeatBath, HMC)}
+UPDATERS = {u.name: u for u in (Metropolis, HeatBath, HMC, Wolff, SwendsenWang)}
 """Updaters by the name used in configurations."""
 
 
