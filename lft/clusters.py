@@ -1,12 +1,13 @@
 """Cluster updates: Wolff and Swendsen-Wang for spins on lattices and graphs, with fields by a ghost spin.
 
-Every bond whose term lowers the action, ``K s s' > 0``, is active with probability ``1 - exp(-2 |K|)``; the sites that
-active bonds connect form clusters (Fortuin and Kasteleyn).  A field is a bond of strength h_x to one more spin that
-stays +1, the ghost.  Turning any cluster that is not tied to the ghost over leaves exp(-S) invariant, whatever the
-signs of the couplings; with frustration the clusters soon fill the lattice, and the update stays exact but moves little.
+Every bond whose term lowers the action, ``K s s' > 0``, is active with probability ``1 - exp(-2 |K|)``; the sites
+that active bonds connect form clusters (Fortuin and Kasteleyn).  A field is a bond of strength h_x to one more spin
+that stays +1, the ghost.  Turning any cluster that is not tied to the ghost over leaves exp(-S) invariant, whatever
+the signs of the couplings; with frustration the clusters soon fill the lattice, and the update stays exact but moves
+little.
 
-Random numbers: the exponential variate of a bond belongs to (site, direction, update), the fair coin of a cluster to its
-smallest global site.  So the labels, and with them the chain, do not depend on ranks.  Loops and layout:
+Random numbers: the exponential variate of a bond belongs to (site, direction, update), the fair coin of a cluster to
+its smallest global site.  So the labels, and with them the chain, do not depend on ranks.  Loops and layout:
 ``_kernels/clusters.pyx``.
 """
 
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lft._kernels import clusters as loops
-from lft.actions import Ising, Pairwise
+from lft.actions import Ising, Pairwise, Phi4
 from lft.errors import InputError
 from lft.protocols import Info, State
 from lft.rng import GLOBAL_SITE, Stream
@@ -38,9 +39,10 @@ def clusters_of(action, phi):
     """
     cache = phi.__dict__.setdefault("_clusters", {})
     if id(action) not in cache:
-        kind = next((c for c in (LatticeClusters, GraphClusters) if isinstance(action, c.action_type)), None)
+        kinds = (LatticeClusters, SignClusters, GraphClusters)
+        kind = next((c for c in kinds if isinstance(action, c.action_type)), None)
         if kind is None:
-            raise InputError(f"clusters: action {action.name!r} has none; valid are ising and pairwise")
+            raise InputError(f"clusters: action {action.name!r} has none; valid are ising, pairwise and phi4")
         cache[id(action)] = (action, kind(action, phi))
     return cache[id(action)][1]
 
@@ -105,12 +107,13 @@ class Clusters:
         """Turn the clusters over whose root is marked in ``turn``; returns the number of local sites."""
         return loops.apply_flips(self.flat, self.parent, self.turn, self.plan.line_p, self.length)
 
-    def flip(self, t, key):
+    def flip(self, t, key, number=0):
         """Turn each cluster over with probability 1/2; returns the number of local sites that changed."""
-        loops.draw_flips(self.turn, *self.lines, self.length, t, int(Stream.CLUSTER_FLIP), key.word, self.plan.buffer)
+        coin = (t, int(Stream.CLUSTER_FLIP), number, key.word)
+        loops.draw_flips(self.turn, *self.lines, self.length, *coin, self.plan.buffer)
         cell = self._cells(self.nodes)
         here = cell >= 0
-        bits = loops.flip_bits(np.maximum(self.final[here], 0).astype(np.uint64), t, int(Stream.CLUSTER_FLIP), key.word)
+        bits = loops.flip_bits(np.maximum(self.final[here], 0).astype(np.uint64), *coin)
         self.turn[cell[here]] = np.where(self.final[here] == GHOST, 0, bits)
         changed = self._apply()
         self.t = t + 1
@@ -150,16 +153,16 @@ class Clusters:
 class LatticeClusters(Clusters):
     """Clusters of :class:`lft.actions.Ising` on any lattice."""
 
-    action_type, is_cut = Ising, True
+    action_type, is_cut, strength = Ising, True, 2.0
 
     def __init__(self, action, phi):
         super().__init__(action, phi)
         geometry = phi.geometry
         couplings = action.bond_couplings(geometry)
-        self.weight = np.array([2.0 * couplings[d] for d in self.plan.bonded])
+        self.weight = np.array([self.strength * couplings[d] for d in self.plan.bonded])
         vectors = [geometry.storage_displacement(d) for d in self.plan.bonded]
         self.vectors = np.array(vectors, np.intp).reshape(len(vectors), len(phi.domain.shape))
-        h = np.asarray(action.couplings["h"])
+        h = np.asarray(action.couplings.get("h", 0.0))
         self.ghost = None
         if np.any(h):
             self.ghost = 2.0 * self.plan.slice_array(np.broadcast_to(h, geometry.space_shape), geometry)
@@ -276,6 +279,12 @@ class LatticeClusters(Clusters):
         self._growth = loops.Growth(mark.reshape(-1))
 
 
+class SignClusters(LatticeClusters):
+    """Clusters of the signs of a real field: with the moduli fixed they are spins coupled by 2 kappa |phi phi'|."""
+
+    action_type, strength = Phi4, 4.0
+
+
 class GraphClusters(Clusters):
     """Clusters of :class:`lft.actions.Pairwise`: every bin of the graph is an independent copy."""
 
@@ -370,12 +379,51 @@ class SwendsenWang:
         return [ClusterMoments(has_field=bool(np.any(action.couplings["h"])))]
 
 
+class SignFlips:
+    """Swendsen-Wang update of the signs of a real field, ``updates`` times (Brower and Tamayo, Phys. Rev. Lett. 62,
+    1087 (1989)).
+
+    The moduli stay, so it samples only together with another update: ``Sequence([HMC(), SignFlips()])``.
+
+    Parameters
+    ----------
+    updates : int
+        Labellings and flips per update, 1 to 256.
+    """
+
+    name, kinds = "sign-flips", ("real",)
+    streams = (Stream.CLUSTER, Stream.CLUSTER_FLIP)
+
+    def __init__(self, updates=1):
+        if isinstance(updates, bool) or not isinstance(updates, int) or not 1 <= updates <= 256:
+            raise InputError(f"updates = {updates!r}: valid is an integer from 1 to 256")
+        self.updates = updates
+
+    def __repr__(self):
+        return f"SignFlips(updates={self.updates})"
+
+    def step(self, action, state, key):
+        """One update."""
+        if not isinstance(action, Phi4):
+            raise InputError(f"update {self.name!r} works on the action phi4, not on {action.name!r}")
+        started = time.perf_counter()
+        phi, accepted = state.phi, 0
+        clusters = clusters_of(action, phi)
+        for number in range(self.updates):
+            clusters.label(state.t, key, number * phi.geometry.n_sites)
+            accepted += clusters.flip(state.t, key, number)
+            phi.exchange()
+        info = Info(self.updates * clusters.plan.n_active_local, accepted, 0.0, time.perf_counter() - started)
+        return State(phi, state.t + 1), info
+
+
 class Wolff:
     """Wolff: turn over the cluster of one random site (Phys. Rev. Lett. 62, 361 (1989)), ``clusters`` times.
 
-    On a graph every bin is a copy of its own and turns over ``clusters`` clusters.  ``proposed`` counts the sites of the
-    clusters and ``accepted`` those that changed (all of them without a field): ``proposed / V`` of an update is its cost
-    in sweeps.  On one rank the cost grows with the cluster; on several every cluster costs a labelling of the lattice.
+    On a graph every bin is a copy of its own and turns over ``clusters`` clusters.  ``proposed`` counts the sites of
+    the clusters and ``accepted`` those that changed (all of them without a field): ``proposed / V`` of an update is its
+    cost in sweeps.  On one rank the cost grows with the cluster; on several every cluster costs a labelling of the
+    lattice.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from lft.archive import Archive, Recorder, check_output, on_root
 from lft.chain import Chain, drive
 from lft.config import MAX_UPDATES, make_updater
 from lft.errors import InputError
-from lft.observables import default_observables
+from lft.observables import observables_of
 from lft.protocols import State
 from lft.updaters import start
 
@@ -71,7 +71,7 @@ def run(config, path, comm=None, overwrite=False, is_quiet=False):
         State(phi, 0),
         config.key,
         config.schedule,
-        default_observables(config.action, config.geometry),
+        observables_of(config.action, config.geometry, config.updater),
         kernel=config.kernel,
     )
     meta = {
@@ -138,8 +138,9 @@ def resume(path, updates=None, comm=None, is_quiet=False):
     phi = action.new_field(old.geometry, comm)
     phi.values[...] = phi.domain.scatter(on_root_only.get("field"), phi.data.dtype)
     phi.exchange()
-    parts = (action, make_updater(old.update, action, str(path)), State(phi, old.t), old.key, schedule)
-    observables = default_observables(action, old.geometry)
+    updater = make_updater(old.update, action, str(path))
+    parts = (action, updater, State(phi, old.t), old.key, schedule)
+    observables = observables_of(action, old.geometry, updater)
     try:
         chain = Chain(*parts, observables, old.counters, kernel=str(old.meta["kernel"]))
     except InputError as error:

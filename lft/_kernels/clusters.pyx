@@ -220,7 +220,7 @@ cdef inline uint64_t _word(double u, double v) noexcept nogil:
 
 
 def draw_flips(signed char[::1] flip, const Py_ssize_t[::1] p0, const uint64_t[::1] s0, Py_ssize_t length, uint64_t t,
-               int stream, uint64_t key, double[:, ::1] buffer):
+               int stream, int draw, uint64_t key, double[:, ::1] buffer):
     """flip[cell + 1] = fair bit of the site of every cell: what the cluster does whose root it is."""
     cdef Py_ssize_t i, j, m, n
     cdef uint64_t first, word, site
@@ -233,7 +233,7 @@ def draw_flips(signed char[::1] flip, const Py_ssize_t[::1] p0, const uint64_t[:
             out = &flip[p0[i] + 1]
             first = s0[i] >> 6
             n = <Py_ssize_t>(((s0[i] + <uint64_t>length - 1) >> 6) - first) + 1
-            noise.uniforms(first, 1, n, t, stream, 0, key, u, v)
+            noise.uniforms(first, 1, n, t, stream, draw, key, u, v)
             j = 0
             for m in range(n):
                 word = _word(u[m], v[m])
@@ -245,7 +245,7 @@ def draw_flips(signed char[::1] flip, const Py_ssize_t[::1] p0, const uint64_t[:
                     j += 1
 
 
-def flip_bits(const uint64_t[::1] site, uint64_t t, int stream, uint64_t key):
+def flip_bits(const uint64_t[::1] site, uint64_t t, int stream, int draw, uint64_t key):
     """The fair bits of some sites, as :func:`draw_flips` draws them."""
     import numpy as np
     bits = np.empty(site.shape[0], np.int8)
@@ -253,7 +253,7 @@ def flip_bits(const uint64_t[::1] site, uint64_t t, int stream, uint64_t key):
     cdef double u, v
     cdef Py_ssize_t k
     for k in range(site.shape[0]):
-        noise.uniforms(site[k] >> 6, 1, 1, t, stream, 0, key, &u, &v)
+        noise.uniforms(site[k] >> 6, 1, 1, t, stream, draw, key, &u, &v)
         out[k] = _word(u, v) >> (site[k] & 63) & 1
     return bits
 

@@ -186,7 +186,7 @@ def test_half_the_bond_strength_is_rejected(updater, monkeypatch):
 @both
 def test_a_slightly_wrong_bond_strength_is_rejected(updater, monkeypatch):
     _Weights(monkeypatch, 0.9)
-    assert max(map(abs, check_lattice("torus", updater, 12000).values())) > 4.5
+    assert max(map(abs, check_lattice("torus", updater, 8000).values())) > 4.5
 
 
 @both
