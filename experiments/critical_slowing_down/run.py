@@ -31,7 +31,7 @@ from lft.rng import Key
 from lft.updaters import HMC, Metropolis, Overrelax, Sequence, start
 
 K_CRITICAL = 0.5 * math.log(1 + math.sqrt(2))
-LAMBDA, KAPPA_CRITICAL = 0.5, 0.3436  # README.md: crossing of the Binder cumulants
+LAMBDA, KAPPA_CRITICAL = 0.5, 0.3435  # README.md: crossing of the Binder cumulants
 BINDER_ISING = 0.61069  # of the square torus, in the universality class of the 2-D Ising model
 
 
@@ -72,7 +72,7 @@ METHODS = {
     ),
     "hmc-overrelax": Method(
         "phi4", "HMC + 4 overrelaxation sweeps", "#e08e0b", lambda L: Sequence([HMC(steps_of(L), 1.0), Overrelax(4)]),
-        (16, 24, 32, 48, 64, 96, 128), lambda L: max(1, round(0.004 * L**2)), lambda L: 6000 if L < 64 else 600,
+        (16, 24, 32, 48, 64, 96, 128), lambda L: max(1, round(0.004 * L**2)), lambda L: 6000 if L < 64 else 400,
     ),
     "hmc-clusters": Method(
         "phi4", "HMC + cluster flips of the signs", "#3c3c3c", lambda L: Sequence([HMC(steps_of(L), 1.0), SignFlips()]),
