@@ -62,14 +62,26 @@ class Clusters:
         self.action, self.phi = action, phi
         _, self.plan = action.bind(phi)
         cells = phi.data.size
-        self.flat = phi.data.reshape(-1)
         self.parent = np.empty(cells + 1, np.int32 if cells < 2**31 - 1 else np.int64)
         self.turn = np.zeros(cells + 1, np.int8)
         self.lines = (self.plan.line_p, self.plan.line_site)
         self.length = self.plan.length
-        self.t = None
+        self.t = self._labelled = None
         self.nodes = self.final = np.empty(0, np.int64)
         self._growth = None
+
+    @property
+    def flat(self):
+        """The flat padded field; asked for anew each time, since other loops may hold its values in between."""
+        return self.phi.data.reshape(-1)
+
+    def holds(self, t):
+        """Whether the last update of clusters is the one that led to update number ``t`` of this configuration."""
+        return self.t == t and self._labelled is self.phi.data
+
+    def mark(self, t):
+        """The configuration at ``t`` is what the clusters made of it."""
+        self.t, self._labelled = t, self.phi.data
 
     # ---- labels
     def label(self, t, key, shift=0, has_ghost=True):
@@ -110,26 +122,27 @@ class Clusters:
     def flip(self, t, key, number=0):
         """Turn each cluster over with probability 1/2; returns the number of local sites that changed."""
         coin = (t, int(Stream.CLUSTER_FLIP), number, key.word)
-        loops.draw_flips(self.turn, *self.lines, self.length, *coin, self.plan.buffer)
+        loops.draw_flips(self.turn, *self.lines, self.length, *coin, self.plan.buffer[0])
         cell = self._cells(self.nodes)
         here = cell >= 0
         bits = loops.flip_bits(np.maximum(self.final[here], 0).astype(np.uint64), *coin)
         self.turn[cell[here]] = np.where(self.final[here] == GHOST, 0, bits)
         changed = self._apply()
-        self.t = t + 1
+        self.mark(t + 1)
         return changed
 
     # ---- what the labels know
+    def _powers(self, total, scale):
+        """Per local line the sums of (scale M)^2, (scale M)^4 and M over the clusters whose root lies on it."""
+        out = np.empty((len(self.plan.line_p), 3))
+        loops.power_lines(total, self.plan.line_p, self.length, scale, out)
+        return out.T
+
     def moments(self):
-        """(M0, S2, S4): spin per site of the ghost's cluster, sums of the squares and fourth powers of the others'."""
+        """(<m>, <m^2>, <m^4>) over all ways to turn the clusters over: see :class:`ClusterMoments` (collective)."""
         total = np.empty(len(self.parent), np.int64)
         loops.add_cells(self.flat, self.parent, self.plan.line_p, self.length, np.ones((1, 1), np.int64), total)
-        fixed = self._merge_totals(total)
-        V = self.phi.geometry.n_active
-        out = np.empty((len(self.plan.line_p), 2))
-        loops.power_lines(total, self.plan.line_p, self.length, 1 / V, out)
-        domain = self.phi.domain
-        return fixed / V, domain.sum_lines(out[:, 0], "clusters"), domain.sum_lines(out[:, 1], "clusters")
+        return self._moments(total)
 
     def _merge_totals(self, total):
         """Sums of whole clusters at the roots, 0 at those that joined another; returns that of the ghost."""
@@ -148,6 +161,11 @@ class Clusters:
         total[cell[here]] = np.where(self.final == self.nodes, whole, 0)[here]
         tied = int(whole[0]) if len(whole) and self.nodes[0] == GHOST else 0
         return int(parts[-1]) + tied
+
+
+def _even_moments(m0, S2, S4):
+    """<m^2> and <m^4> of m = m0 + sum of +-m_c with fair signs."""
+    return m0**2 + S2, m0**4 + 6 * m0**2 * S2 + 3 * S2**2 - 2 * S4
 
 
 class LatticeClusters(Clusters):
@@ -205,10 +223,16 @@ class LatticeClusters(Clusters):
         plan, domain = self.plan, self.phi.domain
         along = np.ascontiguousarray(self.vectors[:, -1])
         lines = (plan.line_p, plan.line_q, plan.line_site, self.length, self.base, self.remote, along)
-        counter = (shift, t, int(Stream.CLUSTER), key.word, plan.buffer)
+        counter = (shift, t, int(Stream.CLUSTER), key.word, plan.buffer[0])
         ghost = self.ghost if has_ghost else None
         arguments = (*lines, domain.periodic[-1], self.weight, ghost, *counter, self._pick, self.cross)
         return loops.lattice_bonds(self.flat, self.parent, *arguments)
+
+    def _moments(self, total):
+        domain, V = self.phi.domain, self.phi.geometry.n_active
+        m0 = self._merge_totals(total) / V
+        S2, S4 = (domain.sum_lines(v, "clusters") for v in self._powers(total, 1 / V)[:2])
+        return m0, *_even_moments(m0, S2, S4)
 
     # ---- one cluster
     def seed(self, t, key, number):
@@ -254,7 +278,7 @@ class LatticeClusters(Clusters):
     def _ghost_hits(self, member, t, key, shift):
         direction = len(self.weight)
         lines = (self.plan.line_p, self.plan.line_q, self.plan.line_site, self.length, self.ghost)
-        where = (direction // 2, direction % 2 == 1, shift, t, int(Stream.CLUSTER), key.word, self.plan.buffer)
+        where = (direction // 2, direction % 2 == 1, shift, t, int(Stream.CLUSTER), key.word, self.plan.buffer[0])
         return loops.ghost_hits(self.flat, member, *lines, *where)
 
     def _grow(self, t, key, site, shift):
@@ -321,6 +345,13 @@ class GraphClusters(Clusters):
         counter = (0, t, int(Stream.CLUSTER), key.word, self._noise)
         loops.graph_bonds(self.flat, self.parent, *where, self.ghost, *counter)
         return 0
+
+    def _moments(self, total):
+        # of each bin, then averaged: the bins are independent copies
+        graph, domain = self.phi.geometry, self.phi.domain
+        S2, S4, free = self._powers(total, 1 / graph.n_units)
+        m0 = (self.phi.values.sum(axis=1, dtype=np.int64) - free) / graph.n_units
+        return tuple(domain.sum_lines(v, "clusters") / graph.n_bins for v in (m0, *_even_moments(m0, S2, S4)))
 
     def flip_one(self, t, key, number):
         """Turn over the cluster of one random unit in every bin; returns (local sites, flipped ones, sum of M^2/n)."""
@@ -454,7 +485,8 @@ class Wolff:
             sites, flipped, mean = clusters.flip_one(state.t, key, number)
             phi.exchange()
             proposed, accepted, share = proposed + sites, accepted + flipped, share + mean
-        clusters.t, clusters.share = state.t + 1, share / self.clusters
+        clusters.mark(state.t + 1)
+        clusters.share = share / self.clusters
         info = Info(proposed, accepted, 0.0, time.perf_counter() - started)
         return State(phi, state.t + 1), info
 
@@ -474,7 +506,8 @@ class ClusterMoments:
         m2_improved            = m_0^2 + S2,                  S2 = sum_c m_c^2
         m4_improved            = m_0^4 + 6 m_0^2 S2 + 3 S2^2 - 2 S4,   S4 = sum_c m_c^4
 
-    Their means are those of m, m^2, m^4; nan unless the last update was one of clusters.  Computed only when measured.
+    Their means are those of m, m^2, m^4 (on a graph, of each bin, averaged over the bins); nan unless the last update
+    was one of clusters.  Computed only when measured.
     """
 
     has_field: bool = False
@@ -489,12 +522,9 @@ class ClusterMoments:
 
     def measure(self, action, state):
         clusters = clusters_of(action, state.phi)
-        if clusters.t != state.t:
+        if not clusters.holds(state.t):
             return dict.fromkeys(self.names, math.nan)
-        m0, S2, S4 = clusters.moments()
-        field = {"magnetization_improved": m0} if self.has_field else {}
-        m4 = m0**4 + 6 * m0**2 * S2 + 3 * S2**2 - 2 * S4
-        return {**field, "m2_improved": m0**2 + S2, "m4_improved": m4}
+        return dict(zip(self.names, clusters.moments()[-len(self.names) :], strict=True))
 
 
 @dataclass(frozen=True)
@@ -502,7 +532,7 @@ class ClusterSize:
     """m2_improved = (1/V) mean of M_C^2/n_C over the clusters C of the last update, M_C its spin sum, n_C its size.
 
     The mean is <m^2>, since a site of each cluster is chosen with probability n_C/V; for ferromagnets M_C^2/n_C is the
-    size of the cluster.  On a graph of several bins, whose copies are independent, m is the mean over all bins.
+    size of the cluster.  On a graph V is the number of units, and the mean runs over the bins, which are copies.
     """
 
     names = ("m2_improved",)
@@ -511,6 +541,6 @@ class ClusterSize:
 
     def measure(self, action, state):
         clusters = clusters_of(action, state.phi)
-        if clusters.t != state.t:
-            return {"m2_improved": math.nan}
-        return {"m2_improved": clusters.share / state.phi.geometry.n_active}
+        geometry = state.phi.geometry
+        V = geometry.n_active if clusters.is_cut else geometry.n_units
+        return {"m2_improved": clusters.share / V if clusters.holds(state.t) else math.nan}

@@ -178,10 +178,11 @@ class Overrelax:
     The reflection is its own inverse and preserves the measure, so detailed balance holds for any function c.  Here c
     is the center of the Gaussian that fits the site's conditional density best by itself: with v its variance,
 
-        f = c (1 - 2 lambda + 6 lambda v + 2 lambda c^2),   1/v = 2 (1 - 2 lambda) + 12 lambda (c^2 + v)
+        f = c (u - 2 lambda + 6 lambda v + 2 lambda c^2),   1/v = 2 (u - 2 lambda) + 12 lambda (c^2 + v)
 
-    (own derivation: the cubic force averaged over the Gaussian).  At lambda = 0 that is c = f, and every reflection
-    keeps S.  The reflections move far but keep the action nearly constant: combine them with an update that
+    with u = 1 the coefficient of phi^2 (own derivation: the cubic force averaged over the Gaussian).  At lambda = 0
+        flat, couplings = phi.data.reshape(-1), action.couplings
+        table, scale = reflection_centers(couplings["lam"], couplings["unit"])
     does not, ``Sequence([HMC(), Overrelax(4)])``.
 
     Parameters
@@ -208,10 +209,11 @@ class Overrelax:
         started = time.perf_counter()
         phi, accepted = state.phi, 0
         kernel, plan = action.bind(phi)
-        flat, (table, scale) = phi.data.reshape(-1), reflection_centers(action.couplings["lam"])
+        flat, couplings = phi.data.reshape(-1), action.couplings
+        table, scale = reflection_centers(couplings["lam"], couplings["unit"])
         for number in range(self.sweeps):
             for segments in plan.classes:
-                counter = (state.t, int(Stream.OVERRELAX), number, key.word, plan.buffer)
+                counter = (state.t, int(Stream.OVERRELAX), number, key.word, plan.buffer[0])
                 accepted += overrelax.sweep(kernel, flat, segments, plan.step, plan.active, *counter, table, scale)
                 phi.exchange()
         info = Info(self.sweeps * plan.n_active_local, accepted, 0.0, time.perf_counter() - started)
@@ -219,13 +221,13 @@ class Overrelax:
 
 
 @lru_cache(maxsize=64)
-def reflection_centers(lam, n=512):
+def reflection_centers(lam, unit=1.0, n=512):
     """(c at f = 0, 1/scale, 2/scale, ..., scale) of :class:`Overrelax`; sums, products and roots only, so that the
     table has the same bits on every processor."""
     c = np.arange(4097) / 1024.0
-    a = 1.0 - 2.0 * lam + 6.0 * lam * c * c
+    a = unit - 2.0 * lam + 6.0 * lam * c * c
     v = 1.0 / (a + np.sqrt(a * a + 12.0 * lam))
-    f = np.maximum.accumulate(c * (1.0 - 2.0 * lam + 6.0 * lam * v + 2.0 * lam * c * c))
+    f = np.maximum.accumulate(c * (unit - 2.0 * lam + 6.0 * lam * v + 2.0 * lam * c * c))
     scale = n / float(f[-1])
     target = np.arange(n) / scale
     k = np.searchsorted(f, target, side="right") - 1

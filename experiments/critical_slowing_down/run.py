@@ -13,7 +13,7 @@ import json
 import math
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -174,8 +174,9 @@ def main():
     points.sort(key=lambda p: -METHODS[p[0]].interval(p[1]) * p[1] ** 2)  # the longest first
     with ProcessPoolExecutor(args.jobs) as pool:
         results = []
-        for r in pool.map(measure, *zip(*points, strict=True)):
-            results.append(r)
+        for future in as_completed([pool.submit(measure, *point) for point in points]):
+            results.append(r := future.result())
+            (folder / "points.json").write_text(json.dumps(results) + "\n")  # what is there if the run is stopped
             print(f"{r['method']:14} L={r['L']:<4} tau(m2) = {format_with_error(r['m2']['tau'], r['m2']['tau_error'])} "
                   f"sweeps, {r['updates_per_ns']:.3g} updates/ns, {r['seconds']:.0f} s", flush=True)
     results.sort(key=lambda r: (list(METHODS).index(r["method"]), r["L"]))

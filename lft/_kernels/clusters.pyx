@@ -313,19 +313,22 @@ def add_cells(const cell_t[::1] f, const index_t[::1] parent, const Py_ssize_t[:
 
 def power_lines(const int64_t[::1] total, const Py_ssize_t[::1] p0, Py_ssize_t length, double scale,
                 double[:, ::1] out):
-    """out[i] = sums of (scale total)^2 and (scale total)^4 over the roots on line i."""
+    """out[i] = sums of (scale total)^2, (scale total)^4 and total over the roots on line i."""
     cdef Py_ssize_t i, j
+    cdef int64_t whole
     cdef double x, a, b
     with nogil:
         for i in range(p0.shape[0]):
             a = b = 0.0
+            whole = 0
             for j in range(p0[i] + 1, p0[i] + length + 1):
                 if total[j]:
+                    whole += total[j]
                     x = scale * <double>total[j]
                     x *= x
                     a += x
                     b += x * x
-            out[i, 0], out[i, 1] = a, b
+            out[i, 0], out[i, 1], out[i, 2] = a, b, <double>whole
 
 
 cdef class Growth:
