@@ -56,27 +56,27 @@ class Method:
 METHODS = {
     "metropolis": Method(
         "ising", "Metropolis, bit-sliced", "#1b6ca8", lambda L: Metropolis(), (16, 24, 32, 48, 64, 96, 128),
-        lambda L: max(1, round(0.005 * L**2.17)), lambda L: 20000 if L < 96 else 6000,
+        lambda L: max(1, round(0.005 * L**2.17)), lambda L: 12000 if L < 96 else 5000,
     ),
     "wolff": Method(
         "ising", "Wolff (in sweeps)", "#d1495b", lambda L: Wolff(), (16, 24, 32, 48, 64, 96, 128, 192, 256),
-        lambda L: 1, lambda L: 30000 if L < 128 else 10000,
+        lambda L: 1, lambda L: 20000 if L < 128 else 8000,
     ),
     "swendsen-wang": Method(
         "ising", "Swendsen-Wang", "#2e7d32", lambda L: SwendsenWang(), (16, 24, 32, 48, 64, 96, 128, 192, 256),
-        lambda L: 1, lambda L: 30000 if L < 128 else 10000,
+        lambda L: 1, lambda L: 20000 if L < 128 else 8000,
     ),
     "hmc": Method(
         "phi4", "HMC", "#8e6c8a", lambda L: HMC(steps_of(L), 1.0), (16, 24, 32, 48, 64, 96, 128),
-        lambda L: max(1, round(0.02 * L**2)), lambda L: 8000 if L < 48 else 800 if L < 96 else 350,
+        lambda L: max(1, round(0.02 * L**2)), lambda L: 3000 if L < 48 else 1800 if L < 96 else 600 if L < 128 else 500,
     ),
     "hmc-overrelax": Method(
         "phi4", "HMC + 4 overrelaxation sweeps", "#e08e0b", lambda L: Sequence([HMC(steps_of(L), 1.0), Overrelax(4)]),
-        (16, 24, 32, 48, 64, 96, 128), lambda L: max(1, round(0.004 * L**2)), lambda L: 6000 if L < 64 else 400,
+        (16, 24, 32, 48, 64, 96, 128), lambda L: max(1, round(0.004 * L**2)), lambda L: 3000 if L < 64 else 600 if L < 128 else 500,
     ),
     "hmc-clusters": Method(
         "phi4", "HMC + cluster flips of the signs", "#3c3c3c", lambda L: Sequence([HMC(steps_of(L), 1.0), SignFlips()]),
-        (16, 24, 32, 48, 64, 96, 128), lambda L: 1, lambda L: 15000 if L < 64 else 6000,
+        (16, 24, 32, 48, 64, 96, 128), lambda L: 1, lambda L: 8000 if L < 64 else 4000,
     ),
 }
 
@@ -90,7 +90,7 @@ def measure(name, L, share):
     start(phi, "cold", key)
     loops, state = choose(action, updater, phi), State(phi, 0)
     interval, n = method.interval(L), max(400, int(share * method.measurements(L)))
-    state, _ = loops.advance(state, key, n * interval // 20)
+    state, _ = loops.advance(state, key, n * interval // 10)
     m2, energy = np.empty(n), np.empty(n)
     seconds = proposed = 0.0
     for i in range(n):
@@ -231,11 +231,8 @@ def draw(summary, path):
         bottom.set(xlabel="L")
         if top.get_legend_handles_labels()[0]:
             top.legend(frameon=False, fontsize=9, loc="upper left")
-            bottom.legend(frameon=False, fontsize=9, loc="lower left")
         low, high = top.get_ylim()
         top.set_ylim(low, high * 12)  # room for the legend
-        low, high = bottom.get_ylim()
-        bottom.set_ylim(low / 12, high)
     axes[0, 0].set_ylabel("tau_int of m$^2$ (sweeps; HMC: trajectories)")
     axes[1, 0].set_ylabel("site updates / ns / (2 tau_int)")
     figure.savefig(path, dpi=150)

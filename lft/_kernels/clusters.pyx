@@ -9,8 +9,7 @@ Design
   whoever asks.  Direction n_bonds of a site is its bond to the ghost spin, ``w_x f_x > e``.
 - Cell 0 of ``parent`` is the ghost spin, cell p+1 the flat padded cell p.  Always parent[x] <= x: sets are joined by
   Rem's algorithm, which links the larger root below the smaller while it walks up both paths.  So the root is
-  the smallest cell, the cluster of the ghost has root 0, and one ascending pass flattens all paths.  Path halving with
-  a link at the roots instead: 1.3 times the time of the whole update at criticality (measured).
+  the smallest cell, the cluster of the ghost has root 0, and one ascending pass flattens all paths.
 - Neighbors come line by line: for every line and direction the caller gives the first cell of the neighboring line,
   already wrapped where an axis is whole here, so that no cell needs a look-up.  Lines of another rank are addressed in
   the halo; their active bonds go to a list, which the caller exchanges.
@@ -19,13 +18,16 @@ Design
 - Flips: bit (site % 64) of the words of block (site // 64), so 64 sites share a block.
 - A single cluster grows from the sites that joined last, up to 64 at a time: their bonds that lead to sites not yet
   inside are collected, the blocks drawn together (vectorized over scattered sites), and then tested.  One block per
-  bond drawn alone costs 10 ns.  Only the cells of the cluster are touched.
+  bond drawn alone costs 10 ns.  Only the cells of the cluster are touched.  Measured on the way, ns per site of a
+  cluster (1024^2): breadth first 80, last joined first 70, without branches on spins and outcomes 52, with the
+  arrays in plain pointers 45.
 
 Arrays: ``f`` flat padded field; ``parent`` (cells + 1) of int32 or int64; ``p0``, ``s0``, ``q0`` first cell, global
 site and cell of the time slice of each line; ``base`` (lines, directions) first cell of the neighboring line, -1
 where there is none.
 
-Measured (one thread, AMD Zen 4 under load, 2-D Ising 1024^2 at criticality): see README.md.
+Measured (one thread, AMD Zen 4 under load, 2-D Ising 1024^2 at criticality), ns per site of a Swendsen-Wang update:
+noise, bonds and joining 12.3, flattening 0.55, coins 0.7, flips 1.5.
 """
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from lft._kernels cimport noise

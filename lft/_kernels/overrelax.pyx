@@ -10,7 +10,7 @@ Design
   serves the sites m and m + ceil(count/2).
 - Measured at the critical point of the 2-D theory, lambda = 0.5: acceptance 0.81 with the self-consistent center, 0.80
   with the conditional mean, 0.75 with the minimum of the conditional action, 0.63 with f itself (the center of the
-  quadratic part); rate 0.13 site updates/ns (512^2, one thread under load).
+  quadratic part).
 """
 from libc.stdint cimport int64_t, uint64_t
 from libc.math cimport fabs
