@@ -15,6 +15,7 @@ import numpy as np
 
 from lft.actions import ACTIONS, Ising, Neural, Pairwise, Phi4
 from lft.chain import Schedule
+from lft.clusters import SignFlips
 from lft.errors import InputError, LftError
 from lft.geometry import Graph, Lattice
 from lft.implementations import AUTO, KERNELS
@@ -30,11 +31,18 @@ from lft.sections import numbers as _numbers
 from lft.sections import text as _text
 from lft.sections import text_or_list as _text_or_list
 from lft.units import parse_quantity
-from lft.updaters import HMC, STARTS, UPDATERS, HeatBath, Metropolis
+from lft.updaters import HMC, STARTS, UPDATERS, HeatBath, Metropolis, Overrelax, Sequence, SwendsenWang, Wolff
 
 SECTIONS = ("lattice", "action", "update", "run")
 OPTIONAL = ("tempering", "anneal")  # sections that only some runs have
 UPDATE_KEYS = {"metropolis": ("width",), "heatbath": (), "hmc": ("steps", "length", "integrator")}
+UPDATE_KEYS = {
+    "metropolis": ("width",),
+    "heatbath": (),
+    "hmc": ("steps", "length", "integrator", "overrelax", "clusters"),
+    "wolff": ("clusters",),
+    "swendsen-wang": (),
+}
 ACTION_KEYS = {
     "ising": ("K", "h", "couplings"),
     "phi4": ("kappa", "lambda"),
@@ -199,12 +207,21 @@ def _updater(section, action):
     if action.kind not in UPDATERS[name].kinds:
         section.fail("name", f"one of {valid} for action {action.name!r}")
     section.known.extend(UPDATE_KEYS[name])
+    if name == "wolff":
+        return Wolff(section.get("clusters", _integer(1, 2**31 - 1), "an integer >= 1", 1))
+    if name == "swendsen-wang":
+        return SwendsenWang()
     if name == "hmc":
-        return HMC(
+        hmc = HMC(
             steps=section.get("steps", _integer(1), "an integer >= 1", 10),
             length=section.get("length", _number(0, True), "a finite number > 0", 1.0),
             integrator=section.get("integrator", _choice(tuple(SCHEMES)), ", ".join(SCHEMES), "leapfrog"),
         )
+        valid = "an integer from 0 (none) to 256"
+        sweeps = section.get("overrelax", _integer(0, 256), f"{valid}: sweeps after each trajectory", 0)
+        flips = section.get("clusters", _integer(0, 256), f"{valid}: cluster flips of the signs", 0)
+        more = [*([Overrelax(sweeps)] if sweeps else []), *([SignFlips(flips)] if flips else [])]
+        return Sequence([hmc, *more]) if more else hmc
     if name == "metropolis" and action.kind == "real":
         return Metropolis(section.get("width", _number(0, True), "a finite number > 0", 1.0))
     if name == "metropolis":

@@ -211,7 +211,7 @@ class Domain:
         return [target, source, np.full(len(target), w * stride, np.intp)]
 
     def exchange(self, data):
-        """Fill the halo of a padded local array (int8 or float64) from the neighbors; open ends keep zeros."""
+        """Fill the halo of a padded local array (int8, int64 or float64) from the neighbors; open ends keep zeros."""
         self.begin(data)
         self.end(data)
 
@@ -306,6 +306,16 @@ class Domain:
         total = np.empty_like(values)
         self.comm.Allreduce(values, total)
         return total
+
+    def allgather(self, rows):
+        """The int64 rows (n, m) of all ranks, in the order of the ranks; n may differ between them."""
+        rows = np.ascontiguousarray(rows, dtype=np.int64)
+        if self.comm is None:
+            return rows
+        counts = np.array(self.comm.allgather(rows.size))
+        whole = np.empty(counts.sum(), np.int64)
+        self.comm.Allgatherv(rows, (whole, counts))
+        return whole.reshape(-1, *rows.shape[1:])
 
     def sum_limbs(self, limbs, n_bad, what):
         """Correctly rounded global sums of exact accumulators (n, limbs), the same bits for any number of ranks."""

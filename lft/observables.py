@@ -211,6 +211,12 @@ def default_observables(action, geometry):
     return out
 
 
+def observables_of(action, geometry, updater):
+    """The default observables, and those that only this updater offers (``updater.observables``)."""
+    offered = getattr(updater, "observables", None)
+    return [*default_observables(action, geometry), *(offered(action, geometry) if offered else [])]
+
+
 def measure_all(observables, action, state):
     """All values of one configuration, by name."""
     values = {}

@@ -29,6 +29,10 @@ class Stream(IntEnum):
     ACCEPT = 4  # accept or reject a trajectory
     BLOCKING = 5  # fair ties of a majority rule
     SYNTHETIC = 6  # couplings of a made-up example
+    CLUSTER = 7  # bonds of clusters, to neighbors and to the ghost spin
+    CLUSTER_FLIP = 8  # which clusters flip
+    CLUSTER_SEED = 9  # where a single cluster begins
+    OVERRELAX = 10  # acceptance of a reflection
     SWAP = 11  # exchange of two neighboring temperatures; the site is the number of the pair
 
 

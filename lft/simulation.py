@@ -13,7 +13,7 @@ from lft.archive import Archive, Recorder, check_output, on_root
 from lft.chain import Chain, drive
 from lft.config import MAX_UPDATES, make_updater
 from lft.errors import InputError
-from lft.observables import default_observables
+from lft.observables import observables_of
 from lft.protocols import State
 from lft.replica_sections import make_ladder
 from lft.tempering import Tempering
@@ -68,6 +68,19 @@ def run(config, path, comm=None, overwrite=False, is_quiet=False):
     slots = 1 if config.ladder is None else len(config.ladder.inverse_temperatures)
     check_memory(config.geometry, config.action, 1 if comm is None else comm.Get_size(), slots)
     chain = _new_chain(config, comm) if config.ladder is None else _new_tempering(config, comm)
+    _check_memory(config.geometry, config.action, 1 if comm is None else comm.Get_size())
+    phi = config.action.new_field(config.geometry, comm)
+    config.action.bind(phi)  # couplings that do not fit the lattice are found out before there is a file
+    start(phi, config.start, config.key)
+    chain = Chain(
+        config.action,
+        config.updater,
+        State(phi, 0),
+        config.key,
+        config.schedule,
+        observables_of(config.action, config.geometry, config.updater),
+        kernel=config.kernel,
+    )
     meta = {
         "config": json.dumps(config.resolved),
         "config_text": config.text,
@@ -157,6 +170,12 @@ def resume(path, updates=None, comm=None, is_quiet=False):
         raise InputError(f"--updates {updates}: all updates of an archive must stay below 2^47")
     old.config["run"]["updates"] = schedule.updates
     updater, observables = make_updater(old.update, action, str(path)), default_observables(action, old.geometry)
+    phi = action.new_field(old.geometry, comm)
+    phi.values[...] = phi.domain.scatter(on_root_only.get("field"), phi.data.dtype)
+    phi.exchange()
+    updater = make_updater(old.update, action, str(path))
+    parts = (action, updater, State(phi, old.t), old.key, schedule)
+    observables = observables_of(action, old.geometry, updater)
     try:
         if old.tempering is None:
             phi = action.new_field(old.geometry, comm)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 
 import numpy as np
 
-from lft._kernels import lines
+from lft._kernels import lines, overrelax
+from lft.actions import Phi4
+from lft.clusters import SwendsenWang, Wolff
 from lft.errors import InputError
 from lft.integrators import scheme
 from lft.protocols import Info, State
@@ -50,6 +53,7 @@ class Metropolis:
     """
 
     name, kinds = "metropolis", ("spin", "gas", "real")
+    streams = (Stream.METROPOLIS,)
 
     def __init__(self, width=1.0):
         if not np.isfinite(width) or width <= 0:
@@ -74,6 +78,7 @@ class HeatBath:
     """
 
     name, kinds = "heatbath", ("spin", "gas")
+    streams = (Stream.HEATBATH,)
 
     def __repr__(self):
         return "HeatBath()"
@@ -101,6 +106,7 @@ class HMC:
     """
 
     name, kinds = "hmc", ("real",)
+    streams = (Stream.MOMENTUM, Stream.ACCEPT)
 
     def __init__(self, steps=10, length=1.0, integrator="leapfrog"):
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
@@ -164,7 +170,114 @@ class HMC:
         return State(phi, state.t + 1), info
 
 
-UPDATERS = {u.name: u for u in (Metropolis, HeatBath, HMC)}
+class Overrelax:
+    """Overrelaxation of :class:`lft.actions.Phi4`: reflect sites about a center that their neighbors fix.
+
+        phi_x -> 2 c(f_x) - phi_x,   f_x = sum_d kappa_d (phi_(x+d) + phi_(x-d)),   accepted with min(1, exp(-dS))
+
+    The reflection is its own inverse and preserves the measure, so detailed balance holds for any function c.  Here c
+    is the center of the Gaussian that fits the site's conditional density best by itself: with v its variance,
+
+        f = c (u - 2 lambda + 6 lambda v + 2 lambda c^2),   1/v = 2 (u - 2 lambda) + 12 lambda (c^2 + v)
+
+    with u = 1 the coefficient of phi^2 (own derivation: the cubic force averaged over the Gaussian).  At lambda = 0
+        flat, couplings = phi.data.reshape(-1), action.couplings
+        table, scale = reflection_centers(couplings["lam"], couplings["unit"])
+    does not, ``Sequence([HMC(), Overrelax(4)])``.
+
+    Parameters
+    ----------
+    sweeps : int
+        Sweeps per update, 1 to 256.
+    """
+
+    name, kinds = "overrelax", ("real",)
+    streams = (Stream.OVERRELAX,)
+
+    def __init__(self, sweeps=1):
+        if isinstance(sweeps, bool) or not isinstance(sweeps, int) or not 1 <= sweeps <= 256:
+            raise InputError(f"sweeps = {sweeps!r}: valid is an integer from 1 to 256")
+        self.sweeps = sweeps
+
+    def __repr__(self):
+        return f"Overrelax(sweeps={self.sweeps})"
+
+    def step(self, action, state, key):
+        """``sweeps`` sweeps."""
+        if not isinstance(action, Phi4):
+            raise InputError(f"update {self.name!r} works on the action phi4, not on {action.name!r}")
+        started = time.perf_counter()
+        phi, accepted = state.phi, 0
+        kernel, plan = action.bind(phi)
+        flat, couplings = phi.data.reshape(-1), action.couplings
+        table, scale = reflection_centers(couplings["lam"], couplings["unit"])
+        for number in range(self.sweeps):
+            for segments in plan.classes:
+                counter = (state.t, int(Stream.OVERRELAX), number, key.word, plan.buffer[0])
+                accepted += overrelax.sweep(kernel, flat, segments, plan.step, plan.active, *counter, table, scale)
+                phi.exchange()
+        info = Info(self.sweeps * plan.n_active_local, accepted, 0.0, time.perf_counter() - started)
+        return State(phi, state.t + 1), info
+
+
+@lru_cache(maxsize=64)
+def reflection_centers(lam, unit=1.0, n=512):
+    """(c at f = 0, 1/scale, 2/scale, ..., scale) of :class:`Overrelax`; sums, products and roots only, so that the
+    table has the same bits on every processor."""
+    c = np.arange(4097) / 1024.0
+    a = unit - 2.0 * lam + 6.0 * lam * c * c
+    v = 1.0 / (a + np.sqrt(a * a + 12.0 * lam))
+    f = np.maximum.accumulate(c * (unit - 2.0 * lam + 6.0 * lam * v + 2.0 * lam * c * c))
+    scale = n / float(f[-1])
+    target = np.arange(n) / scale
+    k = np.searchsorted(f, target, side="right") - 1
+    return c[k] + (target - f[k]) / (f[k + 1] - f[k]) * (c[k + 1] - c[k]), scale
+
+
+class Sequence:
+    """Several updates, one after the other, as one update.
+
+    ``Info`` holds the counts and the energy change of the first.  Two members must not draw the same random numbers:
+    give a member more sweeps instead of repeating it.
+
+    Parameters
+    ----------
+    updaters : sequence of updaters
+    """
+
+    name = "sequence"
+
+    def __init__(self, updaters):
+        self.updaters = tuple(updaters)
+        if not self.updaters:
+            raise InputError("Sequence([]): valid is at least one update")
+        seen = {}
+        for updater in self.updaters:
+            for stream in getattr(updater, "streams", ()):
+                if stream in seen:
+                    raise InputError(
+                        f"Sequence: {seen[stream]!r} and {updater!r} draw the same random numbers (stream "
+                        f"{stream.name}): give each kind of update once"
+                    )
+                seen[stream] = updater
+        self.kinds = tuple(k for k in self.updaters[0].kinds if all(k in u.kinds for u in self.updaters))
+        self.streams = tuple(seen)
+
+    def __repr__(self):
+        return f"Sequence([{', '.join(map(repr, self.updaters))}])"
+
+    def step(self, action, state, key):
+        """Each update once."""
+        started = time.perf_counter()
+        infos = [updater.step(action, state, key)[1] for updater in self.updaters]
+        return State(state.phi, state.t + 1), infos[0]._replace(seconds=time.perf_counter() - started)
+
+    def observables(self, action, geometry):
+        """Those of the last update: what it saw is what is measured."""
+        return getattr(self.updaters[-1], "observables", lambda *_: [])(action, geometry)
+
+
+UPDATERS = {u.name: u for u in (Metropolis, HeatBath, HMC, Wolff, SwendsenWang)}
 """Updaters by the name used in configurations."""
 
 

@@ -17,6 +17,7 @@ from libc.string cimport memcpy
 ctypedef fused cell_t:
     signed char
     double
+    int64_t
 
 cdef enum:
     LIMBS = 68

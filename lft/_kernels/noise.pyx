@@ -11,6 +11,8 @@ cdef extern from "philox.h" nogil:
     void lft_philox4x32(const uint32_t *c, const uint32_t *k, uint32_t *out)
     void lft_uniforms(uint64_t site0, uint64_t stride, Py_ssize_t n, uint64_t t, uint32_t stream, uint32_t draw,
                       uint64_t key, double *u, double *v)
+    void lft_uniforms_at(const uint64_t *site, Py_ssize_t n, uint64_t t, uint32_t stream, uint32_t draw,
+                         uint64_t key, double *u, double *v)
     void lft_log(double *x, Py_ssize_t n)
     void lft_exponential(double *x, Py_ssize_t n)
     void lft_logistic(double *x, Py_ssize_t n)
@@ -22,6 +24,10 @@ cdef extern from "philox.h" nogil:
 cdef void uniforms(uint64_t site0, uint64_t stride, Py_ssize_t n, uint64_t t, uint32_t stream, uint32_t draw,
                    uint64_t key, double *u, double *v) noexcept nogil:
     lft_uniforms(site0, stride, n, t, stream, draw, key, u, v)
+
+cdef void uniforms_at(const uint64_t *site, Py_ssize_t n, uint64_t t, uint32_t stream, uint32_t draw,
+                      uint64_t key, double *u, double *v) noexcept nogil:
+    lft_uniforms_at(site, n, t, stream, draw, key, u, v)
 
 cdef void log_inplace(double *x, Py_ssize_t n) noexcept nogil:
     lft_log(x, n)

@@ -63,11 +63,13 @@ static inline double to_unit(uint32_t high, uint32_t low)
     return (x - 1.0) + 0x1p-53;
 }
 
-static void uniforms_scalar(uint64_t site, uint64_t stride, ptrdiff_t n, uint32_t w2, uint32_t w3, uint64_t key,
-                            double *u, double *v)
+/* The sites are site + m*stride, or at[m] where a list is given. */
+static void uniforms_scalar(uint64_t site, uint64_t stride, const uint64_t *at, ptrdiff_t n, uint32_t w2, uint32_t w3,
+                            uint64_t key, double *u, double *v)
 {
     uint32_t k[2] = {(uint32_t)key, (uint32_t)(key >> 32)};
     for (ptrdiff_t m = 0; m < n; m++, site += stride) {
+        if (at) site = at[m];
         uint32_t c[4] = {(uint32_t)site, (uint32_t)(site >> 32), w2, w3}, o[4];
         lft_philox4x32(c, k, o);
         u[m] = to_unit(o[0], o[1]);
@@ -79,8 +81,8 @@ static void uniforms_scalar(uint64_t site, uint64_t stride, ptrdiff_t n, uint32_
 /* Vector paths: each 64-bit lane holds one 32-bit word in its low half; _mul_epu32 reads just that half. */
 #define DEFINE_UNIFORMS(NAME, TARGET, VEC, LANES, SET1, LOAD, MUL, XOR, OR, SRL, SLL, AND, ADD, CAST, SUBPD, ADDPD,  \
                         STORE, SETPD)                                                                                 \
-    __attribute__((target(TARGET))) static void NAME(uint64_t site, uint64_t stride, ptrdiff_t n, uint32_t w2,        \
-                                                     uint32_t w3, uint64_t key, double *u, double *v)                 \
+    __attribute__((target(TARGET))) static void NAME(uint64_t site, uint64_t stride, const uint64_t *at, ptrdiff_t n, \
+                                                     uint32_t w2, uint32_t w3, uint64_t key, double *u, double *v)    \
     {                                                                                                                 \
         uint64_t lane[LANES];                                                                                         \
         for (int i = 0; i < LANES; i++) lane[i] = site + stride * (uint64_t)i;                                        \
@@ -89,6 +91,7 @@ static void uniforms_scalar(uint64_t site, uint64_t stride, ptrdiff_t n, uint32_
         const VEC m0 = SET1((long long)M0), m1 = SET1((long long)M1), one = SET1(0x3FF0000000000000ll);               \
         ptrdiff_t m = 0;                                                                                              \
         for (; m + LANES <= n; m += LANES) {                                                                          \
+            if (at) sites = LOAD((const void *)(at + m));                                                             \
             VEC a = AND(sites, low), b = SRL(sites, 32), c = SET1((long long)w2), d = SET1((long long)w3);            \
             uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);                                                  \
             for (int r = 0; r < 10; r++) {                                                                            \
@@ -107,7 +110,7 @@ static void uniforms_scalar(uint64_t site, uint64_t stride, ptrdiff_t n, uint32_
             STORE(v + m, ADDPD(SUBPD(CAST(y), SETPD(1.0)), SETPD(0x1p-53)));                                          \
             sites = ADD(sites, step);                                                                                 \
         }                                                                                                             \
-        uniforms_scalar(site + stride * (uint64_t)m, stride, n - m, w2, w3, key, u + m, v + m);                       \
+        uniforms_scalar(site + stride * (uint64_t)m, stride, at ? at + m : at, n - m, w2, w3, key, u + m, v + m);     \
     }
 
 DEFINE_UNIFORMS(uniforms_avx2, "avx2", __m256i, 4, _mm256_set1_epi64x, _mm256_loadu_si256, _mm256_mul_epu32,
@@ -189,7 +192,7 @@ LOOP_BODIES(avx2, __attribute__((target("avx2"))))
 LOOP_BODIES(avx512, __attribute__((target("avx512f,avx512dq,avx512vl,prefer-vector-width=512"))))
 #endif
 
-typedef void (*fill_fn)(uint64_t, uint64_t, ptrdiff_t, uint32_t, uint32_t, uint64_t, double *, double *);
+typedef void (*fill_fn)(uint64_t, uint64_t, const uint64_t *, ptrdiff_t, uint32_t, uint32_t, uint64_t, double *, double *);
 typedef void (*one_fn)(double *restrict, ptrdiff_t);
 typedef void (*two_fn)(double *restrict, double *restrict, ptrdiff_t);
 typedef struct { const char *name; fill_fn fill; one_fn log, exponential, logistic; two_fn normals; } noise_path;
@@ -242,7 +245,12 @@ int lft_noise_force(const char *name)
 void lft_uniforms(uint64_t site0, uint64_t stride, ptrdiff_t n, uint64_t t, uint32_t stream, uint32_t draw,
                   uint64_t key, double *u, double *v)
 {
-    path()->fill(site0, stride, n, (uint32_t)t, tail_word(t, stream, draw), key, u, v);
+    path()->fill(site0, stride, NULL, n, (uint32_t)t, tail_word(t, stream, draw), key, u, v);
+}
+void lft_uniforms_at(const uint64_t *site, ptrdiff_t n, uint64_t t, uint32_t stream, uint32_t draw, uint64_t key,
+                     double *u, double *v)
+{
+    path()->fill(0, 0, site, n, (uint32_t)t, tail_word(t, stream, draw), key, u, v);
 }
 void lft_log(double *x, ptrdiff_t n) { path()->log(x, n); }
 void lft_exponential(double *x, ptrdiff_t n) { path()->exponential(x, n); }

@@ -130,6 +130,13 @@ def derived(archive):
         ("binder", ("m2", "m4"), lambda m: 1 - m[1] / (3 * m[0] ** 2) if m[0] else math.nan),
         ("susceptibility", ("m2", "abs_magnetization"), lambda m: V * (m[0] - m[1] ** 2)),
     ]
+    if "m2_improved" in archive.names:
+        # without a field the mean of m is zero by symmetry, so the whole m^2 is the variance (not V (<m^2> - <|m|>^2))
+        field = ("magnetization_improved",) if "magnetization_improved" in archive.names else ()
+        out.append(("susceptibility_improved", ("m2_improved", *field), lambda m: V * (m[0] - sum(m[1:]) ** 2)))
+    if "m4_improved" in archive.names:
+        columns = ("m2_improved", "m4_improved")
+        out.append(("binder_improved", columns, lambda m: 1 - m[1] / (3 * m[0] ** 2) if m[0] else math.nan))
     for name in archive.names:
         if name.startswith("structure_"):
             axis = name.removeprefix("structure_")

@@ -19,7 +19,7 @@ from lft.geometry import Graph, Lattice
 from lft.implementations import choose
 from lft.protocols import State
 from lft.rng import Key
-from lft.updaters import HMC, HeatBath, Metropolis, start
+from lft.updaters import HMC, HeatBath, Metropolis, Overrelax, SwendsenWang, Wolff, start
 
 REPEATS = 5
 
@@ -102,6 +102,26 @@ def _updates(action, geometry, updater, n, kernel="generic"):
     return measure
 
 
+def _wolff(action, geometry, n):
+    """Sites of clusters per ns: an update visits one cluster, not the lattice."""
+
+    def measure(scale):
+        key, phi = Key(13), action.new_field(geometry)
+        start(phi, "cold", key)
+        state, rates = State(phi, 0), []
+        for _ in range(max(2, int(20 * scale))):
+            state, _ = SwendsenWang().step(action, state, key)
+        for _ in range(REPEATS + 1):
+            began, visited = time.process_time(), 0
+            for _ in range(max(1, int(n * scale))):
+                state, info = Wolff().step(action, state, key)
+                visited += info.proposed
+            rates.append(visited / max(time.process_time() - began, 1e-9) / 1e9)
+        return statistics.median(rates[1:])
+
+    return measure
+
+
 def _leapfrog(geometry, n):
     """Site-steps per ns of the bare force, kick and drift with the halo exchange."""
 
@@ -139,6 +159,9 @@ def _cases():
         ("ising-2d-metropolis", _updates(Ising(critical), square, Metropolis(), 3), 4, 2**20),
         ("ising-2d-heatbath", _updates(Ising(critical), square, HeatBath(), 3), 4, 2**20),
         ("ising-3d-metropolis", _updates(Ising(0.2216), cube, Metropolis(), 12), 4, 2**18),
+        ("ising-2d-swendsen-wang", _updates(Ising(critical), square, SwendsenWang(), 3), 24, 2**23),
+        ("ising-2d-wolff", _wolff(Ising(critical), square, 20), 48, 2**25),
+        ("phi4-2d-overrelax", _updates(Phi4(0.34, 0.5), Lattice((512, 512)), Overrelax(), 2), 32, 2**21),
         ("phi4-2d-leapfrog", _leapfrog(Lattice((512, 512)), 20), 32, 2**22),
         ("phi4-3d-leapfrog", _leapfrog(cube, 20), 32, 2**22),
         ("phi4-2d-hmc", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), HMC(10, 1.0), 2), 32, 2**22),

@@ -17,7 +17,7 @@ LAYERS = (
     ("plan", "field"),
     ("protocols",),
     ("actions",),
-    ("integrators", "updaters", "observables"),
+    ("integrators", "clusters", "updaters", "observables"),
     ("bits",),
     ("implementations",),
     ("chain", "tempering", "annealing", "sections"),

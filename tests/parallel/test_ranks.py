@@ -64,6 +64,17 @@ CONFIGS = {
     "ising-steps": config(
         "shape = [13, 9]", 'name = "ising"\nK = {"1,0" = 0.2, "1,1" = 0.1, "2,0" = -0.15, "-1,2" = 0.1}'
     ),
+    "ising-swendsen-wang": config(
+        'shape = [9, 11]\nboundary = ["periodic", "open"]',
+        'name = "ising"\nK = 0.45\nh = 0.01',
+        'name = "swendsen-wang"',
+    ),
+    "ising-wolff": config("shape = [10, 9]", 'name = "ising"\nK = 0.42', 'name = "wolff"\nclusters = 2'),
+    "phi4-overrelax": config(
+        "shape = [7, 8]",
+        'name = "phi4"\nkappa = 0.33\nlambda = 0.5',
+        'name = "hmc"\nsteps = 5\noverrelax = 2\nclusters = 1',
+    ),
     "phi4-metropolis": config(
         "shape = [7, 5, 6]", 'name = "phi4"\nkappa = [0.1, 0.15, 0.12]\nlambda = 0.7', 'name = "metropolis"'
     ),
@@ -198,7 +209,8 @@ def test_the_command_line_itself_gives_the_same_bits(folder, serial):
 
 
 def test_stopped_and_resumed_on_other_ranks_is_never_stopped(folder, serial):
-    names = ["ising-3d-odd", "ising-mask", "phi4-metropolis", "phi4-hmc", "neural"]
+    names = ["ising-3d-odd", "ising-mask", "phi4-metropolis", "phi4-hmc", "neural", "ising-wolff"]
+    names += ["ising-swendsen-wang", "phi4-overrelax"]
     for name in names:
         run(
             read_config(folder / f"{name}.toml", ["run.updates=13"]),

@@ -190,7 +190,7 @@ SECTION_KEYS = {
                             "[[0.2], [0.3]]",
                             '{"1,0" = nan}', '{"a" = 0.2}']),
     "action.h": ("a finite number", ['"0.1"', "true", "nan", "[0.1]"]),
-    "update.name": ("metropolis, heatbath", ['"gibs"', "1", '"wolff"', "true"]),
+    "update.name": ("metropolis, heatbath", ['"gibs"', "1", '"wolf"', "true"]),
     "run.start": ("hot, cold", ['"warm"', "1", "true"]),
     "run.thermalize": ("an integer >= 0", ["-1", "1.0", "true", '"2"', "nan"]),
     "run.updates": ("an integer >= 1", ["0", "140737488355328", "-8", "8.0", "true", '"8"', "[8]"]),
@@ -206,7 +206,10 @@ PHI4_KEYS = {
     "update.steps": ("an integer >= 1", ["0", "-1", "5.0", "true", '"5"', "nan"]),
     "update.length": ("a finite number > 0", ["0", "-1.0", "nan", "inf", "true", '"1"']),
     "update.integrator": ("leapfrog, ", ['"euler"', "2", "true"]),
+    "update.overrelax": ("an integer from 0 (none) to 256", ["-1", "257", "1.0", "true", '"4"']),
+    "update.clusters": ("an integer from 0 (none) to 256", ["-1", "257", "0.5"]),
 }
+WOLFF_KEYS = {"update.clusters": ("an integer >= 1", ["0", "-1", "2.0", "true", '"2"', "2147483648"])}
 NEURAL_KEYS = {
     "lattice.shape": ("units", ["[3, 12]"]),
     "lattice.axes": ("t", ['["a", "b"]', '["t", "t"]', '["unit"]']),
@@ -249,6 +252,13 @@ CASES = [
     run_with(base, key, value, f"{key.rpartition('.')[2]}|{words}")
     for base, table in ((ISING, SECTION_KEYS), (PHI4, PHI4_KEYS), (NEURAL, NEURAL_KEYS), (PAIRWISE, PAIRWISE_KEYS),
                         (TEMPERED, TEMPERED_KEYS), (SPREAD, SPREAD_KEYS), (ANNEALED, ANNEAL_KEYS))
+    for base, table in (
+        (ISING, SECTION_KEYS),
+        (PHI4, PHI4_KEYS),
+        (NEURAL, NEURAL_KEYS),
+        (PAIRWISE, PAIRWISE_KEYS),
+        ({**ISING, "update.name": '"wolff"'}, WOLFF_KEYS),
+    )
     for key, (words, values) in table.items()
     for value in values
 ]
@@ -269,6 +279,9 @@ CASES += [
     run_with({**PHI4, "update.name": '"metropolis"', "update.steps": None, "update.length": None,
               "update.integrator": None}, "update.width", "0.0", "[update] width|> 0"),
     run_with(ISING, "update.name", '"hmc"', "[update] name|hmc|metropolis, heatbath", "hmc on ising"),
+    run_with(ISING, "update.clusters", "2", "[update] clusters|unknown", "clusters for metropolis"),
+    run_with(NEURAL, "update.name", '"wolff"', "[update] name|wolff|metropolis, heatbath", "clusters of a gas"),
+    run_with(PHI4, "update.name", '"swendsen-wang"', "[update] name|one of metropolis, hmc", "clusters of phi4"),
     run_with(ISING, "lattice.shape", None, "[lattice] shape|missing", "shape missing"),
     run_with(PHI4, "lattice.shape", None, "[lattice] shape|missing", "shape missing, phi4"),
     run_with(NEURAL, "lattice.shape", None, "[lattice] shape|missing", "shape missing, neural"),
