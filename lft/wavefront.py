@@ -1,0 +1,260 @@
+"""Trajectories of phi^4 blocked in time: many leapfrog steps for each time the field is read from memory.
+
+Nearest-neighbor :class:`lft.actions.Phi4` under :class:`lft.updaters.HMC`, any of its integrators.  A *pass* takes the
+field through several (kick, drift) pairs at once; it walks over the rows of a *tile*, each step trailing the one
+before, so that all it touches stays in the cache.  A tile reads the rows around it as far as its last step depends on
+them and computes those again, so tiles need nothing of each other: they are spread over threads, and between ranks
+one exchange of a deep halo serves a whole pass.  Momenta are functions of the global site and are drawn where they
+are needed, halo included.
+
+The arithmetic of a site is that of the generic loops: the same bits, for any number of steps per pass, tiles, threads
+and ranks.  Layout and measured rates: ``_kernels/wavefront.c``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lft._kernels import phi4_waves
+from lft.actions import Phi4
+from lft.domain import Domain
+from lft.errors import DivergenceError, InputError
+from lft.geometry import Lattice
+from lft.rng import Stream
+
+
+class Phi4Waves:
+    """Deep-halo copy of a phi^4 field, and trajectories on it.
+
+    Parameters
+    ----------
+    action : Phi4
+    phi : Field
+        The field that :meth:`load` reads and :meth:`store` writes.
+    updater : HMC
+    blocking : Blocking, optional
+        Steps per pass and tiles; default :func:`choose_blocking`.  It does not change a bit.
+    n_threads : int
+        Threads among which tiles are spread.
+
+    Examples
+    --------
+    >>> from lft.actions import Phi4
+    >>> from lft.geometry import Lattice
+    >>> from lft.rng import Key
+    >>> from lft.updaters import HMC, start
+    >>> action, key = Phi4(kappa=0.2, lam=0.5), Key(7)
+    >>> phi = action.new_field(Lattice((8, 8)))
+    >>> waves = Phi4Waves(action, phi, HMC(steps=5))
+    >>> waves.load()
+    >>> is_accepted, dH = waves.trajectory(0, key)
+    >>> waves.store()
+    """
+
+    def __init__(self, action, phi, updater, blocking=None, n_threads=1):
+        reason = _refusal(action, phi)
+        if reason:
+            raise InputError(f"phi4 blocked in time: {reason}")
+        self.action, self.phi, self.updater = action, phi, updater
+        self.n_threads = n_threads
+        geometry, domain = phi.geometry, phi.domain
+        stored = geometry.storage_order
+        units = geometry.unit_displacements()
+        couplings = action.bond_couplings(geometry)
+        self._bonds = [(stored.index(units.index(d)), k) for d, k in couplings.items() if geometry.joins(d)]
+        *pairs, (last_kick, _) = updater.scheme.pairs(updater.steps, updater.length / updater.steps)
+        self.blocking = blocking or Blocking(len(pairs))
+        sizes = _shares(len(pairs), self.blocking.steps)
+        cut = [ranks > 1 for ranks in domain.grid]
+        deep = max(sizes) + 1
+        halo = [deep if c else 0 for c in cut]
+        self.domain = Domain(domain.shape, domain.periodic, halo, domain.comm, domain.grid)
+        self._passes = []
+        for k, size in enumerate(sizes):
+            part, pairs = pairs[:size], pairs[size:]
+            self._passes.append(self._make_pass(part, None if pairs else last_kick, k == 0))
+        n = math.prod(self.domain.padded_shape)
+        dtype = phi.data.dtype
+        self._fields = [_aligned(n, dtype) for _ in range(min(len(sizes) + 1, 3))]
+        self._momenta = [_aligned(n, dtype) for _ in range(min(len(sizes) - 1, 2))]
+        self._lines = np.zeros((3, math.prod(domain.local_shape[:-1])))
+        self._action_lines = None
+
+    @staticmethod
+    def supports(action, phi):
+        """Whether these trajectories can run: else the generic loops serve."""
+        return not _refusal(action, phi)
+
+    # ---- layout
+    def _make_pass(self, pairs, last_kick, draws):
+        domain = self.domain
+        length, n_axes = domain.shape[-1], len(domain.shape)
+        is_single = self.phi.data.dtype == np.float32
+        steps = phi4_waves.Steps(
+            n_axes, self._bonds, self.action.couplings["lam"], length, domain.periodic[-1], is_single, pairs,
+            last_kick, draws,
+        )
+        depth = len(pairs) + (last_kick is not None)
+        boxes = self._make_boxes(depth)
+        rows = max(len(b["row_at"]) for b in boxes)
+        group = self.blocking.group
+        scratch = np.stack([_aligned(-(-steps.scratch(rows, group) // 64) * 64, np.uint8)] * 1)
+        scratch = _aligned_rows(self.n_threads, steps.scratch(rows, group))
+        return steps, phi4_waves.Tiles(boxes), scratch
+
+    def _make_boxes(self, depth):
+        domain = self.domain
+        parts = [self.n_threads, self.blocking.split] + [1] * len(domain.shape)
+        axes = []
+        for axis, extent in enumerate(domain.local_shape[:-1]):
+            n_parts = min(parts[axis], extent)
+            edges = [k * extent // n_parts for k in range(n_parts + 1)]
+            axes.append([self._region(axis, a, b, depth) for a, b in zip(edges, edges[1:], strict=False)])
+        boxes = [[]]
+        for regions in axes:
+            boxes = [[*head, r] for head in boxes for r in regions]
+        return [self._make_box(b) for b in boxes]
+
+    def _region(self, axis, low, high, depth):
+        """Coordinates of a tile and of what lies within ``depth`` of it: global, in the array, in the block, distance."""
+        domain = self.domain
+        n, start, halo = domain.shape[axis], domain.slices[axis].start, domain.halo[axis]
+        is_whole = axis > 0 and domain.grid[axis] == 1 and domain.periodic[axis] and high - low == n
+        if is_whole:
+            x = np.arange(n)
+        elif not any(a == axis for a, _ in self._bonds):
+            x = np.arange(start + low, start + high)
+        else:
+            x = np.arange(start + low - depth, start + high + depth)
+            if not domain.periodic[axis]:
+                x = x[(x >= 0) & (x < n)]
+        margin = np.maximum(0, np.maximum(start + low - x, x - (start + high - 1)))
+        inside = x - start + halo if domain.grid[axis] > 1 else x % n
+        return {"global": x % n, "array": inside, "block": x - start, "margin": margin, "is_whole": is_whole}
+
+    def _make_box(self, regions):
+        domain = self.domain
+        axes = range(len(regions))
+        global_strides = [math.prod(domain.shape[k + 1 :]) for k in axes]
+        line_strides = [math.prod(domain.local_shape[k + 1 : -1]) for k in axes]
+        strides = domain.strides
+        extents = [len(r["global"]) for r in regions[1:]]
+        index = np.indices(extents).reshape(len(extents), -1) if extents else np.zeros((0, 1), int)
+
+        def total(name, factors):
+            rows = np.zeros(index.shape[1] if extents else 1, np.intp)
+            for k, r in enumerate(regions[1:]):
+                rows += r[name][index[k]] * factors[k + 1]
+            return (regions[0][name] * factors[0]).astype(np.intp), rows
+
+        ones = [1] * len(regions)
+        neighbor = np.full((max(len(extents), 1), 2, max(index.shape[1], 1)), -1, np.intp)
+        for k, (r, n) in enumerate(zip(regions[1:], extents, strict=True)):
+            step = math.prod(extents[k + 1 :])
+            for side, move in enumerate((1, -1)):
+                to = index[k] + move
+                exists = (to >= 0) & (to < n) | r["is_whole"]
+                neighbor[k, side] = np.where(exists, np.arange(index.shape[1]) + (to % n - index[k]) * step, -1)
+        box = {"neighbor": np.ascontiguousarray(neighbor.ravel())}
+        for name, source, factors, dtype in (
+            ("at", "array", strides, np.intp),
+            ("margin", "margin", ones, np.intp),
+            ("line", "block", line_strides, np.intp),
+            ("site", "global", global_strides, np.uint64),
+        ):
+            plane, row = total(source, factors)
+            box[f"plane_{name}"] = np.ascontiguousarray(plane.astype(dtype))
+            box[f"row_{name}"] = np.ascontiguousarray(row.astype(dtype))
+        return box
+
+    # ---- what users call
+    @property
+    def _values(self):
+        return self._fields[0].reshape(self.domain.padded_shape)[self.domain.interior]
+
+    def load(self):
+        """Copy the field."""
+        self._values[...] = self.phi.values
+        self._action_lines = self.action.action_lines(self.phi)
+
+    def store(self):
+        """Write the configuration back to the field and refresh its halo (collective)."""
+        self.phi.values[...] = self._values
+        self.phi.exchange()
+
+    def trajectory(self, t, key):
+        """One trajectory; returns whether it was accepted, and dH (collective)."""
+        x, momenta = 0, None
+        before = self._action_lines
+        for k, (steps, tiles, scratch) in enumerate(self._passes):
+            is_last = k + 1 == len(self._passes)
+            self._exchange(self._fields[x])
+            if momenta is not None:
+                self._exchange(momenta)
+            y = 1 + k % 2
+            out = None if is_last else self._momenta[k % 2]
+            phi4_waves.run(
+                steps, tiles, self.blocking.group, self._fields[x], momenta, self._fields[y], out, self._lines, t,
+                int(Stream.MOMENTUM), key.word, scratch,
+            )
+            x, momenta = y, out
+        kinetic, *after = self._lines
+        energies = np.concatenate([*after, -kinetic, -before])
+        try:
+            dH = self.domain.sum_lines(energies, "energy change of the trajectory")
+        except DivergenceError:
+            dH = np.inf
+        is_accepted = dH < key.exponential(t, Stream.ACCEPT)
+        if is_accepted:
+            self._fields[0], self._fields[x] = self._fields[x], self._fields[0]
+            self._action_lines = self._lines[2].copy()
+        return is_accepted, dH
+
+    def _exchange(self, flat):
+        if self.domain.n_ranks > 1:
+            self.domain.exchange(flat.reshape(self.domain.padded_shape))
+
+
+class Blocking:
+    """Steps per pass, tiles along the second axis, rows per chunk."""
+
+    def __init__(self, steps, split=1, group=1):
+        self.steps, self.split, self.group = steps, split, group
+
+
+def _refusal(action, phi):
+    """Why the generic loops must serve, or ''."""
+    if type(action) is not Phi4 or type(phi.geometry) is not Lattice or phi.kind != "real":
+        return "valid is the action Phi4 on a Lattice"
+    geometry = phi.geometry
+    if geometry.mask is not None:
+        return "the lattice has a mask"
+    units = geometry.unit_displacements()
+    bonds = [d for d in action.bond_couplings(geometry) if geometry.joins(d)]
+    if any(d not in units for d in bonds):
+        return "kappa has displacements other than nearest neighbors"
+    if not 1 <= len(bonds) <= phi4_waves.MAX_BONDS:
+        return f"{len(bonds)} axes have bonds, valid are 1 to {phi4_waves.MAX_BONDS}"
+    return ""
+
+
+def _shares(n, most):
+    """``n`` as a sum of nearly equal parts, each at most ``most``, the larger ones first."""
+    parts = -(-n // most)
+    return [n // parts + (k < n % parts) for k in range(parts)]
+
+
+def _aligned(n, dtype):
+    """Zeros that begin on a cache line."""
+    size = np.dtype(dtype).itemsize
+    raw = np.zeros(n * size + 64, np.uint8)
+    first = -raw.ctypes.data % 64
+    return raw[first : first + n * size].view(dtype)
+
+
+def _aligned_rows(n_rows, n_bytes):
+    """Rows of bytes that begin on cache lines."""
+    width = -(-n_bytes // 64) * 64 + 4096
+    return _aligned(n_rows * width, np.uint8).reshape(n_rows, width)
