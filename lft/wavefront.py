@@ -13,7 +13,9 @@ and ranks.  Layout and measured rates: ``_kernels/wavefront.c``.
 
 from __future__ import annotations
 
+import itertools
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,20 +67,26 @@ class Phi4Waves:
         couplings = action.bond_couplings(geometry)
         self._bonds = [(stored.index(units.index(d)), k) for d, k in couplings.items() if geometry.joins(d)]
         *pairs, (last_kick, _) = updater.scheme.pairs(updater.steps, updater.length / updater.steps)
-        self.blocking = blocking or Blocking(len(pairs))
+        itemsize = phi.data.dtype.itemsize
+        self.blocking = blocking or choose_blocking(len(pairs), domain, len(self._bonds), itemsize, n_threads)
         sizes = _shares(len(pairs), self.blocking.steps)
-        cut = [ranks > 1 for ranks in domain.grid]
-        deep = max(sizes) + 1
-        halo = [deep if c else 0 for c in cut]
+        thinnest = min([n // p for n, p in zip(domain.shape, domain.grid, strict=True) if p > 1], default=None)
+        if thinnest is not None and sizes[-1] + 1 > thinnest:
+            sizes.append(0)  # the energies need one more row than a neighbor may have
+        parts, at = [], 0
+        for size in sizes:
+            parts.append(pairs[at : at + size])
+            at += size
+        depths = [len(p) + (k + 1 == len(parts)) for k, p in enumerate(parts)]
+        halo = [max(depths) if ranks > 1 else 0 for ranks in domain.grid]
         self.domain = Domain(domain.shape, domain.periodic, halo, domain.comm, domain.grid)
         self._passes = []
-        for k, size in enumerate(sizes):
-            part, pairs = pairs[:size], pairs[size:]
-            self._passes.append(self._make_pass(part, None if pairs else last_kick, k == 0))
+        for k, part in enumerate(parts):
+            self._passes.append(self._make_pass(part, last_kick if k + 1 == len(parts) else None, k == 0))
         n = math.prod(self.domain.padded_shape)
         dtype = phi.data.dtype
-        self._fields = [_aligned(n, dtype) for _ in range(min(len(sizes) + 1, 3))]
-        self._momenta = [_aligned(n, dtype) for _ in range(min(len(sizes) - 1, 2))]
+        self._fields = [_aligned(n, dtype) for _ in range(min(len(parts) + 1, 3))]
+        self._momenta = [_aligned(n, dtype) for _ in range(min(len(parts) - 1, 2))]
         self._lines = np.zeros((3, math.prod(domain.local_shape[:-1])))
         self._action_lines = None
 
@@ -100,7 +108,6 @@ class Phi4Waves:
         boxes = self._make_boxes(depth)
         rows = max(len(b["row_at"]) for b in boxes)
         group = self.blocking.group
-        scratch = np.stack([_aligned(-(-steps.scratch(rows, group) // 64) * 64, np.uint8)] * 1)
         scratch = _aligned_rows(self.n_threads, steps.scratch(rows, group))
         return steps, phi4_waves.Tiles(boxes), scratch
 
@@ -111,14 +118,14 @@ class Phi4Waves:
         for axis, extent in enumerate(domain.local_shape[:-1]):
             n_parts = min(parts[axis], extent)
             edges = [k * extent // n_parts for k in range(n_parts + 1)]
-            axes.append([self._region(axis, a, b, depth) for a, b in zip(edges, edges[1:], strict=False)])
+            axes.append([self._region(axis, a, b, depth) for a, b in itertools.pairwise(edges)])
         boxes = [[]]
         for regions in axes:
             boxes = [[*head, r] for head in boxes for r in regions]
         return [self._make_box(b) for b in boxes]
 
     def _region(self, axis, low, high, depth):
-        """Coordinates of a tile and of what lies within ``depth`` of it: global, in the array, in the block, distance."""
+        """Coordinates of a tile and of what lies within ``depth``: global, in the array, in the block, and distance."""
         domain = self.domain
         n, start, halo = domain.shape[axis], domain.slices[axis].start, domain.halo[axis]
         is_whole = axis > 0 and domain.grid[axis] == 1 and domain.periodic[axis] and high - low == n
@@ -193,7 +200,7 @@ class Phi4Waves:
             self._exchange(self._fields[x])
             if momenta is not None:
                 self._exchange(momenta)
-            y = 1 + k % 2
+            y = 1 + k % 2 if steps.n_steps else x  # a pass without steps leaves the field
             out = None if is_last else self._momenta[k % 2]
             phi4_waves.run(
                 steps, tiles, self.blocking.group, self._fields[x], momenta, self._fields[y], out, self._lines, t,
@@ -217,11 +224,61 @@ class Phi4Waves:
             self.domain.exchange(flat.reshape(self.domain.padded_shape))
 
 
-class Blocking:
-    """Steps per pass, tiles along the second axis, rows per chunk."""
+class Blocking(NamedTuple):
+    """How a trajectory is cut into passes and a block into tiles."""
 
-    def __init__(self, steps, split=1, group=1):
-        self.steps, self.split, self.group = steps, split, group
+    steps: int  # most (kick, drift) pairs of a pass
+    split: int = 1  # tiles along the second stored axis
+    group: int = 8  # rows that a step takes at a time, before the next step has its turn
+
+
+def choose_blocking(n_steps, domain, n_bonds, itemsize, n_threads=1):
+    """Steps per pass and tiles that cost least, by a model of redundant rows, cache and memory traffic.
+
+    A pass reads and writes the fields once, whatever its number of steps; the rows around a tile are computed again
+    (on average over the steps one row per step and end), their momenta are drawn again, and the rows in flight should
+    stay in the cache.
+
+    Parameters
+    ----------
+    n_steps : int
+        (kick, drift) pairs of a trajectory.
+    domain : Domain
+        The blocks; the choice is the same on every rank.
+    n_bonds, itemsize, n_threads : int
+        Axes with bonds, bytes of a number, threads that share a block.
+
+    Returns
+    -------
+    Blocking
+    """
+    blocks = [(n // p, -(-n // p)) for n, p in zip(domain.shape, domain.grid, strict=True)]
+    # a halo comes from one neighbor: no deeper than the thinnest block, the energies of the last pass included
+    most = min([phi4_waves.MAX_STEPS, *(max(b[0] - 1, 1) for b, p in zip(blocks, domain.grid, strict=True) if p > 1)])
+    large = [b[1] for b in blocks]
+    length, middle = large[-1], large[1:-1]
+    per_site, per_row = (0.5 + 0.2 * max(n_bonds - 2, 0)) * itemsize / 8, 20.0 / length
+    group = 1 if not middle else max(1, min(8, 512 // length))
+    best = None
+    for steps in range(1, min(most, n_steps) + 1):
+        n_passes = -(-n_steps // steps)
+        steps = max(_shares(n_steps, steps))
+        for split in (1, 2, 4, 8, 16) if middle and domain.grid[1] == 1 else (1,):
+            ends = [large[0] / n_threads]
+            if middle and (split > 1 or domain.grid[1] > 1):
+                ends.append(middle[0] / split)
+            if len(middle) > 1 and domain.grid[2] > 1:
+                ends.append(middle[1])
+            widths = [w + 2 * steps for w in ends[1:]]
+            rows = math.prod(widths) * math.prod(middle[len(widths) :])
+            flight = rows * length * itemsize * (2 * (steps + 1) + steps)
+            slow = 0.0 if flight < 2e6 else 0.25 if flight < 1e7 else 1.0
+            again, drawn = (math.prod(1 + k * steps / w for w in ends) for k in (1, 2))
+            draw = (2.3 + 2 * per_row) * drawn
+            cost = draw + n_steps * (per_site + per_row + slow) * again + 2.0 * n_passes * itemsize / 8
+            if best is None or cost < best[0]:
+                best = cost, Blocking(steps, split, group)
+    return best[1]
 
 
 def _refusal(action, phi):

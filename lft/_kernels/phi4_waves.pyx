@@ -57,8 +57,8 @@ cdef class Steps:
     cdef lft_wave_pass c
 
     def __init__(self, n_axes, bonds, lam, length, is_periodic, is_single, pairs, last_kick, draws):
-        if len(bonds) > LFT_WAVE_BONDS or not 1 <= len(pairs) <= LFT_WAVE_STEPS:
-            raise ValueError(f"{len(bonds)} bonds, {len(pairs)} steps: too many, or none")
+        if len(bonds) > LFT_WAVE_BONDS or len(pairs) > LFT_WAVE_STEPS:
+            raise ValueError(f"{len(bonds)} bonds, {len(pairs)} steps: too many")
         self.c.n_axes, self.c.n_bonds, self.c.lam = n_axes, len(bonds), lam
         for d, (axis, kappa) in enumerate(bonds):
             self.c.axis[<int>d], self.c.kappa[<int>d] = axis, kappa
@@ -69,6 +69,11 @@ cdef class Steps:
         self.c.closes, self.c.last_kick = last_kick is not None, last_kick or 0.0
         self.c.draws = draws
         self.c.uniforms, self.c.normals = _noise.uniforms, _noise.normals
+
+    @property
+    def n_steps(self):
+        """Number of (kick, drift) pairs."""
+        return self.c.n_steps
 
     def scratch(self, Py_ssize_t rows, Py_ssize_t group):
         """Bytes that a tile of so many rows per plane needs beside the fields."""

@@ -6,14 +6,15 @@
  * ATTR     target attribute
  */
 
-/* 2 f - 2 x - 4 lam x (x^2 - 1) with the bonds added in the order of the action: the bits of Phi4Kernel.site_force. */
+/* 2 f - 2 x - 4 lam x (x^2 - 1) with the bonds added in the order of the action: the bits of Phi4Kernel.site_force.
+ * Its 0 + first bond and 2 f - 2 x are written shorter: doubling is exact, and the sign of a zero f is lost when x and
+ * the quartic term are subtracted. */
 #define FORCE(N)                                                                                                      \
-    REAL x = c[j], f = 0;                                                                                             \
-    f += k0 * (p0[j] + m0[j]);                                                                                        \
+    REAL x = c[j], f = k0 * (p0[j] + m0[j]);                                                                          \
     if (N > 1) f += k1 * (p1[j] + m1[j]);                                                                             \
     if (N > 2) f += k2 * (p2[j] + m2[j]);                                                                             \
     if (N > 3) f += k3 * (p3[j] + m3[j]);                                                                             \
-    REAL F = (REAL)2 * f - (REAL)2 * x - lam4 * x * (x * x - (REAL)1);
+    REAL F = (REAL)2 * (f - x) - lam4 * x * (x * x - (REAL)1);
 
 #define BONDS(N)                                                                                                      \
     const REAL *p0 = plus[0], *m0 = minus[0], *p1 = plus[N > 1], *m1 = minus[N > 1], *p2 = plus[N > 2 ? 2 : 0],       \
@@ -130,9 +131,21 @@ ATTR static void NAME(run)(const lft_wave_pass *pass, const lft_wave_tile *tile,
     for (int d = 0; d < LFT_WAVE_BONDS; d++) k[d] = d < pass->n_bonds ? (REAL)pass->kappa[d] : 0;
 
     for (ptrdiff_t front = 0; front < n_chunks + (n_stages - 1) * s.lag; front++) {
+        /* rows that the next front reads and writes follow those of this one: fetched meanwhile, piece by piece */
+        const ptrdiff_t last_chunk = front - n_steps * s.lag, ahead = group * (ptrdiff_t)n_bytes;
+        const ptrdiff_t in_row = front < n_chunks ? front * group : 0;
+        const ptrdiff_t out_row = last_chunk > 0 && last_chunk < n_chunks ? last_chunk * group : 0;
+        const ptrdiff_t in_at = (tile->plane_at[in_row / R] + tile->row_at[in_row % R]) * (ptrdiff_t)sizeof(REAL);
+        const ptrdiff_t out_at = (tile->plane_at[out_row / R] + tile->row_at[out_row % R]) * (ptrdiff_t)sizeof(REAL);
         for (int stage = 0; stage < n_stages; stage++) {
             const ptrdiff_t chunk = front - stage * s.lag;
             if (chunk < 0) break;
+            for (ptrdiff_t b = stage * ahead / n_stages & -64; b < (stage + 1) * ahead / n_stages; b += 64) {
+                PREFETCH(phi_in, in_at + ahead + b);
+                PREFETCH(phi_out, out_at + ahead + b);
+                if (!pass->draws) PREFETCH(mom_in, in_at + ahead + b);
+                if (mom_out) PREFETCH(mom_out, out_at + ahead + b);
+            }
             if (chunk >= n_chunks) continue;
             ptrdiff_t r = chunk * group, last = r + group < total ? r + group : total;
             ptrdiff_t i = r / R, y = r % R, slot = r % s.rows, mom_slot = r % s.mom_rows;

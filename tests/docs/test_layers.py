@@ -18,7 +18,7 @@ LAYERS = (
     ("protocols",),
     ("actions",),
     ("integrators", "updaters", "observables"),
-    ("bits",),
+    ("bits", "wavefront"),
     ("implementations",),
     ("chain", "tempering", "annealing"),
     ("archive",),
