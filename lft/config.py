@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lft.actions import ACTIONS, Ising, Neural, Pairwise, Phi4
+from lft.actions import ACTIONS, PRECISIONS, Ising, Neural, Pairwise, Phi4
 from lft.chain import Schedule
 from lft.errors import InputError, LftError
 from lft.geometry import Graph, Lattice
@@ -29,7 +29,7 @@ SECTIONS = ("lattice", "action", "update", "run")
 UPDATE_KEYS = {"metropolis": ("width",), "heatbath": (), "hmc": ("steps", "length", "integrator")}
 ACTION_KEYS = {
     "ising": ("K", "h", "couplings"),
-    "phi4": ("kappa", "lambda"),
+    "phi4": ("kappa", "lambda", "precision"),
     "neural": ("A", "B", "I", "couplings"),
     "pairwise": ("J", "h", "couplings"),
 }
@@ -322,6 +322,7 @@ def _geometry_and_action(lattice, action, folder):
         built = Phi4(
             kappa=action.get("kappa", _displacements, "a number, or one per axis"),
             lam=action.get("lambda", _number(0), "a finite number >= 0"),
+            precision=action.get("precision", _choice(PRECISIONS), ", ".join(PRECISIONS), PRECISIONS[0]),
         )
     elif fit is not None:
         built = _ising_of_fit(fit)

@@ -166,11 +166,18 @@ def choose(action, updater, phi, kernel=AUTO):
         No implementation of this name supports the pair.
     """
     generic = Generic(action, updater, phi)
-    if kernel in (GENERIC, generic.name):
+    is_single = phi.data.dtype == np.float32
+    if kernel in (GENERIC, generic.name) and not is_single:
         return generic
     for candidate in SPECIALIZED:
         if kernel in (AUTO, candidate.name) and candidate.supports(action, updater, phi):
             return candidate(action, updater, phi)
+    if is_single:
+        fast = ", ".join(c.name for c in SPECIALIZED if c.name.startswith(action.name))
+        raise InputError(
+            f"kernel {kernel!r} does not run {action.name} with {updater.name} here on float32: valid is {fast} "
+            'with update "hmc" and bonds of nearest neighbors; else precision = "float64"'
+        )
     if kernel == AUTO:
         return generic
     names = ", ".join([*KERNELS, generic.name, *(c.name for c in SPECIALIZED)])
