@@ -69,26 +69,17 @@ class Phi4Waves:
         *pairs, (last_kick, _) = updater.scheme.pairs(updater.steps, updater.length / updater.steps)
         itemsize = phi.data.dtype.itemsize
         self.blocking = blocking or choose_blocking(len(pairs), domain, len(self._bonds), itemsize, n_threads)
-        sizes = _shares(len(pairs), self.blocking.steps)
-        thinnest = min([n // p for n, p in zip(domain.shape, domain.grid, strict=True) if p > 1], default=None)
-        if thinnest is not None and sizes[-1] + 1 > thinnest:
-            sizes.append(0)  # the energies need one more row than a neighbor may have
-        parts, at = [], 0
-        for size in sizes:
-            parts.append(pairs[at : at + size])
-            at += size
-        depths = [len(p) + (k + 1 == len(parts)) for k, p in enumerate(parts)]
-        halo = [max(depths) if ranks > 1 else 0 for ranks in domain.grid]
+        # the energies need one more row than the steps, which the neighbor of a thin block may not have
+        thin = [n // p for n, p in zip(domain.shape, domain.grid, strict=True) if p > 1]
+        self._depth = min([min(len(pairs), self.blocking.steps) + 1, *thin])
+        halo = [self._depth if ranks > 1 else 0 for ranks in domain.grid]
         self.domain = Domain(domain.shape, domain.periodic, halo, domain.comm, domain.grid)
-        self._passes = []
-        for k, part in enumerate(parts):
-            self._passes.append(self._make_pass(part, last_kick if k + 1 == len(parts) else None, k == 0))
-        n = math.prod(self.domain.padded_shape)
-        dtype = phi.data.dtype
-        self._fields = [_aligned(n, dtype) for _ in range(min(len(parts) + 1, 3))]
-        self._momenta = [_aligned(n, dtype) for _ in range(min(len(parts) - 1, 2))]
+        self._scratch = _aligned_rows(n_threads, 0)
+        self._passes = self._make_passes(pairs, last_kick, True)
+        self._fields, self._momenta = [self._buffer()], []
         self._lines = np.zeros((3, math.prod(domain.local_shape[:-1])))
         self._action_lines = None
+        self._evolutions = {}
 
     @staticmethod
     def supports(action, phi):
@@ -96,6 +87,20 @@ class Phi4Waves:
         return not _refusal(action, phi)
 
     # ---- layout
+    def _make_passes(self, pairs, last_kick, draws):
+        sizes = _shares(len(pairs), min(self.blocking.steps, self._depth))
+        if last_kick is not None and sizes[-1] == self._depth:
+            sizes.append(0)
+        passes, at = [], 0
+        for k, size in enumerate(sizes):
+            is_last = k + 1 == len(sizes)
+            passes.append(self._make_pass(pairs[at : at + size], last_kick if is_last else None, draws and k == 0))
+            at += size
+        return passes
+
+    def _buffer(self):
+        return _aligned(math.prod(self.domain.padded_shape), self.phi.data.dtype)
+
     def _make_pass(self, pairs, last_kick, draws):
         domain = self.domain
         length, n_axes = domain.shape[-1], len(domain.shape)
@@ -106,10 +111,10 @@ class Phi4Waves:
         )
         depth = len(pairs) + (last_kick is not None)
         boxes = self._make_boxes(depth)
-        rows = max(len(b["row_at"]) for b in boxes)
-        group = self.blocking.group
-        scratch = _aligned_rows(self.n_threads, steps.scratch(rows, group))
-        return steps, phi4_waves.Tiles(boxes), scratch
+        n_bytes = steps.scratch(max(len(b["row_at"]) for b in boxes), self.blocking.group)
+        if n_bytes > self._scratch.shape[1]:
+            self._scratch = _aligned_rows(self.n_threads, n_bytes)
+        return steps, phi4_waves.Tiles(boxes)
 
     def _make_boxes(self, depth):
         domain = self.domain
@@ -193,20 +198,8 @@ class Phi4Waves:
 
     def trajectory(self, t, key):
         """One trajectory; returns whether it was accepted, and dH (collective)."""
-        x, momenta = 0, None
         before = self._action_lines
-        for k, (steps, tiles, scratch) in enumerate(self._passes):
-            is_last = k + 1 == len(self._passes)
-            self._exchange(self._fields[x])
-            if momenta is not None:
-                self._exchange(momenta)
-            y = 1 + k % 2 if steps.n_steps else x  # a pass without steps leaves the field
-            out = None if is_last else self._momenta[k % 2]
-            phi4_waves.run(
-                steps, tiles, self.blocking.group, self._fields[x], momenta, self._fields[y], out, self._lines, t,
-                int(Stream.MOMENTUM), key.word, scratch,
-            )
-            x, momenta = y, out
+        x, _ = self._run(self._passes, None, t, key.word)
         kinetic, *after = self._lines
         energies = np.concatenate([*after, -kinetic, -before])
         try:
@@ -215,9 +208,45 @@ class Phi4Waves:
             dH = np.inf
         is_accepted = dH < key.exponential(t, Stream.ACCEPT)
         if is_accepted:
-            self._fields[0], self._fields[x] = self._fields[x], self._fields[0]
+            self._accept(x)
             self._action_lines = self._lines[2].copy()
         return is_accepted, dH
+
+    def evolve(self, momenta, pairs):
+        """Move the field along (kick, drift) pairs from given momenta of the block; returns the last momenta."""
+        pairs = tuple(pairs)
+        if pairs not in self._evolutions:
+            self._evolutions[pairs] = self._make_passes(pairs, None, False)
+        mom = self._buffer()
+        mom.reshape(self.domain.padded_shape)[self.domain.interior] = momenta
+        x, mom = self._run(self._evolutions[pairs], mom, 0, 0, keeps_momenta=True)
+        self._accept(x)
+        self._action_lines = None
+        return mom.reshape(self.domain.padded_shape)[self.domain.interior].copy()
+
+    def _run(self, passes, momenta, t, key_word, keeps_momenta=False):
+        """Number of the buffer that holds the last field, and the last momenta (None where nobody reads them)."""
+        x = 0
+        for k, (steps, tiles) in enumerate(passes):
+            is_last = k + 1 == len(passes)
+            self._exchange(self._fields[x])
+            if momenta is not None:
+                self._exchange(momenta)
+            y = 1 + k % 2 if steps.n_steps else x  # a pass without steps leaves the field
+            while len(self._fields) <= y:
+                self._fields.append(self._buffer())
+            while (len(self._momenta) <= k % 2 and not is_last) or (len(self._momenta) < 2 and keeps_momenta):
+                self._momenta.append(self._buffer())
+            out = None if is_last and not keeps_momenta else self._momenta[k % 2]
+            phi4_waves.run(
+                steps, tiles, self.blocking.group, self._fields[x], momenta, self._fields[y], out, self._lines, t,
+                int(Stream.MOMENTUM), key_word, self._scratch,
+            )
+            x, momenta = y, out
+        return x, momenta
+
+    def _accept(self, x):
+        self._fields[0], self._fields[x] = self._fields[x], self._fields[0]
 
     def _exchange(self, flat):
         if self.domain.n_ranks > 1:
