@@ -30,6 +30,9 @@ from lft.plan import Plan
 MAX_DISPLACEMENTS = 64
 """Most displacements that a kernel holds (lft/_kernels/actions.pxd)."""
 
+PRECISIONS = ("float64", "float32")
+"""Numbers of which real fields may consist."""
+
 
 class BaseAction:
     """What all faces share: couplings, fields of the right halo, plans, and sums along lines."""
@@ -39,30 +42,32 @@ class BaseAction:
     loops = binary  # module with the compiled loops; a third-party action names its own
     geometry_type = Lattice
     has_independent_bins = False  # whether the time axis of a graph counts chains that know nothing of each other
+    dtype = None  # of the field, where it is not that of its kind
+    _options = MappingProxyType({})  # arguments beside the couplings
 
     def __init__(self, **couplings):
         self._couplings = couplings
         self.couplings = MappingProxyType(couplings)
 
     def __repr__(self):
-        inside = ", ".join(f"{k}={_short(v)}" for k, v in self._couplings.items())
+        inside = ", ".join(f"{k}={_short(v)}" for k, v in {**self._couplings, **self._options}.items())
         return f"{type(self).__name__}({inside})"
 
     def __reduce__(self):
-        return _rebuild, (type(self), self._couplings)
+        return _rebuild, (type(self), {**self._couplings, **self._options})
 
     def with_couplings(self, **changes):
         """The same action with other values of some couplings."""
         unknown = sorted(set(changes) - set(self._couplings))
         if unknown:
             raise InputError(f"coupling {unknown[0]!r} of {self.name}: valid are {', '.join(self._couplings)}")
-        return type(self)(**{**self._couplings, **changes})
+        return type(self)(**{**self._couplings, **self._options, **changes})
 
     def scaled(self, b):
         """The action b S: since S is linear in its couplings, every one of them times ``b``."""
         if b == 1:
             return self
-        return type(self)(**{name: _times(value, b) for name, value in self._couplings.items()})
+        return type(self)(**{name: _times(value, b) for name, value in self._couplings.items()}, **self._options)
 
     def new_field(self, geometry, comm=None):
         """A field of zeros with the halo that this action needs."""
@@ -71,7 +76,8 @@ class BaseAction:
                 f"action {self.name} lives on a {self.geometry_type.__name__}, not on a {type(geometry).__name__}"
             )
         halo = geometry.halo(self.displacements(geometry))
-        return Field(geometry, self.kind, Domain(geometry.storage_shape, geometry.storage_periodic, halo, comm))
+        domain = Domain(geometry.storage_shape, geometry.storage_periodic, halo, comm)
+        return Field(geometry, self.kind, domain, self.dtype)
 
     def bind(self, phi):
         """(kernel, plan) of this action for a field; built once per field."""
@@ -96,7 +102,7 @@ class BaseAction:
         """Share of S of each local line."""
         kernel, plan = self.bind(phi)
         out = np.empty(len(plan.line_p))
-        arguments = (kernel, phi.data.reshape(-1), plan.line_p, plan.line_q, plan.length)
+        arguments = (kernel, phi.flat(), plan.line_p, plan.line_q, plan.length)
         if self.kind == "real":
             self.loops.action_lines(*arguments, plan.active, out)
         else:
@@ -125,7 +131,7 @@ class BaseAction:
             return float(phi.domain.sum_int(np.array([total]))[0])
         _, plan = self.bind(phi)
         out = np.empty(len(plan.line_p))
-        lines.line_sums(phi.data.reshape(-1), plan.line_p, plan.length, out)
+        lines.line_sums(phi.flat(), plan.line_p, plan.length, out)
         return phi.domain.sum_lines(out, "field")
 
     def bond_sums(self, phi):
@@ -137,7 +143,7 @@ class BaseAction:
                 return phi.domain.sum_int(np.array(sums, np.int64)).astype(float)
         _, plan = self.bind(phi)
         out = np.zeros((len(plan.line_p), len(plan.offsets)))
-        lines.bonds(phi.data.reshape(-1), plan.line_p, plan.length, plan.offsets, out)
+        lines.bonds(phi.flat(), plan.line_p, plan.length, plan.offsets, out)
         sums = {d: phi.domain.sum_lines(out[:, k], "bonds") for k, d in enumerate(plan.bonded)}
         return np.array([sums.get(d, 0.0) for d in self.displacements(phi.geometry)])
 
@@ -297,6 +303,9 @@ class Phi4(_LatticeAction):
         Hopping, one number for all axes, one per axis, or per displacement.
     lam : float
         Quartic coupling, >= 0.
+    precision : {"float64", "float32"}
+        Of field, momenta and forces; sums are float64 in either case.  Rounding breaks the reversibility of a
+        trajectory by about 1e-7 in float32, so its samples are exact to that order only.
 
     Notes
     -----
@@ -315,13 +324,17 @@ class Phi4(_LatticeAction):
 
     name, kind, loops, bond_name = "phi4", "real", real_loops(), "kappa"
 
-    def __init__(self, kappa, lam, unit=1.0):
+    def __init__(self, kappa, lam, unit=1.0, precision="float64"):
         lam = float(_finite("lambda", lam))
         if lam < 0:
             raise InputError(f"lambda = {lam}: valid is a number >= 0, else exp(-S) cannot be normalized")
         if unit != 1.0 and type(self) is Phi4:
             raise InputError(f"unit = {unit}: the coefficient of phi^2 is 1 by convention")
+        if precision not in PRECISIONS:
+            raise InputError(f"precision = {precision!r}: valid are {', '.join(PRECISIONS)}")
         super().__init__(kappa=self._clean("kappa", kappa), lam=lam, unit=float(unit))
+        if precision != PRECISIONS[0]:
+            self.dtype, self._options = np.dtype(precision), MappingProxyType({"precision": precision})
 
     def scaled(self, b):
         """The action b S (b > 0): phi^2 gets the coefficient b as well."""
@@ -329,7 +342,7 @@ class Phi4(_LatticeAction):
             return self
         if not (np.isfinite(b) and b > 0):
             raise InputError(f"b = {b}: valid is a number > 0, else exp(-b S) cannot be normalized")
-        return ScaledPhi4(**{name: _times(value, b) for name, value in self._couplings.items()})
+        return ScaledPhi4(**{name: _times(value, b) for name, value in self._couplings.items()}, **self._options)
 
     def kernel(self, plan, geometry):
         """The compiled object that the generic loops accept."""
@@ -339,7 +352,7 @@ class Phi4(_LatticeAction):
         """(sum phi^2, sum phi^4)."""
         _, plan = self.bind(phi)
         out = np.empty((len(plan.line_p), 2))
-        lines.moments(phi.data.reshape(-1), plan.line_p, plan.length, out)
+        lines.moments(phi.flat(), plan.line_p, plan.length, out)
         return tuple(phi.domain.sum_lines(out[:, k], f"phi^{2 * k + 2}") for k in range(2))
 
     def operators(self, phi):
@@ -355,8 +368,8 @@ class Phi4(_LatticeAction):
     def force(self, phi):
         """-dS/dphi of the local block, storage order."""
         kernel, plan = self.bind(phi)
-        out = np.zeros_like(phi.data)
-        flat = (phi.data.reshape(-1), out.reshape(-1))
+        out = np.zeros(phi.data.shape)
+        flat = (phi.flat(), out.reshape(-1))
         self.loops.force(kernel, *flat, plan.line_p, plan.line_q, plan.length, plan.active)
         return out[phi.domain.interior]
 

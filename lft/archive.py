@@ -221,13 +221,15 @@ def write_action(group, action):
             scalars[name] = list(value) if isinstance(value, tuple) else value
     group.attrs["name"] = action.name
     group.attrs["couplings"] = json.dumps(scalars)
+    if action.dtype is not None:
+        group.attrs["precision"] = action.dtype.name
 
 
 def read_action(group):
     """The action stored by :func:`write_action`."""
     from lft.actions import ACTIONS
 
-    couplings = {}
+    couplings = {"precision": str(group.attrs["precision"])} if "precision" in group.attrs else {}
     for name, value in json.loads(group.attrs["couplings"]).items():
         if isinstance(value, dict):
             keys = [tuple(k) if isinstance(k, list) else k for k in value["keys"]]

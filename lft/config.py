@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lft.actions import ACTIONS, Ising, Neural, Pairwise, Phi4
+from lft.actions import ACTIONS, PRECISIONS, Ising, Neural, Pairwise, Phi4
 from lft.chain import Schedule
 from lft.clusters import SignFlips
 from lft.errors import InputError, LftError
@@ -45,7 +45,7 @@ UPDATE_KEYS = {
 }
 ACTION_KEYS = {
     "ising": ("K", "h", "couplings"),
-    "phi4": ("kappa", "lambda"),
+    "phi4": ("kappa", "lambda", "precision"),
     "neural": ("A", "B", "I", "couplings"),
     "pairwise": ("J", "h", "couplings"),
 }
@@ -253,6 +253,7 @@ def _geometry_and_action(lattice, action, folder):
         built = Phi4(
             kappa=action.get("kappa", _displacements, "a number, or one per axis"),
             lam=action.get("lambda", _number(0), "a finite number >= 0"),
+            precision=action.get("precision", _choice(PRECISIONS), ", ".join(PRECISIONS), PRECISIONS[0]),
         )
     elif fit is not None:
         built = _ising_of_fit(fit)

@@ -8,7 +8,7 @@ kind         dtype      values
 ===========  =========  ======================================================
 ``"spin"``   int8       -1, +1; 0 where no site exists
 ``"gas"``    int8       0, 1 (silent, spike)
-``"real"``   float64    any finite number; 0 where no site exists
+``"real"``   float64    any finite number; 0 where no site exists (float32 where an action asks for it)
 ===========  =========  ======================================================
 
 The halo of width ``domain.halo`` around the local block holds copies of the neighbors' edge planes (zeros beyond an
@@ -34,6 +34,8 @@ class Field:
     kind : {"spin", "gas", "real"}
     domain : Domain, optional
         How the stored array is spread over ranks, and the width of the halo.  Default: serial, no halo.
+    dtype : dtype, optional
+        Of a real field: float64 (default) or float32.
 
     Examples
     --------
@@ -46,14 +48,14 @@ class Field:
     ((4, 3, 2), 24)
     """
 
-    def __init__(self, geometry, kind, domain=None):
+    def __init__(self, geometry, kind, domain=None, dtype=None):
         if kind not in DTYPES:
             raise InputError(f"field kind {kind!r}: valid are {', '.join(DTYPES)}")
         self.geometry = geometry
         self.kind = kind
         self.domain = domain or Domain(geometry.storage_shape, geometry.storage_periodic)
         self.resident = None
-        self._data = np.zeros(self.domain.padded_shape, DTYPES[kind])
+        self._data = np.zeros(self.domain.padded_shape, dtype or DTYPES[kind])
 
     @classmethod
     def from_array(cls, geometry, kind, array, domain=None):
@@ -115,6 +117,11 @@ class Field:
         """View of the local block without its halo, storage order."""
         return self.data[self.domain.interior]
 
+    def flat(self):
+        """The padded local array as the loops that sum it read it: one row of int8 or float64 (float32 is copied)."""
+        row = self.data.reshape(-1)
+        return row.astype(np.float64) if row.dtype == np.float32 else row
+
     def local_mask(self):
         """Active sites of the local block (broadcastable along time), or None if all sites exist."""
         mask = self.geometry.storage_mask()
@@ -134,7 +141,7 @@ class Field:
 
     def copy(self):
         """An independent field with the same values."""
-        other = Field(self.geometry, self.kind, self.domain)
+        other = Field(self.geometry, self.kind, self.domain, self.data.dtype)
         other.data[...] = self.data
         return other
 

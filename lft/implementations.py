@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
+from lft import threads
 from lft.bits import IsingBits
 from lft.errors import InputError
 from lft.protocols import Info, State
-from lft.updaters import HeatBath, Metropolis
+from lft.updaters import HMC, HeatBath, Metropolis
+from lft.wavefront import Phi4Waves
 
 AUTO, GENERIC = "auto", "generic"
 KERNELS = (AUTO, GENERIC)
@@ -111,7 +115,45 @@ class BitSliced:
         self.bits.domain.close()
 
 
-SPECIALIZED = (BitSliced,)
+class BlockedPhi4:
+    """HMC of nearest-neighbor phi^4, many integration steps per pass over memory (``lft.wavefront``).
+
+    The bits are those of the generic loops.  The field is copied before and after a batch of trajectories;
+    ``is_untouched`` says that nobody has changed it since the last batch, so that the copy still holds.
+    """
+
+    name = "phi4-blocked"
+
+    def __init__(self, action, updater, phi):
+        self.waves = Phi4Waves(action, phi, updater, n_threads=threads.count())
+        self.n_sites = phi.values.size
+        self._is_loaded = False
+
+    @staticmethod
+    def supports(action, updater, phi):
+        """Whether these loops can run the pair on this field."""
+        return type(updater) is HMC and Phi4Waves.supports(action, phi)
+
+    def advance(self, state, key, n, is_untouched=False):
+        """``n`` trajectories; returns the state and the counts of all of them."""
+        started = time.perf_counter()
+        if not (is_untouched and self._is_loaded):
+            self.waves.load()
+            self._is_loaded = True
+        accepted, dH = 0, 0.0
+        for t in range(state.t, state.t + n):
+            is_accepted, dH = self.waves.trajectory(t, key)
+            accepted += is_accepted
+        self.waves.store()
+        counts = n * self.n_sites, accepted * self.n_sites
+        return State(state.phi, state.t + n), Info(*counts, dH, time.perf_counter() - started)
+
+    def close(self):
+        """Free the persistent requests of the deep halo."""
+        self.waves.domain.close()
+
+
+SPECIALIZED = (BitSliced, BlockedPhi4)
 
 
 def choose(action, updater, phi, kernel=AUTO):
@@ -128,11 +170,18 @@ def choose(action, updater, phi, kernel=AUTO):
         No implementation of this name supports the pair.
     """
     generic = Generic(action, updater, phi)
-    if kernel in (GENERIC, generic.name):
+    is_single = phi.data.dtype == np.float32
+    if kernel in (GENERIC, generic.name) and not is_single:
         return generic
     for candidate in SPECIALIZED:
         if kernel in (AUTO, candidate.name) and candidate.supports(action, updater, phi):
             return candidate(action, updater, phi)
+    if is_single:
+        fast = ", ".join(c.name for c in SPECIALIZED if c.name.startswith(action.name))
+        raise InputError(
+            f"kernel {kernel!r} does not run {action.name} with {updater.name} here on float32: valid is {fast} "
+            'with update "hmc" and bonds of nearest neighbors; else precision = "float64"'
+        )
     if kernel == AUTO:
         return generic
     names = ", ".join([*KERNELS, generic.name, *(c.name for c in SPECIALIZED)])

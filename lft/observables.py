@@ -181,10 +181,10 @@ def plane_sums(action, phi, axis):
     limbs = np.zeros((n, halo.N_LIMBS), np.int64)
     local = np.zeros((domain.local_shape[axis], halo.N_LIMBS), np.int64)
     if axis == len(domain.shape) - 1:
-        bad = halo.deposit_columns(np.ascontiguousarray(phi.values).reshape(-1, plan.length), local)
+        bad = halo.deposit_columns(np.ascontiguousarray(phi.values, np.float64).reshape(-1, plan.length), local)
     else:
         out = np.empty(len(plan.line_p))
-        lines.line_sums(phi.data.reshape(-1), plan.line_p, plan.length, out)
+        lines.line_sums(phi.flat(), plan.line_p, plan.length, out)
         group = np.indices(domain.local_shape[:-1])[axis].ravel().astype(np.intp)
         bad = halo.deposit(out, group, local)
     limbs[here] = local

@@ -24,10 +24,16 @@ def _need_kind(updater, action, kinds):
         )
 
 
+def _need_double(updater, phi):
+    if phi.data.dtype == np.float32:
+        raise InputError(f"update {updater.name!r}: the generic loops need a float64 field, this one is float32")
+
+
 def _sweep(updater, action, state, key, stream, *options):
     """Visit all color classes; the halo is refreshed after each, so a later class sees the new values."""
     started = time.perf_counter()
     phi = state.phi
+    _need_double(updater, phi)
     kernel, plan = action.bind(phi)
     flat, accepted = phi.data.reshape(-1), 0
     for segments in plan.classes:
@@ -146,6 +152,7 @@ class HMC:
     def step(self, action, state, key):
         """One trajectory."""
         _need_kind(self, action, self.kinds)
+        _need_double(self, state.phi)
         started = time.perf_counter()
         phi = state.phi
         _, plan = action.bind(phi)

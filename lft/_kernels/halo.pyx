@@ -16,6 +16,7 @@ from libc.string cimport memcpy
 
 ctypedef fused cell_t:
     signed char
+    float
     double
     int64_t
 

@@ -79,7 +79,8 @@ static void uniforms_scalar(uint64_t site, uint64_t stride, const uint64_t *at, 
 
 #if LFT_X86
 /* Vector paths: each 64-bit lane holds one 32-bit word in its low half; _mul_epu32 reads just that half. */
-#define DEFINE_UNIFORMS(NAME, TARGET, VEC, LANES, SET1, LOAD, MUL, XOR, OR, SRL, SLL, AND, ADD, CAST, SUBPD, ADDPD,  \
+/* What stands above a low half is carried along and cleared at the end. */
+#define DEFINE_UNIFORMS(NAME, TARGET, VEC, LANES, SET1, LOAD, MUL, XOR3, OR, SRL, SLL, AND, ADD, CAST, SUBPD, ADDPD, \
                         STORE, SETPD)                                                                                 \
     __attribute__((target(TARGET))) static void NAME(uint64_t site, uint64_t stride, const uint64_t *at, ptrdiff_t n, \
                                                      uint32_t w2, uint32_t w3, uint64_t key, double *u, double *v)    \
@@ -93,19 +94,19 @@ static void uniforms_scalar(uint64_t site, uint64_t stride, const uint64_t *at, 
         for (; m + LANES <= n; m += LANES) {                                                                          \
             if (at) sites = LOAD((const void *)(at + m));                                                             \
             VEC a = AND(sites, low), b = SRL(sites, 32), c = SET1((long long)w2), d = SET1((long long)w3);            \
+            VEC a = sites, b = SRL(sites, 32), c = SET1((long long)w2), d = SET1((long long)w3);                      \
             uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);                                                  \
             for (int r = 0; r < 10; r++) {                                                                            \
                 VEC p0 = MUL(a, m0), p1 = MUL(c, m1);                                                                 \
-                VEC na = XOR(XOR(SRL(p1, 32), b), SET1((long long)k0));                                               \
-                VEC nc = XOR(XOR(SRL(p0, 32), d), SET1((long long)k1));                                               \
-                b = AND(p1, low);                                                                                     \
-                d = AND(p0, low);                                                                                     \
-                a = na;                                                                                               \
-                c = nc;                                                                                               \
+                a = XOR3(SRL(p1, 32), b, SET1((long long)k0));                                                        \
+                c = XOR3(SRL(p0, 32), d, SET1((long long)k1));                                                        \
+                b = p1;                                                                                               \
+                d = p0;                                                                                               \
                 k0 += W0;                                                                                             \
                 k1 += W1;                                                                                             \
             }                                                                                                         \
-            VEC x = OR(one, OR(SLL(a, 20), SRL(b, 12))), y = OR(one, OR(SLL(c, 20), SRL(d, 12)));                     \
+            VEC x = OR(one, OR(SLL(AND(a, low), 20), SRL(AND(b, low), 12)));                                          \
+            VEC y = OR(one, OR(SLL(AND(c, low), 20), SRL(AND(d, low), 12)));                                          \
             STORE(u + m, ADDPD(SUBPD(CAST(x), SETPD(1.0)), SETPD(0x1p-53)));                                          \
             STORE(v + m, ADDPD(SUBPD(CAST(y), SETPD(1.0)), SETPD(0x1p-53)));                                          \
             sites = ADD(sites, step);                                                                                 \
@@ -113,11 +114,14 @@ static void uniforms_scalar(uint64_t site, uint64_t stride, const uint64_t *at, 
         uniforms_scalar(site + stride * (uint64_t)m, stride, at ? at + m : at, n - m, w2, w3, key, u + m, v + m);     \
     }
 
+#define XOR3_AVX2(a, b, c) _mm256_xor_si256(_mm256_xor_si256(a, b), c)
+#define XOR3_AVX512(a, b, c) _mm512_ternarylogic_epi64(a, b, c, 0x96)
+
 DEFINE_UNIFORMS(uniforms_avx2, "avx2", __m256i, 4, _mm256_set1_epi64x, _mm256_loadu_si256, _mm256_mul_epu32,
-                _mm256_xor_si256, _mm256_or_si256, _mm256_srli_epi64, _mm256_slli_epi64, _mm256_and_si256,
+                XOR3_AVX2, _mm256_or_si256, _mm256_srli_epi64, _mm256_slli_epi64, _mm256_and_si256,
                 _mm256_add_epi64, _mm256_castsi256_pd, _mm256_sub_pd, _mm256_add_pd, _mm256_storeu_pd, _mm256_set1_pd)
 DEFINE_UNIFORMS(uniforms_avx512, "avx512f", __m512i, 8, _mm512_set1_epi64, _mm512_loadu_si512, _mm512_mul_epu32,
-                _mm512_xor_si512, _mm512_or_si512, _mm512_srli_epi64, _mm512_slli_epi64, _mm512_and_si512,
+                XOR3_AVX512, _mm512_or_si512, _mm512_srli_epi64, _mm512_slli_epi64, _mm512_and_si512,
                 _mm512_add_epi64, _mm512_castsi512_pd, _mm512_sub_pd, _mm512_add_pd, _mm512_storeu_pd, _mm512_set1_pd)
 #endif
 
@@ -157,10 +161,17 @@ static inline void sincos_turn(double x, double *sine, double *cosine)
     double cp = 1.0 - 0.5 * z + z * z * (4.16666666666666019037e-02 + z * (-1.38888888888741095749e-03 +
                 z * (2.48015872894767294178e-05 + z * (-2.75573143513906633035e-07 +
                 z * (2.08757232129817482790e-09 + z * -1.13596475577881948265e-11)))));
-    int odd = (k == 1.0) | (k == 3.0);
-    double sv = odd ? cp : sp, cv = odd ? sp : cp;
-    *sine = (k == 2.0) | (k == 3.0) ? -sv : sv;
-    *cosine = (k == 1.0) | (k == 2.0) ? -cv : cv;
+    /* the quadrant as bits, so that no selection needs a mask: odd ones swap, then the signs */
+    double w = k + 4503599627370496.0;
+    uint64_t n, sb, cb;
+    memcpy(&n, &w, 8);
+    memcpy(&sb, &sp, 8);
+    memcpy(&cb, &cp, 8);
+    uint64_t swap = (sb ^ cb) & (0 - (n & 1));
+    sb = (sb ^ swap) ^ ((n << 62) & 0x8000000000000000u);
+    cb = (cb ^ swap) ^ (((n + 1) << 62) & 0x8000000000000000u);
+    memcpy(sine, &sb, 8);
+    memcpy(cosine, &cb, 8);
 }
 
 #define LOOP_BODIES(SUFFIX, ATTR)                                                                                     \

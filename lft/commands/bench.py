@@ -20,6 +20,8 @@ from lft.implementations import choose
 from lft.protocols import State
 from lft.rng import Key
 from lft.updaters import HMC, HeatBath, Metropolis, Overrelax, SwendsenWang, Wolff, start
+from lft.updaters import HMC, HeatBath, Metropolis, start
+from lft.wavefront import Phi4Waves
 
 REPEATS = 5
 
@@ -144,6 +146,26 @@ def _leapfrog(geometry, n):
     return measure
 
 
+def _blocked_leapfrog(geometry, precision="float64"):
+    """Site-steps per ns of leapfrog steps blocked in time, ten at a time, from stored momenta."""
+
+    def measure(scale):
+        action = Phi4(kappa=0.2 / len(geometry.shape), lam=0.5, precision=precision)
+        phi = action.new_field(geometry)
+        start(phi, "hot", Key(12))
+        waves = Phi4Waves(action, phi, HMC(10, 0.2))
+        waves.load()
+        momenta = [np.zeros_like(phi.values)]
+
+        def run(repeats):
+            momenta[0] = waves.evolve(momenta[0], [(0.02, 0.02)] * (10 * repeats))
+
+        run(1)
+        return 10 * geometry.n_sites / _median(run, 3e7 / geometry.n_sites, scale)
+
+    return measure
+
+
 def _cases():
     """(name, measure, bytes per site update, bytes of the fields)."""
     square, cube = Lattice((1024, 1024)), Lattice((64, 64, 64))
@@ -164,6 +186,12 @@ def _cases():
         ("phi4-2d-overrelax", _updates(Phi4(0.34, 0.5), Lattice((512, 512)), Overrelax(), 2), 32, 2**21),
         ("phi4-2d-leapfrog", _leapfrog(Lattice((512, 512)), 20), 32, 2**22),
         ("phi4-3d-leapfrog", _leapfrog(cube, 20), 32, 2**22),
+        ("phi4-blocked-2d-leapfrog", _blocked_leapfrog(Lattice((512, 512))), 3.2, 2**22),
+        ("phi4-blocked-3d-leapfrog", _blocked_leapfrog(cube), 3.2, 2**22),
+        ("phi4-blocked-large-leapfrog", _blocked_leapfrog(Lattice((4096, 4096))), 3.2, 2**28),
+        ("phi4-blocked-2d-leapfrog-f32", _blocked_leapfrog(Lattice((512, 512)), "float32"), 1.6, 2**21),
+        ("phi4-blocked-3d-leapfrog-f32", _blocked_leapfrog(cube, "float32"), 1.6, 2**21),
+        ("phi4-blocked-2d-hmc", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), HMC(10, 1.0), 20, "auto"), 1.6, 2**22),
         ("phi4-2d-hmc", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), HMC(10, 1.0), 2), 32, 2**22),
         ("phi4-2d-metropolis", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), Metropolis(), 2), 32, 2**21),
         ("neural-dense-100-heatbath", _updates(neural, Graph(100, 2000), HeatBath(), 2), 100 * 9, 2**18),

@@ -19,6 +19,8 @@ LAYERS = (
     ("actions",),
     ("integrators", "clusters", "updaters", "observables"),
     ("bits",),
+    ("integrators", "updaters", "observables"),
+    ("bits", "wavefront"),
     ("implementations",),
     ("chain", "tempering", "annealing", "sections"),
     ("archive",),

@@ -36,7 +36,7 @@ def chain_of(action, geometry, updater, kernel="auto", schedule=None):
         (Ising(0.4, h=np.ones((2, 2))), Lattice((2, 2)), HeatBath(), "generic-ising"),
         (Ising(0.4), Lattice((2, 2), mask=MASK), HeatBath(), "generic-ising"),
         (Ising(0.0), Lattice((16, 64)), Metropolis(), "generic-ising"),
-        (Phi4(0.1, 0.5), Lattice((8, 8)), HMC(), "generic-phi4"),
+        (Phi4(0.1, 0.5), Lattice((8, 8)), HMC(), "phi4-blocked"),
         (Neural(I=np.ones(3)), Graph(3, 8), HeatBath(), "generic-neural"),
     ],
 )
