@@ -20,6 +20,7 @@ from lft._kernels import ising_bits
 from lft.actions import Ising
 from lft.domain import Domain
 from lft.errors import InputError
+from lft.field import Field
 from lft.geometry import Lattice
 from lft.rng import Stream
 
@@ -108,7 +109,12 @@ class IsingBits:
         chunk = max(1, CHUNK_WORDS // words)
         valid = [_mask(words, range(n)) for n in n_bits]
         ends = [(0, n_bits[0] - 1) if length % 2 else (0,), () if length % 2 else (n_bits[1] - 1,)]
-        sliced = [v & ~_mask(words, e if has_ends else ()) for v, e in zip(valid, ends, strict=True)]
+        closed = ising_bits.OPEN
+        if is_periodic:
+            closed, ends = (ising_bits.ODD, [(n_bits[0] - 1,), ()]) if length % 2 else (ising_bits.EVEN, [(), ()])
+        elif not has_ends:
+            ends = [(), ()]
+        sliced = [v & ~_mask(words, e) for v, e in zip(valid, ends, strict=True)]
         right = valid[0] & valid[1]
         left = valid[0] if is_periodic else valid[0] & ~_mask(words, (0,))
         none = np.zeros(words, np.uint64)
@@ -117,7 +123,7 @@ class IsingBits:
             for r in range(2):
                 masks[k, r] = np.concatenate([pair[(r + i) % 2] for i in range(chunk)])
         work = _aligned(4 * (chunk * words + 16)).reshape(4, -1)
-        return ising_bits.Rows(words, n_bits, chunk, is_periodic, has_ends, masks, work)
+        return ising_bits.Rows(words, n_bits, chunk, closed, has_ends, masks, work)
 
     def _make_lines(self):
         """First word and parity of each local line, and its start in the flat padded field."""
@@ -174,7 +180,7 @@ class IsingBits:
         return np.broadcast_to(here, domain.local_shape[:-1])
 
     def _make_classes(self):
-        """Per class of the sweep: (color, [(rule, end rule, runs)]); the colors of the seams come last."""
+        """Per class of the sweep: (color, [(rule, end rule, runs)], is_last_column); the colors of seams come last."""
         domain = self.domain
         whole = np.ones(domain.local_shape[:-1], bool)
         is_open = [a for a in range(whole.ndim) if not self._periodic[a]]
@@ -192,7 +198,9 @@ class IsingBits:
             for axis, flag in zip(self._seams, flags, strict=True):
                 inside = inside & (self._at(axis, -1) == flag)
             parts = [(*rules[e], self._make_runs(k & inside)) for e, k in groups.items() if (k & inside).any()]
-            classes += [(color, parts) for color in range(2)]
+            classes += [(color, parts, False) for color in range(2)]
+            if self._periodic[-1] and self.length % 2:
+                classes += [(color, parts, True) for color in range(2)]
         self._all = self._make_runs(whole)
         self._upper = [
             self._make_runs(whole if self._periodic[a] else ~self._at(a, -1)) for a in range(whole.ndim)
@@ -295,12 +303,14 @@ class IsingBits:
         if not 0 <= t < 2**48:
             raise InputError(f"t = {t}: valid is a number from 0 to 2^48 - 1")
         changed, self._sums = 0, None
-        for color, parts in self._classes:
-            own, other = self.planes[color], self.planes[1 - color]
+        for color, parts, is_last_column in self._classes:
+            planes = self.planes[color], self.planes[1 - color]
+            what = color, t, self._stream, key_word
             for rule, end, runs in parts:
-                changed += ising_bits.update(
-                    rule, end, self._rows, runs, own, other, color, t, self._stream, key_word
-                )
+                if is_last_column:
+                    changed += ising_bits.seam(rule, self._rows, runs, *planes, *what)
+                else:
+                    changed += ising_bits.update(rule, end, self._rows, runs, *planes, *what)
             self._exchange((color,))
         return self.n_sites, changed
 
@@ -381,16 +391,15 @@ def _refusal(action, phi, updater_name):
     geometry = phi.geometry
     if geometry.mask is not None:
         return "the lattice has a mask"
-    if not 2 <= len(geometry.shape) <= 4:
-        return f"{len(geometry.shape)} axes, valid are 2 to 4"
+    if len(geometry.shape) > 4:
+        return f"{len(geometry.shape)} axes, valid are 1 to 4"
     if np.ndim(action.couplings["h"]):
         return "h differs between sites"
     couplings = _axis_couplings(action, geometry)
     if couplings is None:
         return "K has displacements other than nearest neighbors"
-    length = geometry.storage_shape[-1]
-    if length < 2 or (length % 2 and geometry.storage_periodic[-1]):
-        return f"the last stored axis has {length} sites, valid is an even number, or an odd one >= 3 if it is open"
+    if (length := geometry.storage_shape[-1] if len(geometry.shape) > 1 else geometry.shape[0]) < 2:
+        return f"the last stored axis has {length} sites, valid are 2 or more"
     if updater_name == "metropolis" and not any(couplings) and not action.couplings["h"]:
         return "free spins under Metropolis"
     return ""
@@ -403,6 +412,73 @@ def _axis_couplings(action, geometry):
     if any(d not in units for d in bonds):
         return None
     return [bonds.get(units[i], 0.0) if geometry.joins(units[i]) else 0.0 for i in geometry.storage_order]
+
+
+class IsingLine:
+    """The same of a chain of spins, the only axis of its lattice: one row of bits that every rank keeps whole.
+
+    The row is not cut, since one color of it is updated at once: every rank does all the work and needs no messages
+    but those of :meth:`load`, so ranks do not speed it up, and the chain does not depend on their number.
+    """
+
+    can_reside = True
+
+    def __init__(self, action, phi, updater_name):
+        reason = _refusal(action, phi, updater_name)
+        if reason:
+            raise InputError(f"bit-sliced sweeps: {reason}")
+        geometry = phi.geometry
+        lattice = Lattice((1, *geometry.shape), ("line", *geometry.axes), ("open", *geometry.boundary))
+        self.phi = phi
+        self._row = Field(lattice, "spin")
+        couplings = (0.0, *_axis_couplings(action, geometry))
+        self._bits = IsingBits(Ising(couplings, action.couplings["h"]), self._row, updater_name)
+        self.domain = self._bits.domain
+        self._mine = phi.domain.slices[0]
+
+    def load(self):
+        """Pack the whole row from the blocks of all ranks (collective)."""
+        whole = np.zeros(self._bits.length, np.int64)
+        whole[self._mine] = self.phi.values[:, 0]
+        self._row.values[0] = self.phi.domain.sum_int(whole)
+        self._bits.load()
+
+    def store(self):
+        """Write block and halo of this rank to the field."""
+        self._bits.store()
+        self.phi.resident = None
+        domain, row = self.phi.domain, self._row.values[0]
+        at = np.arange(domain.padded_shape[0]) - domain.halo[0] + self._mine.start
+        is_there = (at >= 0) & (at < len(row)) | domain.periodic[0]
+        self.phi.data[is_there, domain.halo[1]] = row[at[is_there] % len(row)]
+
+    def sweep(self, t, key_word):
+        """Visit every site once; counts are those of this rank's sites, and all changes are counted by rank 0."""
+        _, changed = self._bits.sweep(t, key_word)
+        return self.phi.domain.local_shape[0], changed if self.phi.domain.rank == 0 else 0
+
+    def exchange(self, other):
+        """Trade configurations with another copy of the same layout."""
+        self._bits.exchange(other._bits)
+        self.phi.resident, other.phi.resident = self, other
+
+    def measure(self):
+        """Sums as those of :class:`IsingBits`, all of them on rank 0."""
+        bonds, total = self._bits.measure()
+        is_root = self.phi.domain.rank == 0
+        return bonds[1:] * is_root, total * is_root
+
+    def site_sum(self):
+        """sum_x s_x on rank 0."""
+        return int(self.measure()[1])
+
+    def bond_sum(self, displacement):
+        """sum_x s_x s_(x+1) on rank 0."""
+        return int(self.measure()[0][0]) if displacement == (1,) else None
+
+    def plane_sums(self, axis):
+        """The spins of this rank's block; across the storage axis of extent 1 their sum, on rank 0."""
+        return self._bits.plane_sums(1)[self._mine] if axis == 0 else np.array([self.site_sum()])
 
 
 def _mask(words, bits):

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from lft.bits import IsingBits
+from lft.bits import IsingBits, IsingLine
 from lft.errors import InputError
 from lft.protocols import Info, State
 from lft.updaters import HeatBath, Metropolis
@@ -52,7 +52,8 @@ class BitSliced:
     name = "ising-bits"
 
     def __init__(self, action, updater, phi):
-        self.action, self.bits = action, IsingBits(action, phi, updater.name)
+        kind = IsingLine if len(phi.geometry.shape) == 1 else IsingBits
+        self.action, self.bits = action, kind(action, phi, updater.name)
         self._is_loaded = False
 
     @staticmethod

@@ -21,6 +21,8 @@
  * - Ends of open lines lack a neighbor that is a bit of the same register: the sliced update masks them out and they
  *   follow one by one, with the second word of their own block as the uniform.  Lines at an open face have a rule
  *   of their own instead.
+ * - A closed last axis of odd length has its seam inside the rows: the last column, masked out of the sliced update,
+ *   is a color class of its own that follows site by site (60 ns each), with the first site's bit from its own plane.
  * - Random numbers.  ARS-7 (Salmon, Moraes, Dror, Shaw, SC11, 2011): seven rounds of AES (the last without
  *   MixColumns) with the round keys key + i (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B).  A block of 128 bits has
  *       counter = [ 128-bit unit of the global lattice 48, spread | update t 48 | stream 4 | 3 zeros, color 1 | index 8 ]
@@ -184,6 +186,22 @@ static int64_t end_sites(const lft_bits_rule *rule, const lft_bits_rows *rows, u
         own += rows->words;
         other += rows->words;
         unit += (uint64_t)(rows->words >> 1);
+    }
+    return flips;
+}
+
+/* On even rows; the neighbors along the line are the last odd site and, in the own plane, the first. */
+static int64_t seam_sites(const lft_bits_rule *rule, const lft_bits_rows *rows, uint64_t *own, const uint64_t *other,
+                          ptrdiff_t lines, int r, uint64_t unit, uint64_t high, uint64_t key)
+{
+    int64_t flips = 0;
+    const ptrdiff_t end = rows->bits[0] - 1, words = rows->words;
+    const uint64_t *at[LFT_BITS_MEMBERS];
+    for (ptrdiff_t l = r & 1; l < lines; l += 2) {
+        uint64_t *row = own + l * words, first = (row[0] & 1) << (end & 63);
+        for (int m = 0; m < rule->n_members; m++)
+            at[m] = rule->kind[m] == LFT_BITS_SIDE ? &first - (end >> 6) : other + l * words + rule->offset[m];
+        flips += end_site(rule, at, row, end, end - 1, unit + (uint64_t)(l * (words >> 1)), high, key);
     }
     return flips;
 }
@@ -444,6 +462,17 @@ int64_t lft_bits_pass(const lft_bits_rule *rule, const lft_bits_rule *end, const
 {
     uint64_t high = t << 16 | (uint64_t)(stream & 15) << 12 | (uint64_t)color << 8;
     return path()->pass(rule, end, rows, runs, own, other, color, high, key);
+}
+int64_t lft_bits_seam(const lft_bits_rule *rule, const lft_bits_rows *rows, const lft_bits_runs *runs, uint64_t *own,
+                      const uint64_t *other, int color, uint64_t t, uint32_t stream, uint64_t key)
+{
+    uint64_t high = t << 16 | (uint64_t)(stream & 15) << 12 | (uint64_t)color << 8;
+    int64_t flips = 0;
+    path();
+    for (ptrdiff_t s = 0; s < runs->n; s++)
+        flips += seam_sites(rule, rows, own + runs->word[s], other + runs->word[s], runs->lines[s],
+                            (int)((runs->parity[s] + color) & 1), runs->unit[s], high, key);
+    return flips;
 }
 int64_t lft_bits_unlike(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
                         const uint64_t *other, ptrdiff_t offset, int color)

@@ -11,6 +11,7 @@
 #define LFT_BITS_ALWAYS 255  /* class of probability 1 */
 
 enum { LFT_BITS_SELF, LFT_BITS_SIDE, LFT_BITS_LINE, LFT_BITS_SPIN };
+enum { LFT_BITS_OPEN, LFT_BITS_EVEN, LFT_BITS_ODD };
 
 /* What decides the new value of a site: members are bits, joined in groups of equal |K|; the counts of set bits per
  * group, mixed radix with the first group slowest, select a class, and the class a threshold. */
@@ -31,7 +32,7 @@ typedef struct {
     ptrdiff_t words;                         /* per row, even */
     ptrdiff_t bits[2];                       /* sites of a line with even j, with odd j */
     ptrdiff_t chunk;                         /* lines per chunk */
-    int periodic, ends;                      /* last axis closed; open and coupled: ends are updated one by one */
+    int closed, ends;                        /* last axis OPEN, EVEN or ODD; open and coupled: ends one by one */
     const uint64_t *mask[2];                 /* sites of the sliced update, for chunks whose first row is even, odd */
     const uint64_t *right[2], *left[2];      /* even sites with a neighbor j+1, j-1; 0 on rows of odd sites */
     const uint64_t *valid[2];                /* all sites */
@@ -47,6 +48,9 @@ typedef struct {                             /* runs of lines that are neighbors
 int64_t lft_bits_pass(const lft_bits_rule *rule, const lft_bits_rule *end, const lft_bits_rows *rows,
                       const lft_bits_runs *runs, uint64_t *own, const uint64_t *other, int color, uint64_t t,
                       uint32_t stream, uint64_t key);
+/* The last column of closed lines of odd length, a color class of its own: site by site. */
+int64_t lft_bits_seam(const lft_bits_rule *rule, const lft_bits_rows *rows, const lft_bits_runs *runs, uint64_t *own,
+                      const uint64_t *other, int color, uint64_t t, uint32_t stream, uint64_t key);
 int64_t lft_bits_unlike(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
                         const uint64_t *other, ptrdiff_t offset, int color);
 int64_t lft_bits_unlike_along(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
@@ -82,38 +86,42 @@ INLINE V NAME(spread)(const uint64_t pair[2])
 }
 
 /* Neighbors along the line that sit in another bit: even sites (r = 0) see bit m-1 of the odd ones, odd sites bit
- * m+1 of the even ones.  The wrap is set for a closed axis, 0 at an open end. */
-ATTR static void NAME(sides)(const lft_bits_rows *rows, const uint64_t *other, ptrdiff_t lines, int r)
+ * m+1 of the even ones.  The wrap is set for a closed axis, 0 at an open end; of an odd length the last site has the
+ * parity of the first, so its bit comes from the row's own plane, and no odd site wraps. */
+ATTR static void NAME(sides)(const lft_bits_rows *rows, const uint64_t *own, const uint64_t *other, ptrdiff_t lines,
+                             int r)
 {
-    const ptrdiff_t words = rows->words, last = rows->bits[1] - 1, end = last >> 6;
-    const uint64_t keep = rows->periodic ? 1 : 0, bit = (uint64_t)1 << (last & 63);
+    const int is_odd = rows->closed == LFT_BITS_ODD;
+    const ptrdiff_t words = rows->words, last = rows->bits[is_odd ? 0 : 1] - 1, end = last >> 6;
+    const uint64_t keep = rows->closed != LFT_BITS_OPEN, bit = (uint64_t)1 << (last & 63);
+    const uint64_t *ring = is_odd ? own : other;
     uint64_t *side = rows->side;
     if (words == 2 && LANES > 2) {          /* several lines in a register */
         uint64_t even[LANES], low[LANES], high[LANES];
         for (int j = 0; j < LANES; j++) {
             even[j] = ((r ^ (j >> 1)) & 1) ? 0 : ~(uint64_t)0;
             low[j] = (j & 1) ? 0 : 1;
-            high[j] = rows->periodic && (j & 1) == end ? bit : 0;
+            high[j] = rows->closed == LFT_BITS_EVEN && (j & 1) == end ? bit : 0;
         }
         const V is_even = LOAD(even), first = LOAD(low), final = LOAD(high), wrap = (V){} + keep;
         const int shift = (int)(last & 63);
         for (ptrdiff_t i = 0; i < 2 * lines; i += LANES) {
-            V x = LOAD(other + i), top = LOAD(other + i + end), bottom = LOAD(other + i - end);
+            V x = LOAD(other + i), top = LOAD(ring + i + end), bottom = LOAD(other + i - end);
             V up = (((x << 1) | (LOAD(other + i - 1) >> 63)) & ~first) | ((top >> shift) & first & wrap);
             V down = (((x >> 1) | (LOAD(other + i + 1) << 63)) & ~final) | (((bottom & wrap) << shift) & final);
             STORE(side + i, MUX(is_even, up, down));
         }
         return;
     }
-    for (ptrdiff_t l = 0; l < lines; l++, other += words, side += words, r ^= 1) {
+    for (ptrdiff_t l = 0; l < lines; l++, other += words, ring += words, side += words, r ^= 1) {
         if (r == 0) {
             for (ptrdiff_t w = 0; w < words; w += LANES)
                 STORE(side + w, (LOAD(other + w) << 1) | (LOAD(other + w - 1) >> 63));
-            side[0] = (side[0] & ~(uint64_t)1) | ((other[end] >> (last & 63)) & keep);
+            side[0] = (side[0] & ~(uint64_t)1) | ((ring[end] >> (last & 63)) & keep);
         } else {
             for (ptrdiff_t w = 0; w < words; w += LANES)
                 STORE(side + w, (LOAD(other + w) >> 1) | (LOAD(other + w + 1) << 63));
-            if (rows->periodic) side[end] = (side[end] & ~bit) | ((other[0] & 1) << (last & 63));
+            if (rows->closed == LFT_BITS_EVEN) side[end] = (side[end] & ~bit) | ((other[0] & 1) << (last & 63));
         }
     }
 }
@@ -335,7 +343,7 @@ ATTR static int64_t NAME(pass)(const lft_bits_rule *rule, const lft_bits_rule *e
                         : rule->kind[m] == LFT_BITS_SPIN ? own + w
                                                          : other + w + rule->offset[m];
             }
-            if (needs_side) NAME(sides)(rows, other + w, lines, r);
+            if (needs_side) NAME(sides)(rows, own + w, other + w, lines, r);
             flips += NAME(chunk)(rule, rows, &keys, at, rows->mask[r], own + w, lines * words, unit, high, key);
             if (rows->ends)
                 flips += end_sites(end, rows, own + w, other + w, lines, r, unit, high, key);
@@ -361,7 +369,7 @@ ATTR static int64_t NAME(unlike)(const lft_bits_rows *rows, const lft_bits_runs 
             ptrdiff_t w = runs->word[s] + l * rows->words, n = lines * rows->words;
             int r = (int)((runs->parity[s] + l + color) & 1);
             if (along) {
-                NAME(sides)(rows, other + w, lines, r);
+                NAME(sides)(rows, own + w, other + w, lines, r);
                 sum += NAME(unlike_words)(own + w, other + w, rows->right[r], n);
                 sum += NAME(unlike_words)(own + w, rows->side, rows->left[r], n);
             } else {

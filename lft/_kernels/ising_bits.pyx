@@ -6,6 +6,7 @@ cdef extern from "bitslice.h" nogil:
     enum:
         LFT_BITS_HEAD, LFT_BITS_MEMBERS, LFT_BITS_GROUPS, LFT_BITS_COMBOS, LFT_BITS_ALWAYS
         LFT_BITS_SELF, LFT_BITS_SIDE, LFT_BITS_LINE, LFT_BITS_SPIN
+        LFT_BITS_OPEN, LFT_BITS_EVEN, LFT_BITS_ODD
     ctypedef struct lft_bits_rule:
         int heatbath, n_groups, n_members, n_combos, n_classes, fast
         int *size
@@ -20,7 +21,7 @@ cdef extern from "bitslice.h" nogil:
         Py_ssize_t words
         Py_ssize_t *bits
         Py_ssize_t chunk
-        int periodic, ends
+        int closed, ends
         const uint64_t **mask
         const uint64_t **right
         const uint64_t **left
@@ -38,6 +39,8 @@ cdef extern from "bitslice.h" nogil:
     int64_t lft_bits_pass(const lft_bits_rule *rule, const lft_bits_rule *end, const lft_bits_rows *rows,
                           const lft_bits_runs *runs, uint64_t *own, const uint64_t *other, int color, uint64_t t,
                           uint32_t stream, uint64_t key)
+    int64_t lft_bits_seam(const lft_bits_rule *rule, const lft_bits_rows *rows, const lft_bits_runs *runs,
+                          uint64_t *own, const uint64_t *other, int color, uint64_t t, uint32_t stream, uint64_t key)
     int64_t lft_bits_unlike(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
                             const uint64_t *other, Py_ssize_t offset, int color)
     int64_t lft_bits_unlike_along(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
@@ -54,6 +57,7 @@ cdef extern from "bitslice.h" nogil:
 
 HEAD, ALWAYS, MAX_COMBOS = LFT_BITS_HEAD, LFT_BITS_ALWAYS, LFT_BITS_COMBOS
 SELF, SIDE, LINE, SPIN = LFT_BITS_SELF, LFT_BITS_SIDE, LFT_BITS_LINE, LFT_BITS_SPIN
+OPEN, EVEN, ODD = LFT_BITS_OPEN, LFT_BITS_EVEN, LFT_BITS_ODD
 
 
 cdef class Rule:
@@ -88,10 +92,10 @@ cdef class Rows:
     cdef lft_bits_rows c
     cdef object keep
 
-    def __init__(self, Py_ssize_t words, bits, Py_ssize_t chunk, is_periodic, has_ends, const uint64_t[:, :, ::1] masks,
+    def __init__(self, Py_ssize_t words, bits, Py_ssize_t chunk, closed, has_ends, const uint64_t[:, :, ::1] masks,
                  uint64_t[:, ::1] work):
         cdef int r
-        self.c.words, self.c.chunk, self.c.periodic, self.c.ends = words, chunk, is_periodic, has_ends
+        self.c.words, self.c.chunk, self.c.closed, self.c.ends = words, chunk, closed, has_ends
         self.c.side, self.c.open = &work[0, 0], &work[1, 0]
         self.c.flipped, self.c.list = &work[2, 0], &work[3, 0]
         for r in range(2):
@@ -120,6 +124,15 @@ def update(Rule rule, Rule end, Rows rows, Runs runs, uint64_t[::1] own, const u
     cdef int64_t n
     with nogil:
         n = lft_bits_pass(&rule.c, &end.c, &rows.c, &runs.c, &own[0], &other[0], color, t, stream, key)
+    return n
+
+
+def seam(Rule rule, Rows rows, Runs runs, uint64_t[::1] own, const uint64_t[::1] other, int color, uint64_t t,
+         uint32_t stream, uint64_t key):
+    """Update one color of the last column of closed lines of odd length; returns the number of changed sites."""
+    cdef int64_t n
+    with nogil:
+        n = lft_bits_seam(&rule.c, &rows.c, &runs.c, &own[0], &other[0], color, t, stream, key)
     return n
 
 
