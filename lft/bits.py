@@ -16,6 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from lft import threads
 from lft._kernels import ising_bits
 from lft.actions import Ising
 from lft.domain import Domain
@@ -69,6 +70,10 @@ class IsingBits:
         geometry, shape = phi.geometry, phi.domain.shape
         self._couplings = _axis_couplings(action, geometry)
         self._h = action.couplings["h"]
+        # On rings a flip that costs nothing moves a domain wall, always in the direction it came from: accepted always,
+        # the walls of each direction keep their number difference.  Half of these flips are refused there.
+        neighbors = sum(min(n - 1, 2) for n, K in zip(shape, self._couplings, strict=True) if K)
+        self._halves_ties = not self.is_heatbath and not self._h and neighbors <= 2
         self._order = geometry.storage_order
         self.length, self._periodic = shape[-1], geometry.storage_periodic
         units = -(-((self.length + 1) // 2) // UNIT)
@@ -122,7 +127,8 @@ class IsingBits:
         for k, pair in enumerate([sliced, (right, none), (left, none), valid]):
             for r in range(2):
                 masks[k, r] = np.concatenate([pair[(r + i) % 2] for i in range(chunk)])
-        work = _aligned(4 * (chunk * words + 16)).reshape(4, -1)
+        stride = -(-(chunk * words + 16) // 8) * 8
+        work = _aligned(4 * threads.count() * stride).reshape(-1, stride)
         return ising_bits.Rows(words, n_bits, chunk, closed, has_ends, masks, work)
 
     def _make_lines(self):
@@ -180,7 +186,11 @@ class IsingBits:
         return np.broadcast_to(here, domain.local_shape[:-1])
 
     def _make_classes(self):
-        """Per class of the sweep: (color, [(rule, end rule, runs)], is_last_column); the colors of seams come last."""
+        """Per class of the sweep: (color, first, rest, is_last_column), both a list of (rule, end rule, runs).
+
+        The colors of the seams come last.  Without seams the edges of the axis whose halo is exchanged by messages come
+        first and travel during the rest.
+        """
         domain = self.domain
         whole = np.ones(domain.local_shape[:-1], bool)
         is_open = [a for a in range(whole.ndim) if not self._periodic[a]]
@@ -197,10 +207,19 @@ class IsingBits:
             inside = whole
             for axis, flag in zip(self._seams, flags, strict=True):
                 inside = inside & (self._at(axis, -1) == flag)
-            parts = [(*rules[e], self._make_runs(k & inside)) for e, k in groups.items() if (k & inside).any()]
-            classes += [(color, parts, False) for color in range(2)]
-            if self._periodic[-1] and self.length % 2:
-                classes += [(color, parts, True) for color in range(2)]
+
+            def select(where):
+                return [(*rules[e], self._make_runs(k & where)) for e, k in groups.items() if (k & where).any()]
+
+            parts, is_odd = select(inside), self._periodic[-1] and self.length % 2
+            if domain.first_cut is None or self._seams or is_odd:
+                classes += [(color, [], parts, False) for color in range(2)]
+            else:
+                edges = np.zeros_like(whole)
+                np.moveaxis(edges, domain.first_cut, 0)[[0, -1]] = True
+                classes += [(color, select(edges), select(~edges), False) for color in range(2)]
+            if is_odd:
+                classes += [(color, [], parts, True) for color in range(2)]
         self._all = self._make_runs(whole)
         self._upper = [
             self._make_runs(whole if self._periodic[a] else ~self._at(a, -1)) for a in range(whole.ndim)
@@ -240,7 +259,7 @@ class IsingBits:
                 # members are compared with the site: a set bit is an unlike neighbor, whose bond a flip satisfies
                 if self._h:
                     field = _EXACT.subtract(field, _EXACT.multiply(Decimal(self._h), 2 * counts[-1] - 1))
-                exact.append((metropolis_threshold(field), False))
+                exact.append((2**63 if self._halves_ties and not field else metropolis_threshold(field), False))
         thresholds = [T for T, _ in exact]
         is_single = len(groups) == 1 and not self._h
         if is_single and n[0] in (4, 6, 8):
@@ -303,15 +322,22 @@ class IsingBits:
         if not 0 <= t < 2**48:
             raise InputError(f"t = {t}: valid is a number from 0 to 2^48 - 1")
         changed, self._sums = 0, None
-        for color, parts, is_last_column in self._classes:
+        for color, first, rest, is_last_column in self._classes:
             planes = self.planes[color], self.planes[1 - color]
             what = color, t, self._stream, key_word
-            for rule, end, runs in parts:
+            for rule, end, runs in first:
+                changed += ising_bits.update(rule, end, self._rows, runs, *planes, *what)
+            if first:
+                self.domain.begin(self._bytes[color])
+            for rule, end, runs in rest:
                 if is_last_column:
                     changed += ising_bits.seam(rule, self._rows, runs, *planes, *what)
                 else:
                     changed += ising_bits.update(rule, end, self._rows, runs, *planes, *what)
-            self._exchange((color,))
+            if first:
+                self.domain.end(self._bytes[color])
+            else:
+                self._exchange((color,))
         return self.n_sites, changed
 
     def exchange(self, other):

@@ -23,6 +23,7 @@
  *   of their own instead.
  * - A closed last axis of odd length has its seam inside the rows: the last column, masked out of the sliced update,
  *   is a color class of its own that follows site by site (60 ns each), with the first site's bit from its own plane.
+ * - Threads share the chunks of a class of sites, which only read the other plane and write their own lines.
  * - Random numbers.  ARS-7 (Salmon, Moraes, Dror, Shaw, SC11, 2011): seven rounds of AES (the last without
  *   MixColumns) with the round keys key + i (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B).  A block of 128 bits has
  *       counter = [ 128-bit unit of the global lattice 48, spread | update t 48 | stream 4 | 3 zeros, color 1 | index 8 ]
@@ -51,6 +52,9 @@
  */
 #include "bitslice.h"
 #include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
 #define LFT_X86 1
@@ -394,7 +398,7 @@ __attribute__((target("avx512f,avx512bw,bmi2"))) static void scatter_avx512(uint
 typedef struct {
     const char *name;
     int64_t (*pass)(const lft_bits_rule *, const lft_bits_rule *, const lft_bits_rows *, const lft_bits_runs *,
-                    uint64_t *, const uint64_t *, int, uint64_t, uint64_t);
+                    uint64_t *, const uint64_t *, int, uint64_t, uint64_t, ptrdiff_t, ptrdiff_t);
     int64_t (*unlike)(const lft_bits_rows *, const lft_bits_runs *, const uint64_t *, const uint64_t *, ptrdiff_t, int,
                       int);
     int64_t (*count)(const uint64_t *, ptrdiff_t);
@@ -461,7 +465,26 @@ int64_t lft_bits_pass(const lft_bits_rule *rule, const lft_bits_rule *end, const
                       uint32_t stream, uint64_t key)
 {
     uint64_t high = t << 16 | (uint64_t)(stream & 15) << 12 | (uint64_t)color << 8;
-    return path()->pass(rule, end, rows, runs, own, other, color, high, key);
+    const bits_path *now = path();
+    int64_t flips = 0;
+    ptrdiff_t chunks = 0;
+    for (ptrdiff_t s = 0; s < runs->n; s++) chunks += (runs->lines[s] + rows->chunk - 1) / rows->chunk;
+    const ptrdiff_t most = chunks / LFT_BITS_GRAIN;
+    const int threads = rows->threads < most ? rows->threads : (int)most;
+    if (threads < 2) return now->pass(rule, end, rows, runs, own, other, color, high, key, 0, chunks);
+#ifdef _OPENMP
+#pragma omp parallel num_threads(threads) reduction(+ : flips)
+    {
+        const ptrdiff_t i = omp_get_thread_num(), n = omp_get_num_threads();
+        lft_bits_rows mine = *rows;
+        mine.side += i * rows->work, mine.open += i * rows->work;
+        mine.flipped += i * rows->work, mine.list += i * rows->work;
+        flips += now->pass(rule, end, &mine, runs, own, other, color, high, key, chunks * i / n, chunks * (i + 1) / n);
+    }
+#else
+    flips = now->pass(rule, end, rows, runs, own, other, color, high, key, 0, chunks);
+#endif
+    return flips;
 }
 int64_t lft_bits_seam(const lft_bits_rule *rule, const lft_bits_rows *rows, const lft_bits_runs *runs, uint64_t *own,
                       const uint64_t *other, int color, uint64_t t, uint32_t stream, uint64_t key)

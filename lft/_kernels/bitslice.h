@@ -8,6 +8,7 @@
 #define LFT_BITS_MEMBERS 9   /* eight neighbors and the site itself */
 #define LFT_BITS_GROUPS 5
 #define LFT_BITS_COMBOS 162  /* 3^4 neighbor counts, two values of the site */
+#define LFT_BITS_GRAIN 8     /* chunks that are worth a thread */
 #define LFT_BITS_ALWAYS 255  /* class of probability 1 */
 
 enum { LFT_BITS_SELF, LFT_BITS_SIDE, LFT_BITS_LINE, LFT_BITS_SPIN };
@@ -36,6 +37,8 @@ typedef struct {
     const uint64_t *mask[2];                 /* sites of the sliced update, for chunks whose first row is even, odd */
     const uint64_t *right[2], *left[2];      /* even sites with a neighbor j+1, j-1; 0 on rows of odd sites */
     const uint64_t *valid[2];                /* all sites */
+    int threads;                             /* at most so many; each has its own work arrays */
+    ptrdiff_t work;                          /* words from the arrays of a thread to those of the next */
     uint64_t *side, *open, *flipped, *list;  /* work arrays of one chunk */
 } lft_bits_rows;
 
@@ -280,7 +283,10 @@ INLINE void NAME(general)(const lft_bits_rule *rule, const lft_bits_rows *rows, 
         if (i < n) {                                                                                                  \
             uint64_t part[LANES] = {0};                                                                               \
             for (ptrdiff_t j = i; j < n; j++) part[j - i] = mask[j];                                                  \
-            NAME(LOOP)(rule, rows, keys, at, i, LOAD(part), own, unit, N, HEATBATH, &total, &n_open);                 \
+            uint64_t last[LANES]; /* the words beyond may be another thread's: they are read, not written */          \
+            STORE(last, LOAD(own + i));                                                                               \
+            NAME(LOOP)(rule, rows, keys, at, i, LOAD(part), last - i, unit, N, HEATBATH, &total, &n_open);            \
+            for (ptrdiff_t j = i; j < n; j++) own[j] = last[j - i];                                                   \
         }                                                                                                             \
         break;                                                                                                        \
     }
@@ -307,9 +313,10 @@ ATTR static int64_t NAME(chunk)(const lft_bits_rule *rule, const lft_bits_rows *
     return flips;
 }
 
+/* The chunks first..stop-1 of all runs. */
 ATTR static int64_t NAME(pass)(const lft_bits_rule *rule, const lft_bits_rule *end, const lft_bits_rows *rows,
                                const lft_bits_runs *runs, uint64_t *own, const uint64_t *other, int color,
-                               uint64_t high, uint64_t key)
+                               uint64_t high, uint64_t key, ptrdiff_t first, ptrdiff_t stop)
 {
     NAME(keys) keys;
     const uint64_t *at[LFT_BITS_MEMBERS];
@@ -331,8 +338,9 @@ ATTR static int64_t NAME(pass)(const lft_bits_rule *rule, const lft_bits_rule *e
         keys.lane[j] = (uint64_t)(j >> 1);
         keys.low[j] = j & 1 ? 0 : ~(uint64_t)0;
     }
-    for (ptrdiff_t s = 0; s < runs->n; s++) {
-        for (ptrdiff_t l = 0; l < runs->lines[s]; l += rows->chunk) {
+    for (ptrdiff_t s = 0, number = 0; s < runs->n && number < stop; s++) {
+        for (ptrdiff_t l = 0; l < runs->lines[s] && number < stop; l += rows->chunk) {
+            if (number++ < first) continue;
             ptrdiff_t lines = runs->lines[s] - l < rows->chunk ? runs->lines[s] - l : rows->chunk;
             ptrdiff_t w = runs->word[s] + l * words;
             uint64_t unit = runs->unit[s] + (uint64_t)(l * (words >> 1));

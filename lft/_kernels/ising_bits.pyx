@@ -26,6 +26,8 @@ cdef extern from "bitslice.h" nogil:
         const uint64_t **right
         const uint64_t **left
         const uint64_t **valid
+        int threads
+        Py_ssize_t work
         uint64_t *side
         uint64_t *open
         uint64_t *flipped
@@ -88,7 +90,7 @@ cdef class Rule:
 cdef class Rows:
     """Shape of packed rows.  ``masks``: uint64 arrays (4, 2, words of a chunk) of the sites of the sliced update, of
     even sites with a neighbor to the right, to the left, and of all sites, by the parity of the first row; ``work``
-    has four rows of a chunk and 16 more words."""
+    has four rows of a chunk and 16 more words for each thread."""
     cdef lft_bits_rows c
     cdef object keep
 
@@ -96,6 +98,7 @@ cdef class Rows:
                  uint64_t[:, ::1] work):
         cdef int r
         self.c.words, self.c.chunk, self.c.closed, self.c.ends = words, chunk, closed, has_ends
+        self.c.threads, self.c.work = work.shape[0] // 4, 4 * work.shape[1]
         self.c.side, self.c.open = &work[0, 0], &work[1, 0]
         self.c.flipped, self.c.list = &work[2, 0], &work[3, 0]
         for r in range(2):
