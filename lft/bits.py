@@ -98,6 +98,7 @@ class IsingBits:
         self._seams = [a for a, n in enumerate(lines) if self._periodic[a] and n % 2]
         self._faces = self._seam_faces()
         self._classes = self._make_classes()
+        self._copies = None if self._seams else self.domain.local_copies
         self.n_sites = math.prod(phi.domain.local_shape)
 
     @staticmethod
@@ -317,11 +318,20 @@ class IsingBits:
         if self.phi.domain.halo[-1] and self._periodic[-1]:
             data[..., 0], data[..., -1] = data[..., -2], data[..., 1]
 
-    def sweep(self, t, key_word):
-        """Visit every site once; returns the local numbers of proposals and of sites that changed (collective)."""
-        if not 0 <= t < 2**48:
-            raise InputError(f"t = {t}: valid is a number from 0 to 2^48 - 1")
-        changed, self._sums = 0, None
+    def sweep(self, t, key_word, n=1):
+        """Visit every site once, ``n`` times from ``t`` on; returns the local numbers of proposals and of sites that
+        changed (collective)."""
+        if not 0 <= t <= t + n <= 2**48:
+            raise InputError(f"t = {t}, n = {n}: valid are numbers of updates from 0 to 2^48 - 1")
+        self._sums = None
+        if self._copies is None:
+            return n * self.n_sites, sum(self._sweep(t + i, key_word) for i in range(n))
+        classes = [(color, rest, is_last_column) for color, _, rest, is_last_column in self._classes]
+        changed = ising_bits.sweeps(classes, self._rows, *self.planes, *self._copies, t, n, self._stream, key_word)
+        return n * self.n_sites, changed
+
+    def _sweep(self, t, key_word):
+        changed = 0
         for color, first, rest, is_last_column in self._classes:
             planes = self.planes[color], self.planes[1 - color]
             what = color, t, self._stream, key_word
@@ -338,7 +348,7 @@ class IsingBits:
                 self.domain.end(self._bytes[color])
             else:
                 self._exchange((color,))
-        return self.n_sites, changed
+        return changed
 
     def exchange(self, other):
         """Trade configurations, packed and not, with another copy of the same layout: only references move."""
@@ -478,10 +488,10 @@ class IsingLine:
         is_there = (at >= 0) & (at < len(row)) | domain.periodic[0]
         self.phi.data[is_there, domain.halo[1]] = row[at[is_there] % len(row)]
 
-    def sweep(self, t, key_word):
-        """Visit every site once; counts are those of this rank's sites, and all changes are counted by rank 0."""
-        _, changed = self._bits.sweep(t, key_word)
-        return self.phi.domain.local_shape[0], changed if self.phi.domain.rank == 0 else 0
+    def sweep(self, t, key_word, n=1):
+        """``n`` sweeps; proposals are those of this rank's sites, all changes are counted by rank 0."""
+        _, changed = self._bits.sweep(t, key_word, n)
+        return n * self.phi.domain.local_shape[0], changed if self.phi.domain.rank == 0 else 0
 
     def exchange(self, other):
         """Trade configurations with another copy of the same layout."""

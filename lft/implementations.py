@@ -7,6 +7,7 @@ and lattice alone, never on the number of ranks or the processor.
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -19,6 +20,9 @@ from lft.updaters import HeatBath, Metropolis
 AUTO, GENERIC = "auto", "generic"
 KERNELS = (AUTO, GENERIC)
 """Values of ``[update] kernel``."""
+
+CALL_SITES = 2**28
+"""Site updates of one call of a compiled loop over sweeps: an interrupt is answered after it, within 0.1 s or so."""
 
 
 class Generic:
@@ -76,8 +80,9 @@ class BitSliced:
             self.bits.load()
             self._is_loaded = True
         proposed = accepted = 0
-        for t in range(state.t, state.t + n):
-            sites, changed = self.bits.sweep(t, key.word)
+        most = max(1, CALL_SITES // math.prod(state.phi.domain.local_shape))
+        for t in range(state.t, state.t + n, most):
+            sites, changed = self.bits.sweep(t, key.word, min(most, state.t + n - t))
             proposed, accepted = proposed + sites, accepted + changed
         if self.bits.can_reside:
             state.phi.resident = self.bits

@@ -9,6 +9,7 @@
 #define LFT_BITS_GROUPS 5
 #define LFT_BITS_COMBOS 162  /* 3^4 neighbor counts, two values of the site */
 #define LFT_BITS_GRAIN 8     /* chunks that are worth a thread */
+#define LFT_BITS_SHAPED 15   /* most combinations of the loops for two groups of fixed size */
 #define LFT_BITS_ALWAYS 255  /* class of probability 1 */
 
 enum { LFT_BITS_SELF, LFT_BITS_SIDE, LFT_BITS_LINE, LFT_BITS_SPIN };
@@ -19,6 +20,7 @@ enum { LFT_BITS_OPEN, LFT_BITS_EVEN, LFT_BITS_ODD };
 typedef struct {
     int heatbath, n_groups, n_members, n_combos, n_classes;
     int fast;                                /* one group, classes in the order of the count: loops without tables */
+    int shape;                               /* 10 size[0] + size[1] where there are loops of these sizes, else 0 */
     int size[LFT_BITS_GROUPS];               /* members per group */
     int kind[LFT_BITS_MEMBERS];
     ptrdiff_t offset[LFT_BITS_MEMBERS];      /* words, of kind LINE */
@@ -26,6 +28,8 @@ typedef struct {
     uint8_t class_of[LFT_BITS_COMBOS];       /* class or ALWAYS */
     uint8_t inverted[LFT_BITS_COMBOS];       /* heat bath: the probability is that of the value 0 */
     uint64_t threshold[LFT_BITS_COMBOS];     /* round(2^64 p) */
+    uint64_t select[8][LFT_BITS_SHAPED];     /* all bits set where a combination is in a class */
+    uint64_t invert[LFT_BITS_SHAPED];        /* and where the probability is that of the value 0 */
     uint64_t plane[LFT_BITS_HEAD][LFT_BITS_COMBOS]; /* bit 63-k of the threshold, spread over a word */
 } lft_bits_rule;
 
@@ -69,7 +73,7 @@ int lft_bits_force(const char *name);
 #endif
 
 #ifdef LFT_BITS_LOOPS
-/* Expects NAME(x), ATTR, VEC (bytes), MUX, LESS, EQUAL, XOR3, MAJORITY, NEITHER, XORAND, ROUNDS(x, keys, from, to), COUNT(v), NONZERO(v), BLOCK, POPCOUNT. */
+/* Expects NAME(x), ATTR, VEC (bytes), MUX, LESS, EQUAL, XOR3, MAJORITY, NEITHER, XORAND, ORAND, ROUNDS(x, keys, from, to), COUNT(v), NONZERO(v), BLOCK, POPCOUNT. */
 typedef uint64_t NAME(v) __attribute__((vector_size(VEC)));
 typedef uint64_t NAME(u) __attribute__((vector_size(VEC), aligned(8), may_alias));
 #define V NAME(v)
@@ -177,7 +181,7 @@ INLINE void NAME(decide)(const lft_bits_rule *rule, const lft_bits_rows *rows, c
         _Pragma("GCC unroll 16")
         for (int j = 0; j < n; j++) {
             V t = (V){} + rule->plane[top - 1 - j][n_classes - 1]; /* every open site is in a class: the last needs no mask */
-            _Pragma("GCC unroll 5")
+            _Pragma("GCC unroll 8")
             for (int c = n_classes - 2; c >= 0; c--) t = MUX(member[c], ((V){} + rule->plane[top - 1 - j][c]), t);
             accept = LESS(word[j], t, accept);
             alike = EQUAL(alike, word[j], t);
@@ -238,6 +242,48 @@ INLINE void NAME(fast)(const lft_bits_rule *rule, const lft_bits_rows *rows, con
                  n_open);
 }
 
+/* One or two groups of n and n_second members and at most n_classes classes: the tables stay in registers. */
+INLINE void NAME(shaped)(const lft_bits_rule *rule, const lft_bits_rows *rows, const NAME(keys) *keys,
+                         const uint64_t *const *at, ptrdiff_t i, V mask, uint64_t *own, uint64_t unit, int n,
+                         int n_second, int n_classes, int heatbath, NAME(v) *total, ptrdiff_t *n_open)
+{
+    V spin = LOAD(own + i), count[2][9], joint[LFT_BITS_SHAPED], member[8], open = (V){}, inverted = (V){};
+    _Pragma("GCC unroll 2")
+    for (int g = 0; g < 2; g++) {
+        const int size = g ? n_second : n;
+        count[g][0] = ~(V){};
+        _Pragma("GCC unroll 8")
+        for (int k = 0; k < size; k++) {
+            const int m = g ? n + k : k;
+            V x = LOAD(at[m] + i) ^ ((V){} + rule->flip[m]);
+            if (!heatbath && rule->kind[m] != LFT_BITS_SPIN) x ^= spin;
+            count[g][k + 1] = k ? x & count[g][k] : x;
+            _Pragma("GCC unroll 8")
+            for (int u = k; u > 0; u--) count[g][u] = MUX(x, count[g][u - 1], count[g][u]);
+            count[g][0] = k ? count[g][0] & ~x : ~x;
+        }
+    }
+    _Pragma("GCC unroll 9")
+    for (int a = 0; a <= n; a++)
+        _Pragma("GCC unroll 3")
+        for (int b = 0; b <= n_second; b++)
+            joint[a * (n_second + 1) + b] = n_second ? count[0][a] & count[1][b] : count[0][a];
+    _Pragma("GCC unroll 8")
+    for (int c = 0; c < n_classes; c++) {
+        member[c] = (V){};
+        _Pragma("GCC unroll 16")
+        for (int q = 0; q < (n + 1) * (n_second + 1); q++)
+            member[c] = ORAND(member[c], joint[q], ((V){} + rule->select[c][q]));
+        open |= member[c];
+    }
+    if (heatbath)
+        _Pragma("GCC unroll 16")
+        for (int q = 0; q < (n + 1) * (n_second + 1); q++)
+            inverted = ORAND(inverted, joint[q], ((V){} + rule->invert[q]));
+    NAME(decide)(rule, rows, keys, member, n_classes, open, ~open, inverted, spin, mask, own, i, unit, heatbath, total,
+                 n_open);
+}
+
 /* Any groups: counts per group, then every combination of counts by table. */
 INLINE void NAME(general)(const lft_bits_rule *rule, const lft_bits_rows *rows, const NAME(keys) *keys,
                           const uint64_t *const *at, ptrdiff_t i, V mask, uint64_t *own, uint64_t unit, int ignored,
@@ -275,17 +321,17 @@ INLINE void NAME(general)(const lft_bits_rule *rule, const lft_bits_rows *rows, 
                  total, n_open);
 }
 
-#define CHUNK(LOOP, N, HEATBATH)                                                                                      \
+#define CHUNK(LOOP, ...)                                                                                      \
     {                                                                                                                 \
         ptrdiff_t i = 0;                                                                                              \
         for (; i + LANES <= n; i += LANES)                                                                            \
-            NAME(LOOP)(rule, rows, keys, at, i, LOAD(mask + i), own, unit, N, HEATBATH, &total, &n_open);             \
+            NAME(LOOP)(rule, rows, keys, at, i, LOAD(mask + i), own, unit, __VA_ARGS__, &total, &n_open);             \
         if (i < n) {                                                                                                  \
             uint64_t part[LANES] = {0};                                                                               \
             for (ptrdiff_t j = i; j < n; j++) part[j - i] = mask[j];                                                  \
             uint64_t last[LANES]; /* the words beyond may be another thread's: they are read, not written */          \
             STORE(last, LOAD(own + i));                                                                               \
-            NAME(LOOP)(rule, rows, keys, at, i, LOAD(part), last - i, unit, N, HEATBATH, &total, &n_open);            \
+            NAME(LOOP)(rule, rows, keys, at, i, LOAD(part), last - i, unit, __VA_ARGS__, &total, &n_open);            \
             for (ptrdiff_t j = i; j < n; j++) own[j] = last[j - i];                                                   \
         }                                                                                                             \
         break;                                                                                                        \
@@ -298,7 +344,16 @@ ATTR static int64_t NAME(chunk)(const lft_bits_rule *rule, const lft_bits_rows *
 {
     V total = (V){};
     ptrdiff_t n_open = 0;
-    switch (rule->fast + 16 * rule->heatbath) {
+    switch (rule->shape + 100 * rule->heatbath) {
+    case 22: CHUNK(shaped, 2, 2, 4, 0)
+    case 41: CHUNK(shaped, 4, 1, 5, 0)
+    case 42: CHUNK(shaped, 4, 2, 7, 0)
+    case 61: CHUNK(shaped, 6, 1, 7, 0)
+    case 122: CHUNK(shaped, 2, 2, 5, 1)
+    case 140: CHUNK(shaped, 4, 0, 5, 1)
+    case 142: CHUNK(shaped, 4, 2, 8, 1)
+    case 160: CHUNK(shaped, 6, 0, 7, 1)
+    default: switch (rule->fast + 16 * rule->heatbath) {
     case 4: CHUNK(fast, 4, 0)
     case 6: CHUNK(fast, 6, 0)
     case 8: CHUNK(fast, 8, 0)
@@ -307,6 +362,7 @@ ATTR static int64_t NAME(chunk)(const lft_bits_rule *rule, const lft_bits_rows *
     case 24: CHUNK(fast, 8, 1)
     case 16: CHUNK(general, 0, 1)
     default: CHUNK(general, 0, 0)
+    }
     }
     int64_t flips = NAME(tail)(rule, rows, at, own, n_open, unit, high, key);
     for (int j = 0; j < LANES; j++) flips += (int64_t)total[j];
@@ -441,6 +497,7 @@ ATTR static void NAME(columns)(const uint64_t *plane, const ptrdiff_t *word, ptr
 #undef MAJORITY
 #undef NEITHER
 #undef XORAND
+#undef ORAND
 #undef ROUNDS
 #undef COUNT
 #undef NONZERO
