@@ -16,10 +16,12 @@ from functools import lru_cache
 
 import numpy as np
 
+from lft import threads
 from lft._kernels import ising_bits
 from lft.actions import Ising
 from lft.domain import Domain
 from lft.errors import InputError
+from lft.field import Field
 from lft.geometry import Lattice
 from lft.rng import Stream
 
@@ -68,6 +70,10 @@ class IsingBits:
         geometry, shape = phi.geometry, phi.domain.shape
         self._couplings = _axis_couplings(action, geometry)
         self._h = action.couplings["h"]
+        # On rings a flip that costs nothing moves a domain wall, always in the direction it came from: accepted always,
+        # the walls of each direction keep their number difference.  Half of these flips are refused there.
+        neighbors = sum(min(n - 1, 2) for n, K in zip(shape, self._couplings, strict=True) if K)
+        self._halves_ties = not self.is_heatbath and not self._h and neighbors <= 2
         self._order = geometry.storage_order
         self.length, self._periodic = shape[-1], geometry.storage_periodic
         units = -(-((self.length + 1) // 2) // UNIT)
@@ -92,6 +98,7 @@ class IsingBits:
         self._seams = [a for a, n in enumerate(lines) if self._periodic[a] and n % 2]
         self._faces = self._seam_faces()
         self._classes = self._make_classes()
+        self._copies = None if self._seams else self.domain.local_copies
         self.n_sites = math.prod(phi.domain.local_shape)
 
     @staticmethod
@@ -108,7 +115,12 @@ class IsingBits:
         chunk = max(1, CHUNK_WORDS // words)
         valid = [_mask(words, range(n)) for n in n_bits]
         ends = [(0, n_bits[0] - 1) if length % 2 else (0,), () if length % 2 else (n_bits[1] - 1,)]
-        sliced = [v & ~_mask(words, e if has_ends else ()) for v, e in zip(valid, ends, strict=True)]
+        closed = ising_bits.OPEN
+        if is_periodic:
+            closed, ends = (ising_bits.ODD, [(n_bits[0] - 1,), ()]) if length % 2 else (ising_bits.EVEN, [(), ()])
+        elif not has_ends:
+            ends = [(), ()]
+        sliced = [v & ~_mask(words, e) for v, e in zip(valid, ends, strict=True)]
         right = valid[0] & valid[1]
         left = valid[0] if is_periodic else valid[0] & ~_mask(words, (0,))
         none = np.zeros(words, np.uint64)
@@ -116,8 +128,9 @@ class IsingBits:
         for k, pair in enumerate([sliced, (right, none), (left, none), valid]):
             for r in range(2):
                 masks[k, r] = np.concatenate([pair[(r + i) % 2] for i in range(chunk)])
-        work = _aligned(4 * (chunk * words + 16)).reshape(4, -1)
-        return ising_bits.Rows(words, n_bits, chunk, is_periodic, has_ends, masks, work)
+        stride = -(-(chunk * words + 16) // 8) * 8
+        work = _aligned(4 * threads.count() * stride).reshape(-1, stride)
+        return ising_bits.Rows(words, n_bits, chunk, closed, has_ends, masks, work)
 
     def _make_lines(self):
         """First word and parity of each local line, and its start in the flat padded field."""
@@ -174,7 +187,11 @@ class IsingBits:
         return np.broadcast_to(here, domain.local_shape[:-1])
 
     def _make_classes(self):
-        """Per class of the sweep: (color, [(rule, end rule, runs)]); the colors of the seams come last."""
+        """Per class of the sweep: (color, first, rest, is_last_column), both a list of (rule, end rule, runs).
+
+        The colors of the seams come last.  Without seams the edges of the axis whose halo is exchanged by messages come
+        first and travel during the rest.
+        """
         domain = self.domain
         whole = np.ones(domain.local_shape[:-1], bool)
         is_open = [a for a in range(whole.ndim) if not self._periodic[a]]
@@ -191,8 +208,19 @@ class IsingBits:
             inside = whole
             for axis, flag in zip(self._seams, flags, strict=True):
                 inside = inside & (self._at(axis, -1) == flag)
-            parts = [(*rules[e], self._make_runs(k & inside)) for e, k in groups.items() if (k & inside).any()]
-            classes += [(color, parts) for color in range(2)]
+
+            def select(where):
+                return [(*rules[e], self._make_runs(k & where)) for e, k in groups.items() if (k & where).any()]
+
+            parts, is_odd = select(inside), self._periodic[-1] and self.length % 2
+            if domain.first_cut is None or self._seams or is_odd:
+                classes += [(color, [], parts, False) for color in range(2)]
+            else:
+                edges = np.zeros_like(whole)
+                np.moveaxis(edges, domain.first_cut, 0)[[0, -1]] = True
+                classes += [(color, select(edges), select(~edges), False) for color in range(2)]
+            if is_odd:
+                classes += [(color, [], parts, True) for color in range(2)]
         self._all = self._make_runs(whole)
         self._upper = [
             self._make_runs(whole if self._periodic[a] else ~self._at(a, -1)) for a in range(whole.ndim)
@@ -232,7 +260,7 @@ class IsingBits:
                 # members are compared with the site: a set bit is an unlike neighbor, whose bond a flip satisfies
                 if self._h:
                     field = _EXACT.subtract(field, _EXACT.multiply(Decimal(self._h), 2 * counts[-1] - 1))
-                exact.append((metropolis_threshold(field), False))
+                exact.append((2**63 if self._halves_ties and not field else metropolis_threshold(field), False))
         thresholds = [T for T, _ in exact]
         is_single = len(groups) == 1 and not self._h
         if is_single and n[0] in (4, 6, 8):
@@ -290,19 +318,37 @@ class IsingBits:
         if self.phi.domain.halo[-1] and self._periodic[-1]:
             data[..., 0], data[..., -1] = data[..., -2], data[..., 1]
 
-    def sweep(self, t, key_word):
-        """Visit every site once; returns the local numbers of proposals and of sites that changed (collective)."""
-        if not 0 <= t < 2**48:
-            raise InputError(f"t = {t}: valid is a number from 0 to 2^48 - 1")
-        changed, self._sums = 0, None
-        for color, parts in self._classes:
-            own, other = self.planes[color], self.planes[1 - color]
-            for rule, end, runs in parts:
-                changed += ising_bits.update(
-                    rule, end, self._rows, runs, own, other, color, t, self._stream, key_word
-                )
-            self._exchange((color,))
-        return self.n_sites, changed
+    def sweep(self, t, key_word, n=1):
+        """Visit every site once, ``n`` times from ``t`` on; returns the local numbers of proposals and of sites that
+        changed (collective)."""
+        if not 0 <= t <= t + n <= 2**48:
+            raise InputError(f"t = {t}, n = {n}: valid are numbers of updates from 0 to 2^48 - 1")
+        self._sums = None
+        if self._copies is None:
+            return n * self.n_sites, sum(self._sweep(t + i, key_word) for i in range(n))
+        classes = [(color, rest, is_last_column) for color, _, rest, is_last_column in self._classes]
+        changed = ising_bits.sweeps(classes, self._rows, *self.planes, *self._copies, t, n, self._stream, key_word)
+        return n * self.n_sites, changed
+
+    def _sweep(self, t, key_word):
+        changed = 0
+        for color, first, rest, is_last_column in self._classes:
+            planes = self.planes[color], self.planes[1 - color]
+            what = color, t, self._stream, key_word
+            for rule, end, runs in first:
+                changed += ising_bits.update(rule, end, self._rows, runs, *planes, *what)
+            if first:
+                self.domain.begin(self._bytes[color])
+            for rule, end, runs in rest:
+                if is_last_column:
+                    changed += ising_bits.seam(rule, self._rows, runs, *planes, *what)
+                else:
+                    changed += ising_bits.update(rule, end, self._rows, runs, *planes, *what)
+            if first:
+                self.domain.end(self._bytes[color])
+            else:
+                self._exchange((color,))
+        return changed
 
     def exchange(self, other):
         """Trade configurations, packed and not, with another copy of the same layout: only references move."""
@@ -381,16 +427,15 @@ def _refusal(action, phi, updater_name):
     geometry = phi.geometry
     if geometry.mask is not None:
         return "the lattice has a mask"
-    if not 2 <= len(geometry.shape) <= 4:
-        return f"{len(geometry.shape)} axes, valid are 2 to 4"
+    if len(geometry.shape) > 4:
+        return f"{len(geometry.shape)} axes, valid are 1 to 4"
     if np.ndim(action.couplings["h"]):
         return "h differs between sites"
     couplings = _axis_couplings(action, geometry)
     if couplings is None:
         return "K has displacements other than nearest neighbors"
-    length = geometry.storage_shape[-1]
-    if length < 2 or (length % 2 and geometry.storage_periodic[-1]):
-        return f"the last stored axis has {length} sites, valid is an even number, or an odd one >= 3 if it is open"
+    if (length := geometry.storage_shape[-1] if len(geometry.shape) > 1 else geometry.shape[0]) < 2:
+        return f"the last stored axis has {length} sites, valid are 2 or more"
     if updater_name == "metropolis" and not any(couplings) and not action.couplings["h"]:
         return "free spins under Metropolis"
     return ""
@@ -403,6 +448,73 @@ def _axis_couplings(action, geometry):
     if any(d not in units for d in bonds):
         return None
     return [bonds.get(units[i], 0.0) if geometry.joins(units[i]) else 0.0 for i in geometry.storage_order]
+
+
+class IsingLine:
+    """The same of a chain of spins, the only axis of its lattice: one row of bits that every rank keeps whole.
+
+    The row is not cut, since one color of it is updated at once: every rank does all the work and needs no messages
+    but those of :meth:`load`, so ranks do not speed it up, and the chain does not depend on their number.
+    """
+
+    can_reside = True
+
+    def __init__(self, action, phi, updater_name):
+        reason = _refusal(action, phi, updater_name)
+        if reason:
+            raise InputError(f"bit-sliced sweeps: {reason}")
+        geometry = phi.geometry
+        lattice = Lattice((1, *geometry.shape), ("line", *geometry.axes), ("open", *geometry.boundary))
+        self.phi = phi
+        self._row = Field(lattice, "spin")
+        couplings = (0.0, *_axis_couplings(action, geometry))
+        self._bits = IsingBits(Ising(couplings, action.couplings["h"]), self._row, updater_name)
+        self.domain = self._bits.domain
+        self._mine = phi.domain.slices[0]
+
+    def load(self):
+        """Pack the whole row from the blocks of all ranks (collective)."""
+        whole = np.zeros(self._bits.length, np.int64)
+        whole[self._mine] = self.phi.values[:, 0]
+        self._row.values[0] = self.phi.domain.sum_int(whole)
+        self._bits.load()
+
+    def store(self):
+        """Write block and halo of this rank to the field."""
+        self._bits.store()
+        self.phi.resident = None
+        domain, row = self.phi.domain, self._row.values[0]
+        at = np.arange(domain.padded_shape[0]) - domain.halo[0] + self._mine.start
+        is_there = (at >= 0) & (at < len(row)) | domain.periodic[0]
+        self.phi.data[is_there, domain.halo[1]] = row[at[is_there] % len(row)]
+
+    def sweep(self, t, key_word, n=1):
+        """``n`` sweeps; proposals are those of this rank's sites, all changes are counted by rank 0."""
+        _, changed = self._bits.sweep(t, key_word, n)
+        return n * self.phi.domain.local_shape[0], changed if self.phi.domain.rank == 0 else 0
+
+    def exchange(self, other):
+        """Trade configurations with another copy of the same layout."""
+        self._bits.exchange(other._bits)
+        self.phi.resident, other.phi.resident = self, other
+
+    def measure(self):
+        """Sums as those of :class:`IsingBits`, all of them on rank 0."""
+        bonds, total = self._bits.measure()
+        is_root = self.phi.domain.rank == 0
+        return bonds[1:] * is_root, total * is_root
+
+    def site_sum(self):
+        """sum_x s_x on rank 0."""
+        return int(self.measure()[1])
+
+    def bond_sum(self, displacement):
+        """sum_x s_x s_(x+1) on rank 0."""
+        return int(self.measure()[0][0]) if displacement == (1,) else None
+
+    def plane_sums(self, axis):
+        """The spins of this rank's block; across the storage axis of extent 1 their sum, on rank 0."""
+        return self._bits.plane_sums(1)[self._mine] if axis == 0 else np.array([self.site_sum()])
 
 
 def _mask(words, bits):

@@ -237,6 +237,13 @@ class Domain:
                 self._finish_axis(data, what)
 
     @property
+    def local_copies(self):
+        """Flat (target, source, length) of the runs that :meth:`exchange` copies, in order; None if it sends messages."""
+        if any(kind != "runs" for kind, _ in self._steps):
+            return None
+        return self._steps[0][1] if self._steps else [np.zeros(0, np.intp)] * 3
+
+    @property
     def first_cut(self):
         """The axis whose messages :meth:`begin` sends; None if there is nothing to overlap with."""
         kind, what = self._steps[0] if self._steps else ("none", None)

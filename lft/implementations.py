@@ -10,12 +10,14 @@ Loops with a packed copy of their own may offer more: ``update`` and ``store`` (
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
 
 from lft import threads
 from lft.bits import IsingBits
+from lft.bits import IsingBits, IsingLine
 from lft.errors import InputError
 from lft.protocols import Info, State
 from lft.updaters import HMC, HeatBath, Metropolis
@@ -24,6 +26,9 @@ from lft.wavefront import Phi4Waves
 AUTO, GENERIC = "auto", "generic"
 KERNELS = (AUTO, GENERIC)
 """Values of ``[update] kernel``."""
+
+CALL_SITES = 2**28
+"""Site updates of one call of a compiled loop over sweeps: an interrupt is answered after it, within 0.1 s or so."""
 
 
 class Generic:
@@ -57,7 +62,8 @@ class BitSliced:
     name = "ising-bits"
 
     def __init__(self, action, updater, phi):
-        self.action, self.bits = action, IsingBits(action, phi, updater.name)
+        kind = IsingLine if len(phi.geometry.shape) == 1 else IsingBits
+        self.action, self.bits = action, kind(action, phi, updater.name)
         self._is_loaded = False
 
     @staticmethod
@@ -80,8 +86,9 @@ class BitSliced:
             self.bits.load()
             self._is_loaded = True
         proposed = accepted = 0
-        for t in range(state.t, state.t + n):
-            sites, changed = self.bits.sweep(t, key.word)
+        most = max(1, CALL_SITES // math.prod(state.phi.domain.local_shape))
+        for t in range(state.t, state.t + n, most):
+            sites, changed = self.bits.sweep(t, key.word, min(most, state.t + n - t))
             proposed, accepted = proposed + sites, accepted + changed
         if self.bits.can_reside:
             state.phi.resident = self.bits

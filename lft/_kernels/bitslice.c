@@ -21,6 +21,9 @@
  * - Ends of open lines lack a neighbor that is a bit of the same register: the sliced update masks them out and they
  *   follow one by one, with the second word of their own block as the uniform.  Lines at an open face have a rule
  *   of their own instead.
+ * - A closed last axis of odd length has its seam inside the rows: the last column, masked out of the sliced update,
+ *   is a color class of its own that follows site by site (60 ns each), with the first site's bit from its own plane.
+ * - Threads share the chunks of a class of sites, which only read the other plane and write their own lines.
  * - Random numbers.  ARS-7 (Salmon, Moraes, Dror, Shaw, SC11, 2011): seven rounds of AES (the last without
  *   MixColumns) with the round keys key + i (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B).  A block of 128 bits has
  *       counter = [ 128-bit unit of the global lattice 48, spread | update t 48 | stream 4 | 3 zeros, color 1 | index 8 ]
@@ -49,6 +52,9 @@
  */
 #include "bitslice.h"
 #include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
 #define LFT_X86 1
@@ -188,6 +194,22 @@ static int64_t end_sites(const lft_bits_rule *rule, const lft_bits_rows *rows, u
     return flips;
 }
 
+/* On even rows; the neighbors along the line are the last odd site and, in the own plane, the first. */
+static int64_t seam_sites(const lft_bits_rule *rule, const lft_bits_rows *rows, uint64_t *own, const uint64_t *other,
+                          ptrdiff_t lines, int r, uint64_t unit, uint64_t high, uint64_t key)
+{
+    int64_t flips = 0;
+    const ptrdiff_t end = rows->bits[0] - 1, words = rows->words;
+    const uint64_t *at[LFT_BITS_MEMBERS];
+    for (ptrdiff_t l = r & 1; l < lines; l += 2) {
+        uint64_t *row = own + l * words, first = (row[0] & 1) << (end & 63);
+        for (int m = 0; m < rule->n_members; m++)
+            at[m] = rule->kind[m] == LFT_BITS_SIDE ? &first - (end >> 6) : other + l * words + rule->offset[m];
+        flips += end_site(rule, at, row, end, end - 1, unit + (uint64_t)(l * (words >> 1)), high, key);
+    }
+    return flips;
+}
+
 /* ---- the loops, once per instruction set */
 #define LFT_BITS_LOOPS
 
@@ -224,6 +246,7 @@ static inline lanes2 count_plain(lanes2 x)
 #define MAJORITY(a, b, c) (((a) & (b)) | (((a) | (b)) & (c)))
 #define NEITHER(a, b, c) (~((a) | ((b) & (c))))
 #define XORAND(a, b, c) ((a) ^ ((b) & (c)))
+#define ORAND(a, b, c) ((a) | ((b) & (c)))
 #define ROUNDS(x, keys, from, to) rounds_plain(x, keys, from, to)
 #define COUNT(x) count_plain(x)
 #define NONZERO(x) ((uint64_t)((x)[0] != 0) | (uint64_t)((x)[1] != 0) << 1)
@@ -263,6 +286,7 @@ AVX2 static inline __attribute__((always_inline)) lanes4 popcount_avx2(lanes4 x)
 #define MAJORITY(a, b, c) (((a) & (b)) | (((a) | (b)) & (c)))
 #define NEITHER(a, b, c) (~((a) | ((b) & (c))))
 #define XORAND(a, b, c) ((a) ^ ((b) & (c)))
+#define ORAND(a, b, c) ((a) | ((b) & (c)))
 #define ROUNDS(x, keys, from, to) rounds_avx2(x, keys, from, to)
 #define COUNT(x) popcount_avx2(x)
 #define NONZERO(x)                                                                                                    \
@@ -294,6 +318,7 @@ AVX512 static inline __attribute__((always_inline)) lanes8 rounds_avx512(lanes8 
 #define MAJORITY(a, b, c) TERNARY(a, b, c, 0xE8)
 #define NEITHER(a, b, c) TERNARY(a, b, c, 0x07)
 #define XORAND(a, b, c) TERNARY(a, b, c, 0x78)
+#define ORAND(a, b, c) TERNARY(a, b, c, 0xF8)
 #define ROUNDS(x, keys, from, to) rounds_avx512(x, keys, from, to)
 #define COUNT(x) ((lanes8)_mm512_popcnt_epi64((__m512i)(x)))
 #define NONZERO(x) ((uint64_t)_mm512_test_epi64_mask((__m512i)(x), (__m512i)(x)))
@@ -376,7 +401,7 @@ __attribute__((target("avx512f,avx512bw,bmi2"))) static void scatter_avx512(uint
 typedef struct {
     const char *name;
     int64_t (*pass)(const lft_bits_rule *, const lft_bits_rule *, const lft_bits_rows *, const lft_bits_runs *,
-                    uint64_t *, const uint64_t *, int, uint64_t, uint64_t);
+                    uint64_t *, const uint64_t *, int, uint64_t, uint64_t, ptrdiff_t, ptrdiff_t);
     int64_t (*unlike)(const lft_bits_rows *, const lft_bits_runs *, const uint64_t *, const uint64_t *, ptrdiff_t, int,
                       int);
     int64_t (*count)(const uint64_t *, ptrdiff_t);
@@ -443,7 +468,37 @@ int64_t lft_bits_pass(const lft_bits_rule *rule, const lft_bits_rule *end, const
                       uint32_t stream, uint64_t key)
 {
     uint64_t high = t << 16 | (uint64_t)(stream & 15) << 12 | (uint64_t)color << 8;
-    return path()->pass(rule, end, rows, runs, own, other, color, high, key);
+    const bits_path *now = path();
+    int64_t flips = 0;
+    ptrdiff_t chunks = 0;
+    for (ptrdiff_t s = 0; s < runs->n; s++) chunks += (runs->lines[s] + rows->chunk - 1) / rows->chunk;
+    const ptrdiff_t most = chunks / LFT_BITS_GRAIN;
+    const int threads = rows->threads < most ? rows->threads : (int)most;
+    if (threads < 2) return now->pass(rule, end, rows, runs, own, other, color, high, key, 0, chunks);
+#ifdef _OPENMP
+#pragma omp parallel num_threads(threads) reduction(+ : flips)
+    {
+        const ptrdiff_t i = omp_get_thread_num(), n = omp_get_num_threads();
+        lft_bits_rows mine = *rows;
+        mine.side += i * rows->work, mine.open += i * rows->work;
+        mine.flipped += i * rows->work, mine.list += i * rows->work;
+        flips += now->pass(rule, end, &mine, runs, own, other, color, high, key, chunks * i / n, chunks * (i + 1) / n);
+    }
+#else
+    flips = now->pass(rule, end, rows, runs, own, other, color, high, key, 0, chunks);
+#endif
+    return flips;
+}
+int64_t lft_bits_seam(const lft_bits_rule *rule, const lft_bits_rows *rows, const lft_bits_runs *runs, uint64_t *own,
+                      const uint64_t *other, int color, uint64_t t, uint32_t stream, uint64_t key)
+{
+    uint64_t high = t << 16 | (uint64_t)(stream & 15) << 12 | (uint64_t)color << 8;
+    int64_t flips = 0;
+    path();
+    for (ptrdiff_t s = 0; s < runs->n; s++)
+        flips += seam_sites(rule, rows, own + runs->word[s], other + runs->word[s], runs->lines[s],
+                            (int)((runs->parity[s] + color) & 1), runs->unit[s], high, key);
+    return flips;
 }
 int64_t lft_bits_unlike(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
                         const uint64_t *other, ptrdiff_t offset, int color)

@@ -8,15 +8,19 @@
 #define LFT_BITS_MEMBERS 9   /* eight neighbors and the site itself */
 #define LFT_BITS_GROUPS 5
 #define LFT_BITS_COMBOS 162  /* 3^4 neighbor counts, two values of the site */
+#define LFT_BITS_GRAIN 8     /* chunks that are worth a thread */
+#define LFT_BITS_SHAPED 15   /* most combinations of the loops for two groups of fixed size */
 #define LFT_BITS_ALWAYS 255  /* class of probability 1 */
 
 enum { LFT_BITS_SELF, LFT_BITS_SIDE, LFT_BITS_LINE, LFT_BITS_SPIN };
+enum { LFT_BITS_OPEN, LFT_BITS_EVEN, LFT_BITS_ODD };
 
 /* What decides the new value of a site: members are bits, joined in groups of equal |K|; the counts of set bits per
  * group, mixed radix with the first group slowest, select a class, and the class a threshold. */
 typedef struct {
     int heatbath, n_groups, n_members, n_combos, n_classes;
     int fast;                                /* one group, classes in the order of the count: loops without tables */
+    int shape;                               /* 10 size[0] + size[1] where there are loops of these sizes, else 0 */
     int size[LFT_BITS_GROUPS];               /* members per group */
     int kind[LFT_BITS_MEMBERS];
     ptrdiff_t offset[LFT_BITS_MEMBERS];      /* words, of kind LINE */
@@ -24,6 +28,8 @@ typedef struct {
     uint8_t class_of[LFT_BITS_COMBOS];       /* class or ALWAYS */
     uint8_t inverted[LFT_BITS_COMBOS];       /* heat bath: the probability is that of the value 0 */
     uint64_t threshold[LFT_BITS_COMBOS];     /* round(2^64 p) */
+    uint64_t select[8][LFT_BITS_SHAPED];     /* all bits set where a combination is in a class */
+    uint64_t invert[LFT_BITS_SHAPED];        /* and where the probability is that of the value 0 */
     uint64_t plane[LFT_BITS_HEAD][LFT_BITS_COMBOS]; /* bit 63-k of the threshold, spread over a word */
 } lft_bits_rule;
 
@@ -31,10 +37,12 @@ typedef struct {
     ptrdiff_t words;                         /* per row, even */
     ptrdiff_t bits[2];                       /* sites of a line with even j, with odd j */
     ptrdiff_t chunk;                         /* lines per chunk */
-    int periodic, ends;                      /* last axis closed; open and coupled: ends are updated one by one */
+    int closed, ends;                        /* last axis OPEN, EVEN or ODD; open and coupled: ends one by one */
     const uint64_t *mask[2];                 /* sites of the sliced update, for chunks whose first row is even, odd */
     const uint64_t *right[2], *left[2];      /* even sites with a neighbor j+1, j-1; 0 on rows of odd sites */
     const uint64_t *valid[2];                /* all sites */
+    int threads;                             /* at most so many; each has its own work arrays */
+    ptrdiff_t work;                          /* words from the arrays of a thread to those of the next */
     uint64_t *side, *open, *flipped, *list;  /* work arrays of one chunk */
 } lft_bits_rows;
 
@@ -47,6 +55,9 @@ typedef struct {                             /* runs of lines that are neighbors
 int64_t lft_bits_pass(const lft_bits_rule *rule, const lft_bits_rule *end, const lft_bits_rows *rows,
                       const lft_bits_runs *runs, uint64_t *own, const uint64_t *other, int color, uint64_t t,
                       uint32_t stream, uint64_t key);
+/* The last column of closed lines of odd length, a color class of its own: site by site. */
+int64_t lft_bits_seam(const lft_bits_rule *rule, const lft_bits_rows *rows, const lft_bits_runs *runs, uint64_t *own,
+                      const uint64_t *other, int color, uint64_t t, uint32_t stream, uint64_t key);
 int64_t lft_bits_unlike(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
                         const uint64_t *other, ptrdiff_t offset, int color);
 int64_t lft_bits_unlike_along(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
@@ -62,7 +73,7 @@ int lft_bits_force(const char *name);
 #endif
 
 #ifdef LFT_BITS_LOOPS
-/* Expects NAME(x), ATTR, VEC (bytes), MUX, LESS, EQUAL, XOR3, MAJORITY, NEITHER, XORAND, ROUNDS(x, keys, from, to), COUNT(v), NONZERO(v), BLOCK, POPCOUNT. */
+/* Expects NAME(x), ATTR, VEC (bytes), MUX, LESS, EQUAL, XOR3, MAJORITY, NEITHER, XORAND, ORAND, ROUNDS(x, keys, from, to), COUNT(v), NONZERO(v), BLOCK, POPCOUNT. */
 typedef uint64_t NAME(v) __attribute__((vector_size(VEC)));
 typedef uint64_t NAME(u) __attribute__((vector_size(VEC), aligned(8), may_alias));
 #define V NAME(v)
@@ -82,38 +93,42 @@ INLINE V NAME(spread)(const uint64_t pair[2])
 }
 
 /* Neighbors along the line that sit in another bit: even sites (r = 0) see bit m-1 of the odd ones, odd sites bit
- * m+1 of the even ones.  The wrap is set for a closed axis, 0 at an open end. */
-ATTR static void NAME(sides)(const lft_bits_rows *rows, const uint64_t *other, ptrdiff_t lines, int r)
+ * m+1 of the even ones.  The wrap is set for a closed axis, 0 at an open end; of an odd length the last site has the
+ * parity of the first, so its bit comes from the row's own plane, and no odd site wraps. */
+ATTR static void NAME(sides)(const lft_bits_rows *rows, const uint64_t *own, const uint64_t *other, ptrdiff_t lines,
+                             int r)
 {
-    const ptrdiff_t words = rows->words, last = rows->bits[1] - 1, end = last >> 6;
-    const uint64_t keep = rows->periodic ? 1 : 0, bit = (uint64_t)1 << (last & 63);
+    const int is_odd = rows->closed == LFT_BITS_ODD;
+    const ptrdiff_t words = rows->words, last = rows->bits[is_odd ? 0 : 1] - 1, end = last >> 6;
+    const uint64_t keep = rows->closed != LFT_BITS_OPEN, bit = (uint64_t)1 << (last & 63);
+    const uint64_t *ring = is_odd ? own : other;
     uint64_t *side = rows->side;
     if (words == 2 && LANES > 2) {          /* several lines in a register */
         uint64_t even[LANES], low[LANES], high[LANES];
         for (int j = 0; j < LANES; j++) {
             even[j] = ((r ^ (j >> 1)) & 1) ? 0 : ~(uint64_t)0;
             low[j] = (j & 1) ? 0 : 1;
-            high[j] = rows->periodic && (j & 1) == end ? bit : 0;
+            high[j] = rows->closed == LFT_BITS_EVEN && (j & 1) == end ? bit : 0;
         }
         const V is_even = LOAD(even), first = LOAD(low), final = LOAD(high), wrap = (V){} + keep;
         const int shift = (int)(last & 63);
         for (ptrdiff_t i = 0; i < 2 * lines; i += LANES) {
-            V x = LOAD(other + i), top = LOAD(other + i + end), bottom = LOAD(other + i - end);
+            V x = LOAD(other + i), top = LOAD(ring + i + end), bottom = LOAD(other + i - end);
             V up = (((x << 1) | (LOAD(other + i - 1) >> 63)) & ~first) | ((top >> shift) & first & wrap);
             V down = (((x >> 1) | (LOAD(other + i + 1) << 63)) & ~final) | (((bottom & wrap) << shift) & final);
             STORE(side + i, MUX(is_even, up, down));
         }
         return;
     }
-    for (ptrdiff_t l = 0; l < lines; l++, other += words, side += words, r ^= 1) {
+    for (ptrdiff_t l = 0; l < lines; l++, other += words, ring += words, side += words, r ^= 1) {
         if (r == 0) {
             for (ptrdiff_t w = 0; w < words; w += LANES)
                 STORE(side + w, (LOAD(other + w) << 1) | (LOAD(other + w - 1) >> 63));
-            side[0] = (side[0] & ~(uint64_t)1) | ((other[end] >> (last & 63)) & keep);
+            side[0] = (side[0] & ~(uint64_t)1) | ((ring[end] >> (last & 63)) & keep);
         } else {
             for (ptrdiff_t w = 0; w < words; w += LANES)
                 STORE(side + w, (LOAD(other + w) >> 1) | (LOAD(other + w + 1) << 63));
-            if (rows->periodic) side[end] = (side[end] & ~bit) | ((other[0] & 1) << (last & 63));
+            if (rows->closed == LFT_BITS_EVEN) side[end] = (side[end] & ~bit) | ((other[0] & 1) << (last & 63));
         }
     }
 }
@@ -166,7 +181,7 @@ INLINE void NAME(decide)(const lft_bits_rule *rule, const lft_bits_rows *rows, c
         _Pragma("GCC unroll 16")
         for (int j = 0; j < n; j++) {
             V t = (V){} + rule->plane[top - 1 - j][n_classes - 1]; /* every open site is in a class: the last needs no mask */
-            _Pragma("GCC unroll 5")
+            _Pragma("GCC unroll 8")
             for (int c = n_classes - 2; c >= 0; c--) t = MUX(member[c], ((V){} + rule->plane[top - 1 - j][c]), t);
             accept = LESS(word[j], t, accept);
             alike = EQUAL(alike, word[j], t);
@@ -227,6 +242,48 @@ INLINE void NAME(fast)(const lft_bits_rule *rule, const lft_bits_rows *rows, con
                  n_open);
 }
 
+/* One or two groups of n and n_second members and at most n_classes classes: the tables stay in registers. */
+INLINE void NAME(shaped)(const lft_bits_rule *rule, const lft_bits_rows *rows, const NAME(keys) *keys,
+                         const uint64_t *const *at, ptrdiff_t i, V mask, uint64_t *own, uint64_t unit, int n,
+                         int n_second, int n_classes, int heatbath, NAME(v) *total, ptrdiff_t *n_open)
+{
+    V spin = LOAD(own + i), count[2][9], joint[LFT_BITS_SHAPED], member[8], open = (V){}, inverted = (V){};
+    _Pragma("GCC unroll 2")
+    for (int g = 0; g < 2; g++) {
+        const int size = g ? n_second : n;
+        count[g][0] = ~(V){};
+        _Pragma("GCC unroll 8")
+        for (int k = 0; k < size; k++) {
+            const int m = g ? n + k : k;
+            V x = LOAD(at[m] + i) ^ ((V){} + rule->flip[m]);
+            if (!heatbath && rule->kind[m] != LFT_BITS_SPIN) x ^= spin;
+            count[g][k + 1] = k ? x & count[g][k] : x;
+            _Pragma("GCC unroll 8")
+            for (int u = k; u > 0; u--) count[g][u] = MUX(x, count[g][u - 1], count[g][u]);
+            count[g][0] = k ? count[g][0] & ~x : ~x;
+        }
+    }
+    _Pragma("GCC unroll 9")
+    for (int a = 0; a <= n; a++)
+        _Pragma("GCC unroll 3")
+        for (int b = 0; b <= n_second; b++)
+            joint[a * (n_second + 1) + b] = n_second ? count[0][a] & count[1][b] : count[0][a];
+    _Pragma("GCC unroll 8")
+    for (int c = 0; c < n_classes; c++) {
+        member[c] = (V){};
+        _Pragma("GCC unroll 16")
+        for (int q = 0; q < (n + 1) * (n_second + 1); q++)
+            member[c] = ORAND(member[c], joint[q], ((V){} + rule->select[c][q]));
+        open |= member[c];
+    }
+    if (heatbath)
+        _Pragma("GCC unroll 16")
+        for (int q = 0; q < (n + 1) * (n_second + 1); q++)
+            inverted = ORAND(inverted, joint[q], ((V){} + rule->invert[q]));
+    NAME(decide)(rule, rows, keys, member, n_classes, open, ~open, inverted, spin, mask, own, i, unit, heatbath, total,
+                 n_open);
+}
+
 /* Any groups: counts per group, then every combination of counts by table. */
 INLINE void NAME(general)(const lft_bits_rule *rule, const lft_bits_rows *rows, const NAME(keys) *keys,
                           const uint64_t *const *at, ptrdiff_t i, V mask, uint64_t *own, uint64_t unit, int ignored,
@@ -264,15 +321,18 @@ INLINE void NAME(general)(const lft_bits_rule *rule, const lft_bits_rows *rows, 
                  total, n_open);
 }
 
-#define CHUNK(LOOP, N, HEATBATH)                                                                                      \
+#define CHUNK(LOOP, ...)                                                                                      \
     {                                                                                                                 \
         ptrdiff_t i = 0;                                                                                              \
         for (; i + LANES <= n; i += LANES)                                                                            \
-            NAME(LOOP)(rule, rows, keys, at, i, LOAD(mask + i), own, unit, N, HEATBATH, &total, &n_open);             \
+            NAME(LOOP)(rule, rows, keys, at, i, LOAD(mask + i), own, unit, __VA_ARGS__, &total, &n_open);             \
         if (i < n) {                                                                                                  \
             uint64_t part[LANES] = {0};                                                                               \
             for (ptrdiff_t j = i; j < n; j++) part[j - i] = mask[j];                                                  \
-            NAME(LOOP)(rule, rows, keys, at, i, LOAD(part), own, unit, N, HEATBATH, &total, &n_open);                 \
+            uint64_t last[LANES]; /* the words beyond may be another thread's: they are read, not written */          \
+            STORE(last, LOAD(own + i));                                                                               \
+            NAME(LOOP)(rule, rows, keys, at, i, LOAD(part), last - i, unit, __VA_ARGS__, &total, &n_open);            \
+            for (ptrdiff_t j = i; j < n; j++) own[j] = last[j - i];                                                   \
         }                                                                                                             \
         break;                                                                                                        \
     }
@@ -284,7 +344,16 @@ ATTR static int64_t NAME(chunk)(const lft_bits_rule *rule, const lft_bits_rows *
 {
     V total = (V){};
     ptrdiff_t n_open = 0;
-    switch (rule->fast + 16 * rule->heatbath) {
+    switch (rule->shape + 100 * rule->heatbath) {
+    case 22: CHUNK(shaped, 2, 2, 4, 0)
+    case 41: CHUNK(shaped, 4, 1, 5, 0)
+    case 42: CHUNK(shaped, 4, 2, 7, 0)
+    case 61: CHUNK(shaped, 6, 1, 7, 0)
+    case 122: CHUNK(shaped, 2, 2, 5, 1)
+    case 140: CHUNK(shaped, 4, 0, 5, 1)
+    case 142: CHUNK(shaped, 4, 2, 8, 1)
+    case 160: CHUNK(shaped, 6, 0, 7, 1)
+    default: switch (rule->fast + 16 * rule->heatbath) {
     case 4: CHUNK(fast, 4, 0)
     case 6: CHUNK(fast, 6, 0)
     case 8: CHUNK(fast, 8, 0)
@@ -294,14 +363,16 @@ ATTR static int64_t NAME(chunk)(const lft_bits_rule *rule, const lft_bits_rows *
     case 16: CHUNK(general, 0, 1)
     default: CHUNK(general, 0, 0)
     }
+    }
     int64_t flips = NAME(tail)(rule, rows, at, own, n_open, unit, high, key);
     for (int j = 0; j < LANES; j++) flips += (int64_t)total[j];
     return flips;
 }
 
+/* The chunks first..stop-1 of all runs. */
 ATTR static int64_t NAME(pass)(const lft_bits_rule *rule, const lft_bits_rule *end, const lft_bits_rows *rows,
                                const lft_bits_runs *runs, uint64_t *own, const uint64_t *other, int color,
-                               uint64_t high, uint64_t key)
+                               uint64_t high, uint64_t key, ptrdiff_t first, ptrdiff_t stop)
 {
     NAME(keys) keys;
     const uint64_t *at[LFT_BITS_MEMBERS];
@@ -323,8 +394,9 @@ ATTR static int64_t NAME(pass)(const lft_bits_rule *rule, const lft_bits_rule *e
         keys.lane[j] = (uint64_t)(j >> 1);
         keys.low[j] = j & 1 ? 0 : ~(uint64_t)0;
     }
-    for (ptrdiff_t s = 0; s < runs->n; s++) {
-        for (ptrdiff_t l = 0; l < runs->lines[s]; l += rows->chunk) {
+    for (ptrdiff_t s = 0, number = 0; s < runs->n && number < stop; s++) {
+        for (ptrdiff_t l = 0; l < runs->lines[s] && number < stop; l += rows->chunk) {
+            if (number++ < first) continue;
             ptrdiff_t lines = runs->lines[s] - l < rows->chunk ? runs->lines[s] - l : rows->chunk;
             ptrdiff_t w = runs->word[s] + l * words;
             uint64_t unit = runs->unit[s] + (uint64_t)(l * (words >> 1));
@@ -335,7 +407,7 @@ ATTR static int64_t NAME(pass)(const lft_bits_rule *rule, const lft_bits_rule *e
                         : rule->kind[m] == LFT_BITS_SPIN ? own + w
                                                          : other + w + rule->offset[m];
             }
-            if (needs_side) NAME(sides)(rows, other + w, lines, r);
+            if (needs_side) NAME(sides)(rows, own + w, other + w, lines, r);
             flips += NAME(chunk)(rule, rows, &keys, at, rows->mask[r], own + w, lines * words, unit, high, key);
             if (rows->ends)
                 flips += end_sites(end, rows, own + w, other + w, lines, r, unit, high, key);
@@ -361,7 +433,7 @@ ATTR static int64_t NAME(unlike)(const lft_bits_rows *rows, const lft_bits_runs 
             ptrdiff_t w = runs->word[s] + l * rows->words, n = lines * rows->words;
             int r = (int)((runs->parity[s] + l + color) & 1);
             if (along) {
-                NAME(sides)(rows, other + w, lines, r);
+                NAME(sides)(rows, own + w, other + w, lines, r);
                 sum += NAME(unlike_words)(own + w, other + w, rows->right[r], n);
                 sum += NAME(unlike_words)(own + w, rows->side, rows->left[r], n);
             } else {
@@ -425,6 +497,7 @@ ATTR static void NAME(columns)(const uint64_t *plane, const ptrdiff_t *word, ptr
 #undef MAJORITY
 #undef NEITHER
 #undef XORAND
+#undef ORAND
 #undef ROUNDS
 #undef COUNT
 #undef NONZERO

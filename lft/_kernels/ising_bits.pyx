@@ -1,13 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Bit-sliced Ising sweeps: rules, rows and runs as objects, and the calls.  Design: bitslice.c."""
+from libc.string cimport memcpy
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "bitslice.h" nogil:
     enum:
         LFT_BITS_HEAD, LFT_BITS_MEMBERS, LFT_BITS_GROUPS, LFT_BITS_COMBOS, LFT_BITS_ALWAYS
-        LFT_BITS_SELF, LFT_BITS_SIDE, LFT_BITS_LINE, LFT_BITS_SPIN
+        LFT_BITS_SELF, LFT_BITS_SIDE, LFT_BITS_LINE, LFT_BITS_SPIN, LFT_BITS_SHAPED
+        LFT_BITS_OPEN, LFT_BITS_EVEN, LFT_BITS_ODD
     ctypedef struct lft_bits_rule:
-        int heatbath, n_groups, n_members, n_combos, n_classes, fast
+        int heatbath, n_groups, n_members, n_combos, n_classes, fast, shape
         int *size
         int *kind
         Py_ssize_t *offset
@@ -15,16 +17,20 @@ cdef extern from "bitslice.h" nogil:
         uint8_t *class_of
         uint8_t *inverted
         uint64_t *threshold
+        uint64_t select[8][LFT_BITS_SHAPED]
+        uint64_t invert[LFT_BITS_SHAPED]
         uint64_t plane[LFT_BITS_HEAD][LFT_BITS_COMBOS]
     ctypedef struct lft_bits_rows:
         Py_ssize_t words
         Py_ssize_t *bits
         Py_ssize_t chunk
-        int periodic, ends
+        int closed, ends
         const uint64_t **mask
         const uint64_t **right
         const uint64_t **left
         const uint64_t **valid
+        int threads
+        Py_ssize_t work
         uint64_t *side
         uint64_t *open
         uint64_t *flipped
@@ -38,6 +44,8 @@ cdef extern from "bitslice.h" nogil:
     int64_t lft_bits_pass(const lft_bits_rule *rule, const lft_bits_rule *end, const lft_bits_rows *rows,
                           const lft_bits_runs *runs, uint64_t *own, const uint64_t *other, int color, uint64_t t,
                           uint32_t stream, uint64_t key)
+    int64_t lft_bits_seam(const lft_bits_rule *rule, const lft_bits_rows *rows, const lft_bits_runs *runs,
+                          uint64_t *own, const uint64_t *other, int color, uint64_t t, uint32_t stream, uint64_t key)
     int64_t lft_bits_unlike(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
                             const uint64_t *other, Py_ssize_t offset, int color)
     int64_t lft_bits_unlike_along(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
@@ -54,6 +62,11 @@ cdef extern from "bitslice.h" nogil:
 
 HEAD, ALWAYS, MAX_COMBOS = LFT_BITS_HEAD, LFT_BITS_ALWAYS, LFT_BITS_COMBOS
 SELF, SIDE, LINE, SPIN = LFT_BITS_SELF, LFT_BITS_SIDE, LFT_BITS_LINE, LFT_BITS_SPIN
+OPEN, EVEN, ODD = LFT_BITS_OPEN, LFT_BITS_EVEN, LFT_BITS_ODD
+
+
+# most classes of the loops for groups of these sizes, (Metropolis, heat bath); 0 where there are none
+SHAPED = {(2, 2): (4, 5), (4, 1): (5, 0), (4, 2): (7, 8), (6, 1): (7, 0), (4,): (0, 5), (6,): (0, 7)}
 
 
 cdef class Rule:
@@ -75,6 +88,14 @@ cdef class Rule:
         self.c.n_members, self.c.n_combos, self.c.n_classes = m, len(class_of), len(thresholds)
         for i, (value, flag) in enumerate(zip(class_of, inverted, strict=True)):
             self.c.class_of[<int>i], self.c.inverted[<int>i] = value, flag
+        sizes = tuple(len(g) for g in groups)
+        self.c.shape = 0
+        if not fast and len(thresholds) <= SHAPED.get(sizes, (0, 0))[bool(is_heatbath)]:
+            self.c.shape = 10 * sizes[0] + (sizes[1] if len(sizes) > 1 else 0)
+            for i, value in enumerate(class_of):
+                self.c.invert[<int>i] = <uint64_t>0xFFFFFFFFFFFFFFFF if inverted[i] else 0
+                for k in range(8):
+                    self.c.select[k][<int>i] = <uint64_t>0xFFFFFFFFFFFFFFFF if value == k else 0
         for i, value in enumerate(thresholds):
             self.c.threshold[<int>i] = value
             for k in range(LFT_BITS_HEAD):
@@ -84,14 +105,15 @@ cdef class Rule:
 cdef class Rows:
     """Shape of packed rows.  ``masks``: uint64 arrays (4, 2, words of a chunk) of the sites of the sliced update, of
     even sites with a neighbor to the right, to the left, and of all sites, by the parity of the first row; ``work``
-    has four rows of a chunk and 16 more words."""
+    has four rows of a chunk and 16 more words for each thread."""
     cdef lft_bits_rows c
     cdef object keep
 
-    def __init__(self, Py_ssize_t words, bits, Py_ssize_t chunk, is_periodic, has_ends, const uint64_t[:, :, ::1] masks,
+    def __init__(self, Py_ssize_t words, bits, Py_ssize_t chunk, closed, has_ends, const uint64_t[:, :, ::1] masks,
                  uint64_t[:, ::1] work):
         cdef int r
-        self.c.words, self.c.chunk, self.c.periodic, self.c.ends = words, chunk, is_periodic, has_ends
+        self.c.words, self.c.chunk, self.c.closed, self.c.ends = words, chunk, closed, has_ends
+        self.c.threads, self.c.work = work.shape[0] // 4, 4 * work.shape[1]
         self.c.side, self.c.open = &work[0, 0], &work[1, 0]
         self.c.flipped, self.c.list = &work[2, 0], &work[3, 0]
         for r in range(2):
@@ -120,6 +142,45 @@ def update(Rule rule, Rule end, Rows rows, Runs runs, uint64_t[::1] own, const u
     cdef int64_t n
     with nogil:
         n = lft_bits_pass(&rule.c, &end.c, &rows.c, &runs.c, &own[0], &other[0], color, t, stream, key)
+    return n
+
+
+def sweeps(classes, Rows rows, uint64_t[::1] first, uint64_t[::1] second, const Py_ssize_t[::1] target,
+           const Py_ssize_t[::1] source, const Py_ssize_t[::1] size, uint64_t t, Py_ssize_t n, uint32_t stream,
+           uint64_t key):
+    """``n`` sweeps over all classes (color, [(rule, end rule, runs)], is_last_column); after each class the halo of its
+    plane is copied, runs of bytes.  Returns the number of sites that changed."""
+    cdef uint64_t *plane[2]
+    cdef char *own
+    cdef int c
+    cdef int64_t changed = 0
+    cdef Py_ssize_t i, j
+    cdef bint is_column
+    cdef Rule rule, end
+    cdef Runs runs
+    plane[0], plane[1] = &first[0], &second[0]
+    for i in range(n):
+        for color, parts, is_last_column in classes:
+            c, is_column = color, is_last_column
+            for rule, end, runs in parts:
+                with nogil:
+                    if is_column:
+                        changed += lft_bits_seam(&rule.c, &rows.c, &runs.c, plane[c], plane[1 - c], c, t + i, stream, key)
+                    else:
+                        changed += lft_bits_pass(&rule.c, &end.c, &rows.c, &runs.c, plane[c], plane[1 - c], c, t + i,
+                                                 stream, key)
+            own = <char *>plane[c]
+            for j in range(size.shape[0]):
+                memcpy(own + target[j], own + source[j], size[j])
+    return changed
+
+
+def seam(Rule rule, Rows rows, Runs runs, uint64_t[::1] own, const uint64_t[::1] other, int color, uint64_t t,
+         uint32_t stream, uint64_t key):
+    """Update one color of the last column of closed lines of odd length; returns the number of changed sites."""
+    cdef int64_t n
+    with nogil:
+        n = lft_bits_seam(&rule.c, &rows.c, &runs.c, &own[0], &other[0], color, t, stream, key)
     return n
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from lft._kernels import ising_bits
 from lft.actions import Ising
-from lft.bits import IsingBits, heatbath_threshold, metropolis_threshold
+from lft.bits import IsingBits, IsingLine, heatbath_threshold, metropolis_threshold
 from lft.domain import Domain
 from lft.errors import InputError
 from lft.field import Field
@@ -180,14 +180,14 @@ def twin(spins, K, h, periodic, updater, t, key, line0=0):
     n_axes, length = len(shape), shape[-1]
     units = -(-((length + 1) // 2) // 128)
     stream = int(Stream.HEATBATH if updater == "heatbath" else Stream.METROPOLIS)
-    seams = [a for a in range(n_axes - 1) if periodic[a] and shape[a] % 2]
+    seams = [a for a in range(n_axes) if periodic[a] and shape[a] % 2]
     changed = 0
     for flags in itertools.product(*[(False, True) for _ in seams]):
         for color in (0, 1):
             for x in np.ndindex(shape):
                 if sum(x) % 2 != color or any((x[a] == shape[a] - 1) != f for a, f in zip(seams, flags, strict=True)):
                     continue
-                field, is_end = Fraction(h), False
+                field, is_end = Fraction(h), periodic[-1] and shape[-1] % 2 and x[-1] == shape[-1] - 1
                 for a in range(n_axes):
                     for step in (-1, 1):
                         y = x[a] + step
@@ -211,6 +211,8 @@ def twin(spins, K, h, periodic, updater, t, key, line0=0):
                     otherwise = -proposal
                 else:
                     proposal, p, otherwise = -s[x], math.exp(min(0.0, -2 * s[x] * field)), s[x]
+                    if field == 0 and h == 0 and sum(min(n - 1, 2) for n, k in zip(shape, K, strict=True) if k) <= 2:
+                        p = 0.5
                 if is_end:
                     U = block(low, high | 128 | m % 128, key)[1]
                 else:
@@ -247,6 +249,20 @@ CASES = [
     ((2, 4, 130), 0.3, 0.0, "ppp"),
     ((2, 3, 2, 6), 0.15, 0.0, "pppp"),
     ((3, 2, 3, 5), (0.1, 0.2, -0.3, 0.4), -0.1, "popo"),
+    ((4, 7), 0.4, 0.0, "pp"),
+    ((3, 5), (0.3, -0.4), 0.1, "pp"),
+    ((2, 259), 0.44, 0.0, "op"),
+    ((3, 4, 3), (0.2, 0.0, 0.3), 0.0, "ppp"),
+    ((3, 2, 3, 5), (0.1, 0.2, -0.3, 0.4), -0.1, "opop"),
+    ((3, 131), (0.3, 0.0), 0.0, "pp"),
+    ((300,), 0.5, 0.0, "p"),
+    ((77,), 0.4, 0.1, "p"),
+    ((2,), 0.4, 0.0, "p"),
+    ((3,), -0.4, 0.0, "p"),
+    ((130,), 0.4, 0.0, "o"),
+    ((515,), 0.3, -0.1, "o"),
+    ((4, 3, 66), (0.2, 0.2, 0.1), 0.0, "ppp"),
+    ((4, 10), 0.1, 0.9, "pp"),
     ((4, 6), 30.0, 0.0, "pp"),
     ((4, 6), 1e-25, 0.0, "pp"),
     ((4, 6), 0.0, 0.4, "pp"),
@@ -263,20 +279,28 @@ def field_of(case, seed=0, comm=None):
     return action, Field.from_array(lattice, "spin", spins, empty.domain), spins
 
 
+def bits_of(action, phi, updater):
+    return (IsingLine if len(phi.geometry.shape) == 1 else IsingBits)(action, phi, updater)
+
+
 @pytest.mark.parametrize("updater", ["metropolis", "heatbath"])
 @every_case
 def test_sweep_equals_its_twin(case, updater, loops):
     action, phi, spins = field_of(case)
-    bits = IsingBits(action, phi, updater)
+    bits = bits_of(action, phi, updater)
     bits.load()
     K = np.broadcast_to(case[1], len(case[0]))
     periodic = [b == "p" and n > 1 for b, n in zip(case[3], case[0], strict=True)]
     for t in (2**33 + 5, 2**33 + 6):
-        spins, changed = twin(spins, K, case[2], periodic, updater, t, KEY.word)
+        if spins.ndim == 1:  # the only axis is the last one of the layout
+            rows, changed = twin(spins[None], [0, *K], case[2], [False, *periodic], updater, t, KEY.word)
+            spins = rows[0]
+        else:
+            spins, changed = twin(spins, K, case[2], periodic, updater, t, KEY.word)
         assert bits.sweep(t, KEY.word) == (spins.size, changed)
     before = phi.data.copy()
     bits.store()
-    assert np.array_equal(phi.values, spins)
+    assert np.array_equal(phi.values.reshape(spins.shape), spins)
     assert before.shape == phi.data.shape
     fresh = phi.copy()
     fresh.exchange()
@@ -304,14 +328,15 @@ def test_units_beyond_sixteen_bits_equal_the_twin(loops):
     bits.load()
     bits.sweep(11, KEY.word)
     bits.store()
-    expected, _ = twin(spins[first - 2 : stop + 2], (0.3, 0.3), 0.0, (False, True), "metropolis", 11, KEY.word, first - 2)
+    part = spins[first - 2 : stop + 2]
+    expected, _ = twin(part, (0.3, 0.3), 0.0, (False, True), "metropolis", 11, KEY.word, first - 2)
     assert np.array_equal(phi.values[first:stop], expected[2:-2])
 
 
 @every_case
 def test_measured_sums_equal_those_of_the_field(case, loops):
     action, phi, _ = field_of(case, 5)
-    bits = IsingBits(action, phi, "heatbath")
+    bits = bits_of(action, phi, "heatbath")
     bits.load()
     for t in range(2):
         sums = resident_sums(action, phi, bits)
@@ -379,13 +404,30 @@ def test_every_instruction_set_gives_the_same_bits(shape, boundary, K, h, update
     assert len({str(v) for v in seen.values()}) == 1, seen
 
 
+@pytest.mark.parametrize(
+    ("shape", "boundary", "K"),
+    [((256, 4096), "pp", 0.44), ((1701, 700), "oo", (0.3, 0.5)), ((8, 560, 66), "ppp", 0.22), ((1400, 701), "pp", 0.4)],
+)
+def test_threads_give_the_same_bits(shape, boundary, K, monkeypatch):
+    seen = set()
+    for n in ("1", "2", "5"):
+        monkeypatch.setenv("LFT_THREADS", n)
+        action, phi, _ = field_of((shape, K, 0.0, boundary), 3)
+        bits = IsingBits(action, phi, "heatbath")
+        bits.load()
+        counts = [bits.sweep(t, 17) for t in range(3)]
+        bits.store()
+        seen.add((str(counts), str(bits.measure()), hashlib.sha256(phi.data.tobytes()).hexdigest()))
+    assert len(seen) == 1
+
+
 # --- decomposition
 
 SCRIPT = """
 import hashlib, json, sys
 import numpy as np
 from lft.actions import Ising
-from lft.bits import IsingBits
+from lft.bits import IsingBits, IsingLine
 from lft.domain import world
 from lft.field import Field
 from lft.geometry import Lattice
@@ -398,13 +440,13 @@ for shape, boundary, K, h in CASES:
         action = Ising(K=K, h=h)
         spins = np.random.default_rng(4).choice(np.array([-1, 1], np.int8), shape)
         phi = Field.from_array(lattice, "spin", spins, action.new_field(lattice, comm).domain)
-        bits = IsingBits(action, phi, updater)
+        bits = (IsingBits if len(shape) > 1 else IsingLine)(action, phi, updater)
         bits.load()
         counts = [phi.domain.sum_int(np.array(bits.sweep(t, 99))).tolist() for t in range(5)]
         bonds, total = bits.measure()
         bonds, total = phi.domain.sum_int(bonds).tolist(), phi.domain.sum_int(np.array([total])).tolist()
         phi.resident = bits
-        planes = [plane_sums(action, phi, k) for k in range(len(shape))]
+        planes = [plane_sums(action, phi, k) for k in range(len(phi.domain.shape))]
         if comm is None or comm.Get_rank() == 0:
             phi.data  # unpacked without messages
         bits.store()
@@ -425,6 +467,10 @@ SPREAD = [
     ((13, 70), ("periodic", "open"), (0.3, 0.5), 0.05),
     ((7, 5, 260), ("periodic", "periodic", "periodic"), 0.22, 0.0),
     ((6, 9, 33), ("open", "periodic", "open"), (0.2, 0.3, 0.1), -0.05),
+    ((9, 67), ("periodic", "periodic"), 0.4, 0.0),
+    ((7, 5, 9), ("open", "periodic", "periodic"), 0.2, 0.0),
+    ((131,), ("periodic",), 0.4, 0.1),
+    ((66,), ("open",), 0.4, 0.0),
     ((4, 5, 6, 10), ("periodic", "open", "periodic", "periodic"), 0.15, 0.0),
 ]
 
@@ -446,9 +492,8 @@ def test_the_chain_does_not_depend_on_the_number_of_ranks(tmp_path):
 @pytest.mark.parametrize(
     ("lattice", "action", "updater", "message"),
     [
-        (Lattice((8, 7)), Ising(K=0.4), "metropolis", "last stored axis has 7"),
         (Lattice((8, 1), boundary="open"), Ising(K=0.4), "metropolis", "last stored axis has 1"),
-        (Lattice((8,)), Ising(K=0.4), "metropolis", "1 axes"),
+        (Lattice((1,), boundary="open"), Ising(K=0.4), "metropolis", "last stored axis has 1"),
         (Lattice((2,) * 5), Ising(K=0.4), "metropolis", "5 axes"),
         (Lattice((8, 8)), Ising(K={(1, 1): 0.4}), "metropolis", "nearest"),
         (Lattice((8, 8)), Ising(K=0.4, h=np.zeros((8, 8))), "heatbath", "h differs"),
@@ -462,7 +507,7 @@ def test_what_the_generic_loops_must_serve_is_refused(lattice, action, updater, 
     phi = action.new_field(lattice)
     assert not IsingBits.supports(action, phi, updater)
     with pytest.raises(InputError, match=message):
-        IsingBits(action, phi, updater)
+        bits_of(action, phi, updater)
 
 
 def test_bonds_by_displacement_are_accepted():

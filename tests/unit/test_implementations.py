@@ -30,8 +30,9 @@ def chain_of(action, geometry, updater, kernel="auto", schedule=None):
     [
         (Ising(0.4), Lattice((16, 64)), Metropolis(), "ising-bits"),
         (Ising((0.4, 0.1, 0.2), h=0.1), Lattice((5, 6, 64), boundary="open"), HeatBath(), "ising-bits"),
-        (Ising(0.4), Lattice((16, 63)), Metropolis(), "generic-ising"),  # the last axis is odd and periodic
-        (Ising(0.4), Lattice((64,)), Metropolis(), "generic-ising"),
+        (Ising(0.4), Lattice((16, 63)), Metropolis(), "ising-bits"),
+        (Ising(0.4), Lattice((64,)), Metropolis(), "ising-bits"),
+        (Ising(0.4, h=0.1), Lattice((63,)), HeatBath(), "ising-bits"),
         (Ising({(1, 1): 0.4}), Lattice((16, 64)), Metropolis(), "generic-ising"),
         (Ising(0.4, h=np.ones((2, 2))), Lattice((2, 2)), HeatBath(), "generic-ising"),
         (Ising(0.4), Lattice((2, 2), mask=MASK), HeatBath(), "generic-ising"),
