@@ -1,0 +1,309 @@
+#include "cached.h"
+#include "philox.h"
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#define THREAD omp_get_thread_num()
+#else
+#define THREAD 0
+#endif
+
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+#define LFT_X86 1
+#include <immintrin.h>
+#else
+#define LFT_X86 0
+#endif
+
+enum { TILE = LFT_CACHED_TILE, LANES = LFT_CACHED_LANES, RING = 64, GROUPS = 3, CHUNK = 5, PARTS = LANES / 16 };
+
+/* Work space of a thread, in integers: words of the batch and of the bins at each lag, thresholds, fields, one row. */
+ptrdiff_t lft_cached_blocked_work(const lft_cached_model *m)
+{
+    ptrdiff_t words = m->n_tiles * LANES / 2;
+    return (words * (1 + 2 * m->n_lags) + RING * LANES + 16 * LANES + (m->n + 64) / 4 + 3 * LANES + 32) / 16 * 16;
+}
+
+int lft_cached_has_blocked(void)
+{
+#if LFT_X86
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
+#else
+    return 0;
+#endif
+}
+
+#if LFT_X86
+#define AVX512                                                                                                        \
+    __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,bmi,bmi2,popcnt,prefer-vector-width=512")))
+
+typedef struct {
+    uint16_t *state;    /* [tile][LANES]: bit of a unit of the tile */
+    uint16_t *lag;      /* [2 lag + side][tile][LANES] */
+    int32_t *threshold; /* [unit mod RING][PARTS][16]: part 2v + r holds the lanes 32 v + 2 l + r */
+    int32_t *field;     /* [unit of the tile][PARTS][16] */
+    signed char *row;   /* spins of one lane, for decisions in doubles */
+    const lft_cached_model *m;
+    const lft_cached_bins *bins;
+    const lft_cached_draw *draw;
+    ptrdiff_t first; /* bin of lane 0 */
+    int n;           /* lanes in use */
+    const signed char *phi;
+    int64_t flips, exact;
+} batch;
+
+/* Sixty units at a time: the sign bits of four tiles. */
+AVX512 static void pack(const signed char *row, ptrdiff_t n, ptrdiff_t n_tiles, uint16_t *to)
+{
+    for (ptrdiff_t s = 0; s < n_tiles; s += 4) {
+        const ptrdiff_t left = n - TILE * s;
+        const __mmask64 valid = left >= 60 ? ((__mmask64)1 << 60) - 1 : ((__mmask64)1 << left) - 1;
+        const __m512i x = _mm512_maskz_loadu_epi8(valid, row + TILE * s);
+        uint64_t bits = _mm512_cmpgt_epi8_mask(x, _mm512_setzero_si512());
+        for (ptrdiff_t q = s; q < s + 4 && q < n_tiles; q++, bits >>= TILE) to[q * LANES] = bits & 0x7FFF;
+    }
+}
+
+AVX512 static void unpack(const uint16_t *from, ptrdiff_t n, ptrdiff_t n_tiles, signed char low, signed char *row)
+{
+    for (ptrdiff_t s = 0; s < n_tiles; s += 4) {
+        const ptrdiff_t left = n - TILE * s;
+        const __mmask64 valid = left >= 60 ? ((__mmask64)1 << 60) - 1 : ((__mmask64)1 << left) - 1;
+        uint64_t bits = 0;
+        for (ptrdiff_t q = s; q < s + 4 && q < n_tiles; q++) bits |= (uint64_t)from[q * LANES] << (q - s) * TILE;
+        const __m512i x = _mm512_mask_blend_epi8(bits, _mm512_set1_epi8(low), _mm512_set1_epi8(1));
+        _mm512_mask_storeu_epi8(row + TILE * s, valid, x);
+    }
+}
+
+/* Thresholds of 32 units of all lanes. */
+AVX512 static void draw_tile(batch *b, ptrdiff_t tile)
+{
+    const lft_cached_model *m = b->m;
+    const __m512i m0 = _mm512_set1_epi64(0xD2511F53), m1 = _mm512_set1_epi64(0xCD9E8D57);
+    const uint32_t tail = lft_cached_tail(b->draw, 0);
+    uint32_t *T = (uint32_t *)b->threshold + tile * 32 % RING * LANES;
+    for (int part = 0; part < PARTS; part++) {
+        __m512i base[2];
+        for (int half = 0; half < 2; half++) {
+            uint64_t block[8];
+            for (int l = 0; l < 8; l++) {
+                int q = 32 * (part / 2) + 2 * (2 * l + half) + part % 2;
+                block[l] = lft_cached_block(b->bins->bin[b->first + (q < b->n ? q : 0)], m->n, 32 * tile);
+            }
+            base[half] = _mm512_loadu_si512(block);
+        }
+        for (int g = 0; g < 8; g++) {
+            __m512i o[2][4];
+            for (int half = 0; half < 2; half++) {
+                const __m512i site = _mm512_add_epi64(base[half], _mm512_set1_epi64(g));
+                __m512i x = site, y = _mm512_srli_epi64(site, 32);
+                __m512i z = _mm512_set1_epi64((uint32_t)b->draw->t), w = _mm512_set1_epi64(tail);
+                uint32_t k0 = (uint32_t)b->draw->key, k1 = (uint32_t)(b->draw->key >> 32);
+                for (int r = 0; r < 10; r++) {
+                    const __m512i p0 = _mm512_mul_epu32(x, m0), p1 = _mm512_mul_epu32(z, m1);
+                    x = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p1, 32), y, _mm512_set1_epi64(k0), 0x96);
+                    z = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p0, 32), w, _mm512_set1_epi64(k1), 0x96);
+                    y = p1, w = p0;
+                    k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+                }
+                o[half][0] = x, o[half][1] = y, o[half][2] = z, o[half][3] = w;
+            }
+            for (int w = 0; w < 4; w++)
+                _mm512_storeu_si512(T + (8 * w + g) * LANES + 16 * part,
+                                    _mm512_mask_shuffle_epi32(o[0][w], 0xAAAA, o[1][w], _MM_PERM_CCAA));
+        }
+    }
+    uint32_t special[32 * LANES];
+    ptrdiff_t n = lft_cached_thresholds(T, 32 * LANES, m->heatbath, m->block_scale, m->block_margin, special);
+    for (ptrdiff_t e = 0; e < n; e++) {
+        const ptrdiff_t unit = 32 * tile + special[e] / LANES;
+        const int part = (int)(special[e] % LANES / 16), l = (int)(special[e] % 16);
+        const int q = 32 * (part / 2) + 2 * l + part % 2;
+        const uint64_t bin = b->bins->bin[b->first + (q < b->n ? q : 0)];
+        const double noise =
+            lft_cached_noise(m->heatbath, lft_cached_block(bin, m->n, unit), lft_cached_word(unit), b->draw);
+        ((int32_t *)T)[special[e]] = lft_cached_threshold(noise, m->block_scale, m->block_margin);
+    }
+}
+
+/* Fields of five units of all lanes from the spins of all units, by tables of the 32 sums of five couplings. */
+AVX512 static void pull(const batch *b, ptrdiff_t chunk, int32_t *to)
+{
+    const lft_cached_model *m = b->m;
+    const __m512i even = _mm512_set1_epi32(1), odd = _mm512_set1_epi32(1 << 16);
+    const int16_t *table = m->table + chunk * m->n_tiles * CHUNK * GROUPS * 32;
+    const uint16_t *state = b->state;
+    __m512i sum[CHUNK][PARTS];
+#pragma GCC unroll 5
+    for (int i = 0; i < CHUNK; i++)
+#pragma GCC unroll 4
+        for (int part = 0; part < PARTS; part++) sum[i][part] = _mm512_set1_epi32(m->block_c[chunk * CHUNK + i]);
+    for (ptrdiff_t s = 0; s < m->n_tiles; s++, state += LANES, table += CHUNK * GROUPS * 32) {
+        const __m512i a0 = _mm512_loadu_si512(state), b0 = _mm512_loadu_si512(state + 32);
+        const __m512i a1 = _mm512_srli_epi16(a0, 5), a2 = _mm512_srli_epi16(a0, 10);
+        const __m512i b1 = _mm512_srli_epi16(b0, 5), b2 = _mm512_srli_epi16(b0, 10);
+#pragma GCC unroll 5
+        for (int i = 0; i < CHUNK; i++) {
+            const __m512i t0 = _mm512_loadu_si512(table + 96 * i), t1 = _mm512_loadu_si512(table + 96 * i + 32);
+            const __m512i t2 = _mm512_loadu_si512(table + 96 * i + 64);
+            const __m512i x = _mm512_add_epi16(
+                _mm512_add_epi16(_mm512_permutexvar_epi16(a0, t0), _mm512_permutexvar_epi16(a1, t1)),
+                _mm512_permutexvar_epi16(a2, t2));
+            const __m512i y = _mm512_add_epi16(
+                _mm512_add_epi16(_mm512_permutexvar_epi16(b0, t0), _mm512_permutexvar_epi16(b1, t1)),
+                _mm512_permutexvar_epi16(b2, t2));
+            sum[i][0] = _mm512_dpwssd_epi32(sum[i][0], x, even);
+            sum[i][1] = _mm512_dpwssd_epi32(sum[i][1], x, odd);
+            sum[i][2] = _mm512_dpwssd_epi32(sum[i][2], y, even);
+            sum[i][3] = _mm512_dpwssd_epi32(sum[i][3], y, odd);
+        }
+    }
+#pragma GCC unroll 5
+    for (int i = 0; i < CHUNK; i++)
+#pragma GCC unroll 4
+        for (int part = 0; part < PARTS; part++) _mm512_storeu_si512(to + i * LANES + 16 * part, sum[i][part]);
+}
+
+/* The undecided lanes of a unit in doubles: which of them flip. */
+AVX512 static __attribute__((noinline)) uint32_t decide(batch *b, ptrdiff_t unit, int part, uint32_t undecided)
+{
+    const lft_cached_model *m = b->m;
+    uint32_t flips = 0;
+    for (; undecided; undecided &= undecided - 1) {
+        const int l = __builtin_ctz(undecided), q = 32 * (part / 2) + 2 * l + part % 2;
+        const ptrdiff_t a = b->first + q;
+        unpack(b->state + q, m->n, m->n_tiles, 0, b->row);
+        const double noise = lft_cached_noise(m->heatbath, lft_cached_block(b->bins->bin[a], m->n, unit),
+                                              lft_cached_word(unit), b->draw);
+        const double change = lft_cached_raising(m, b->row, unit, b->phi + b->bins->first[a] + unit);
+        const int x = b->row[unit] > 0;
+        const int yes = m->heatbath ? (change < noise) != x : (x ? -change : change) < noise;
+        flips |= (uint32_t)yes << l;
+        b->exact++;
+    }
+    return flips;
+}
+
+/* The units of a tile one after the other, for sixteen lanes. */
+AVX512 static inline __attribute__((always_inline)) void triangle(batch *b, ptrdiff_t tile, const int part,
+                                                                  const int heatbath)
+{
+    const lft_cached_model *m = b->m;
+    const __m512i zero = _mm512_setzero_si512(), window = _mm512_set1_epi32(m->block_window);
+    const int shift = 16 * (part % 2), units = (int)(m->n - TILE * tile < TILE ? m->n - TILE * tile : TILE);
+    uint16_t *word = b->state + tile * LANES + 32 * (part / 2);
+    const int32_t *W = m->triangle + tile * TILE * 16, *T = b->threshold + 16 * part;
+    const ptrdiff_t first = TILE * tile;
+    __m512i f[TILE], state = _mm512_loadu_si512(word);
+    __mmask16 valid = 0;
+    for (int l = 0; l < 16; l++) valid |= (__mmask16)((32 * (part / 2) + 2 * l + part % 2 < b->n) << l);
+#pragma GCC unroll 15
+    for (int i = 0; i < TILE; i++) f[i] = _mm512_loadu_si512(b->field + i * LANES + 16 * part);
+    for (int d = 0; d < 2 * m->n_lags; d++) {
+        const __m512i bits = _mm512_loadu_si512(b->lag + (d * m->n_tiles + tile) * LANES + 32 * (part / 2));
+        const __m512i K = _mm512_set1_epi32(m->block_K[d / 2]);
+#pragma GCC unroll 15
+        for (int i = 0; i < TILE; i++)
+            f[i] = _mm512_mask_add_epi32(f[i], _mm512_test_epi32_mask(bits, _mm512_set1_epi32(1 << (i + shift))), f[i], K);
+    }
+#pragma GCC unroll 15
+    for (int i = 0; i < TILE; i++) {
+        if (i >= units) break;
+        const __m512i bit = _mm512_set1_epi32(1 << (i + shift));
+        const __m512i t = _mm512_loadu_si512(T + (first + i) % RING * LANES);
+        const __mmask16 is_high = _mm512_test_epi32_mask(state, bit);
+        const __m512i y =
+            _mm512_sub_epi32(heatbath ? f[i] : _mm512_mask_sub_epi32(f[i], is_high, zero, f[i]), t);
+        const __mmask16 below = _mm512_movepi32_mask(y);
+        const __mmask16 undecided = _mm512_mask_cmplt_epu32_mask(valid, y, window);
+        __mmask16 flip = (__mmask16)((heatbath ? below ^ is_high : below) & valid & ~undecided);
+        if (__builtin_expect(undecided != 0, 0)) {
+            _mm512_storeu_si512(word, state);
+            flip |= (__mmask16)decide(b, first + i, part, undecided);
+        }
+        state = _mm512_mask_xor_epi32(state, flip, state, bit);
+        const __mmask16 up = (__mmask16)(flip & ~is_high), down = flip & is_high;
+#pragma GCC unroll 15
+        for (int j = i + 1; j < TILE; j++) {
+            const __m512i w = _mm512_set1_epi32(W[16 * i + j]);
+            f[j] = _mm512_mask_add_epi32(f[j], up, f[j], w);
+            f[j] = _mm512_mask_sub_epi32(f[j], down, f[j], w);
+        }
+        b->flips += __builtin_popcount(flip);
+    }
+    _mm512_storeu_si512(word, state);
+}
+
+AVX512 static void tile_metropolis(batch *b, ptrdiff_t tile)
+{
+    triangle(b, tile, 0, 0);
+    triangle(b, tile, 1, 0);
+    triangle(b, tile, 2, 0);
+    triangle(b, tile, 3, 0);
+}
+
+AVX512 static void tile_heatbath(batch *b, ptrdiff_t tile)
+{
+    triangle(b, tile, 0, 1);
+    triangle(b, tile, 1, 1);
+    triangle(b, tile, 2, 1);
+    triangle(b, tile, 3, 1);
+}
+
+AVX512 static void visit_batch(batch *b, signed char *phi)
+{
+    const lft_cached_model *m = b->m;
+    memset(b->state, 0, sizeof *b->state * (size_t)(m->n_tiles * LANES));
+    for (int q = 0; q < b->n; q++) pack(phi + b->bins->first[b->first + q], m->n, m->n_tiles, b->state + q);
+    for (int d = 0; d < 2 * m->n_lags; d++) {
+        const ptrdiff_t offset = d % 2 ? -m->offset[d / 2] : m->offset[d / 2];
+        for (int q = 0; q < b->n; q++)
+            pack(phi + b->bins->first[b->first + q] + offset, m->n, m->n_tiles, b->lag + d * m->n_tiles * LANES + q);
+    }
+    ptrdiff_t drawn = 0;
+    for (ptrdiff_t tile = 0; tile < m->n_tiles; tile++) {
+        const ptrdiff_t end = TILE * (tile + 1) < m->n ? TILE * (tile + 1) : m->n;
+        for (; 32 * drawn < end; drawn++) draw_tile(b, drawn);
+        for (int c = 0; c < TILE / CHUNK; c++)
+            if (TILE * tile + CHUNK * c < m->n) pull(b, TILE / CHUNK * tile + c, b->field + c * CHUNK * LANES);
+        if (m->heatbath)
+            tile_heatbath(b, tile);
+        else
+            tile_metropolis(b, tile);
+    }
+    for (int q = 0; q < b->n; q++)
+        unpack(b->state + q, m->n, m->n_tiles, (signed char)m->low, phi + b->bins->first[b->first + q]);
+}
+#endif
+
+int64_t lft_cached_blocked(const lft_cached_model *m, const lft_cached_bins *bins, signed char *phi,
+                           const lft_cached_draw *draw, int32_t *work, int n_threads, int64_t *exact)
+{
+    int64_t flips = 0, slow = 0;
+#if LFT_X86
+    const ptrdiff_t size = lft_cached_blocked_work(m), words = m->n_tiles * LANES;
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(n_threads) schedule(static) reduction(+ : flips, slow)
+#endif
+    for (ptrdiff_t first = 0; first < bins->n; first += LANES) {
+        int32_t *own = work + THREAD * size;
+        batch b = {.m = m, .bins = bins, .draw = draw, .first = first, .phi = phi};
+        b.n = (int)(bins->n - first < LANES ? bins->n - first : LANES);
+        b.threshold = own;
+        b.field = own + RING * LANES;
+        b.state = (uint16_t *)(b.field + 16 * LANES);
+        b.lag = b.state + words;
+        b.row = (signed char *)(b.lag + 2 * m->n_lags * words);
+        visit_batch(&b, phi);
+        flips += b.flips;
+        slow += b.exact;
+    }
+#endif
+    (void)n_threads;
+    *exact += slow;
+    return flips;
+}
