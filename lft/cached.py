@@ -35,7 +35,8 @@ MAX_WINDOW = 0.25
 """Largest half width, in units of S, of the range in which a decision is not clear."""
 
 MAX_BLOCKED_UNITS = 4096
-PATTERNS = (np.arange(32)[:, None] >> np.arange(5) & 1) - 0.5
+MAX_SUM = 127 * 255 + 127
+PATTERNS = (np.arange(16)[:, None] >> np.arange(4) & 1) - 0.5
 
 
 class CachedFields:
@@ -120,25 +121,25 @@ class CachedFields:
         )  # fmt: skip
 
     def _make_blocked(self):
-        """Tables of the sums of five couplings, centered so that 16 bits reach furthest."""
+        """Tables of the sums of four couplings, centered so that 16 bits reach furthest."""
         g, n, tile = self._couplings, self.n, local_fields.TILE
         tiles = -(-n // tile)
         W = np.zeros((tiles * tile, tiles * tile))
         W[:n, :n] = g.W
-        reach = np.abs(W).reshape(len(W), tiles, tile).sum(axis=2).max(initial=0.0) / 2
-        scale = min(32760 / max(reach, 1e-30), MAX_FIXED / max(g.reach(), 1e-30), MAX_SCALE)
-        table = np.empty((tiles * tile // 5, tiles, 5, 3, 32), np.int16)
+        reach = np.abs(W).reshape(len(W), -1, 4).sum(axis=2).max(initial=0.0) / 2
+        scale = min(MAX_SUM / max(reach, 1e-30), MAX_FIXED / max(g.reach(), 1e-30), MAX_SCALE)
+        table = aligned((tiles * tile // 4, tiles, 4, 2, 4, 16), np.int8)  # chunk, tile, target, byte, group, pattern
         error = np.zeros(len(W))
         for chunk in range(len(table)):
-            exact = W[5 * chunk : 5 * chunk + 5].reshape(5, tiles, 3, 5) @ PATTERNS.T * scale
+            exact = W[4 * chunk : 4 * chunk + 4].reshape(4, tiles, 4, 4) @ PATTERNS.T * scale
             fixed = np.rint(exact)
-            error[5 * chunk : 5 * chunk + 5] = np.abs(fixed - exact).max(axis=-1).sum(axis=(1, 2))
-            table[chunk] = fixed.transpose(1, 0, 2, 3)
+            error[4 * chunk : 4 * chunk + 4] = np.abs(fixed - exact).max(axis=-1).sum(axis=(1, 2))
+            high = np.rint(fixed / 255)
+            table[chunk] = np.stack([high, fixed - 255 * high], axis=3).transpose(1, 0, 3, 2, 4)
         c = np.zeros(len(W))
         c[:n] = (g.c + g.W.sum(axis=1) / 2) * scale
         square = np.stack([W[k : k + tile, k : k + tile] for k in range(0, len(W), tile)]) * scale
-        triangle = np.zeros((tiles, tile, 16), np.int32)
-        triangle[:, :, :tile] = np.rint(square)
+        triangle = np.rint(square).astype(np.int32)
         K = np.rint(g.K * scale)
         error += np.abs(np.rint(square) - square).sum(axis=1).ravel() + np.abs(np.rint(c) - c)
         error += 2 * np.abs(K - g.K * scale).sum()

@@ -15,14 +15,25 @@
 #define LFT_X86 0
 #endif
 
-enum { TILE = LFT_CACHED_TILE, LANES = LFT_CACHED_LANES, RING = 64, GROUPS = 3, CHUNK = 5, PARTS = LANES / 16 };
+enum {
+    TILE = LFT_CACHED_TILE,
+    LANES = LFT_CACHED_LANES,
+    SUBS = 4,            /* batches that share the tables of a chunk while they lie in the L2 cache */
+    RING = 64,           /* units whose thresholds are at hand */
+    GROUP = 4,           /* units of one table */
+    CHUNK = 4,           /* targets of one pass over the tables */
+    STEP = 2 * CHUNK * (TILE / GROUP << GROUP), /* bytes of a chunk's tables for one tile */
+    PARTS = LANES / 16,
+    AHEAD = 8 * STEP
+};
 
-/* Work space of a thread, in integers: words of the batch and of the bins at each lag, thresholds, fields, one row. */
-ptrdiff_t lft_cached_blocked_work(const lft_cached_model *m)
+/* Integers of work space of a batch: words of its bins and of those at each lag, thresholds, fields, one row. */
+static ptrdiff_t batch_work(const lft_cached_model *m)
 {
-    ptrdiff_t words = m->n_tiles * LANES / 2;
-    return (words * (1 + 2 * m->n_lags) + RING * LANES + 16 * LANES + (m->n + 64) / 4 + 3 * LANES + 32) / 16 * 16;
+    ptrdiff_t words = m->n_tiles * LANES;
+    return words * (1 + 2 * m->n_lags) + RING * LANES + TILE * LANES + (m->n + 127) / 64 * 16;
 }
+ptrdiff_t lft_cached_blocked_work(const lft_cached_model *m) { return SUBS * batch_work(m); }
 
 int lft_cached_has_blocked(void)
 {
@@ -30,6 +41,7 @@ int lft_cached_has_blocked(void)
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vbmi") &&
            __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
 #else
     return 0;
@@ -38,13 +50,13 @@ int lft_cached_has_blocked(void)
 
 #if LFT_X86
 #define AVX512                                                                                                        \
-    __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,bmi,bmi2,popcnt,prefer-vector-width=512")))
+    __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512vbmi,avx512vnni,bmi,bmi2,popcnt,prefer-vector-width=512")))
 
 typedef struct {
-    uint16_t *state;    /* [tile][LANES]: bit of a unit of the tile */
-    uint16_t *lag;      /* [2 lag + side][tile][LANES] */
-    int32_t *threshold; /* [unit mod RING][PARTS][16]: part 2v + r holds the lanes 32 v + 2 l + r */
-    int32_t *field;     /* [unit of the tile][PARTS][16] */
+    uint32_t *state;    /* [tile][LANES]: sixteen units as four indices of a table, byte g = 16 g + four bits */
+    uint32_t *lag;      /* [2 lag + side][tile][LANES] */
+    int32_t *threshold; /* [unit mod RING][LANES] */
+    int32_t *field;     /* [unit of the tile][LANES] */
     signed char *row;   /* spins of one lane, for decisions in doubles */
     const lft_cached_model *m;
     const lft_cached_bins *bins;
@@ -55,27 +67,28 @@ typedef struct {
     int64_t flips, exact;
 } batch;
 
-/* Sixty units at a time: the sign bits of four tiles. */
-AVX512 static void pack(const signed char *row, ptrdiff_t n, ptrdiff_t n_tiles, uint16_t *to)
+enum { BITS = 0x0F0F0F0F, BYTES = 0x30201000 };
+static inline uint32_t bit_of(int unit) { return 1u << (8 * (unit / GROUP) + unit % GROUP); }
+
+/* 64 units at a time: the signs of four tiles. */
+AVX512 static void pack(const signed char *row, ptrdiff_t n, uint32_t *to)
 {
-    for (ptrdiff_t s = 0; s < n_tiles; s += 4) {
-        const ptrdiff_t left = n - TILE * s;
-        const __mmask64 valid = left >= 60 ? ((__mmask64)1 << 60) - 1 : ((__mmask64)1 << left) - 1;
-        const __m512i x = _mm512_maskz_loadu_epi8(valid, row + TILE * s);
-        uint64_t bits = _mm512_cmpgt_epi8_mask(x, _mm512_setzero_si512());
-        for (ptrdiff_t q = s; q < s + 4 && q < n_tiles; q++, bits >>= TILE) to[q * LANES] = bits & 0x7FFF;
+    for (ptrdiff_t i = 0; i < n; i += 64) {
+        const __mmask64 valid = n - i >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (n - i)) - 1;
+        uint64_t bits = _mm512_cmpgt_epi8_mask(_mm512_maskz_loadu_epi8(valid, row + i), _mm512_setzero_si512());
+        for (ptrdiff_t j = i; j < n && j < i + 64; j += TILE, bits >>= TILE, to += LANES)
+            *to = _pdep_u32((uint32_t)bits, BITS) | BYTES;
     }
 }
 
-AVX512 static void unpack(const uint16_t *from, ptrdiff_t n, ptrdiff_t n_tiles, signed char low, signed char *row)
+AVX512 static void unpack(const uint32_t *from, ptrdiff_t n, signed char low, signed char *row)
 {
-    for (ptrdiff_t s = 0; s < n_tiles; s += 4) {
-        const ptrdiff_t left = n - TILE * s;
-        const __mmask64 valid = left >= 60 ? ((__mmask64)1 << 60) - 1 : ((__mmask64)1 << left) - 1;
+    for (ptrdiff_t i = 0; i < n; i += 64) {
+        const __mmask64 valid = n - i >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (n - i)) - 1;
         uint64_t bits = 0;
-        for (ptrdiff_t q = s; q < s + 4 && q < n_tiles; q++) bits |= (uint64_t)from[q * LANES] << (q - s) * TILE;
-        const __m512i x = _mm512_mask_blend_epi8(bits, _mm512_set1_epi8(low), _mm512_set1_epi8(1));
-        _mm512_mask_storeu_epi8(row + TILE * s, valid, x);
+        for (ptrdiff_t j = i; j < n && j < i + 64; j += TILE, from += LANES)
+            bits |= (uint64_t)_pext_u32(*from, BITS) << (j - i);
+        _mm512_mask_storeu_epi8(row + i, valid, _mm512_mask_blend_epi8(bits, _mm512_set1_epi8(low), _mm512_set1_epi8(1)));
     }
 }
 
@@ -91,7 +104,7 @@ AVX512 static void draw_tile(batch *b, ptrdiff_t tile)
         for (int half = 0; half < 2; half++) {
             uint64_t block[8];
             for (int l = 0; l < 8; l++) {
-                int q = 32 * (part / 2) + 2 * (2 * l + half) + part % 2;
+                int q = 16 * part + 2 * l + half;
                 block[l] = lft_cached_block(b->bins->bin[b->first + (q < b->n ? q : 0)], m->n, 32 * tile);
             }
             base[half] = _mm512_loadu_si512(block);
@@ -121,8 +134,7 @@ AVX512 static void draw_tile(batch *b, ptrdiff_t tile)
     ptrdiff_t n = lft_cached_thresholds(T, 32 * LANES, m->heatbath, m->block_scale, m->block_margin, special);
     for (ptrdiff_t e = 0; e < n; e++) {
         const ptrdiff_t unit = 32 * tile + special[e] / LANES;
-        const int part = (int)(special[e] % LANES / 16), l = (int)(special[e] % 16);
-        const int q = 32 * (part / 2) + 2 * l + part % 2;
+        const int q = (int)(special[e] % LANES);
         const uint64_t bin = b->bins->bin[b->first + (q < b->n ? q : 0)];
         const double noise =
             lft_cached_noise(m->heatbath, lft_cached_block(bin, m->n, unit), lft_cached_word(unit), b->draw);
@@ -130,39 +142,39 @@ AVX512 static void draw_tile(batch *b, ptrdiff_t tile)
     }
 }
 
-/* Fields of five units of all lanes from the spins of all units, by tables of the 32 sums of five couplings. */
+/* Fields of four units of all lanes from the spins of all units, by tables of the 16 sums of four couplings in steps of
+   1/scale, 255 high + low.  One permutation of bytes looks up four groups in sixteen lanes, one dot product adds them. */
 AVX512 static void pull(const batch *b, ptrdiff_t chunk, int32_t *to)
 {
     const lft_cached_model *m = b->m;
-    const __m512i even = _mm512_set1_epi32(1), odd = _mm512_set1_epi32(1 << 16);
-    const int16_t *table = m->table + chunk * m->n_tiles * CHUNK * GROUPS * 32;
-    const uint16_t *state = b->state;
+    const __m512i high = _mm512_set1_epi8((char)255), low = _mm512_set1_epi8(1);
+    const int8_t *table = m->table + chunk * m->n_tiles * STEP;
+    const uint32_t *state = b->state;
     __m512i sum[CHUNK][PARTS];
-#pragma GCC unroll 5
+#pragma GCC unroll 4
     for (int i = 0; i < CHUNK; i++)
 #pragma GCC unroll 4
         for (int part = 0; part < PARTS; part++) sum[i][part] = _mm512_set1_epi32(m->block_c[chunk * CHUNK + i]);
-    for (ptrdiff_t s = 0; s < m->n_tiles; s++, state += LANES, table += CHUNK * GROUPS * 32) {
-        const __m512i a0 = _mm512_loadu_si512(state), b0 = _mm512_loadu_si512(state + 32);
-        const __m512i a1 = _mm512_srli_epi16(a0, 5), a2 = _mm512_srli_epi16(a0, 10);
-        const __m512i b1 = _mm512_srli_epi16(b0, 5), b2 = _mm512_srli_epi16(b0, 10);
-#pragma GCC unroll 5
+    for (ptrdiff_t s = 0; s < m->n_tiles; s++, state += LANES, table += STEP) {
+        __m512i x[PARTS];
+#pragma GCC unroll 4
+        for (int part = 0; part < PARTS; part++) x[part] = _mm512_loadu_si512(state + 16 * part);
+#pragma GCC unroll 4
         for (int i = 0; i < CHUNK; i++) {
-            const __m512i t0 = _mm512_loadu_si512(table + 96 * i), t1 = _mm512_loadu_si512(table + 96 * i + 32);
-            const __m512i t2 = _mm512_loadu_si512(table + 96 * i + 64);
-            const __m512i x = _mm512_add_epi16(
-                _mm512_add_epi16(_mm512_permutexvar_epi16(a0, t0), _mm512_permutexvar_epi16(a1, t1)),
-                _mm512_permutexvar_epi16(a2, t2));
-            const __m512i y = _mm512_add_epi16(
-                _mm512_add_epi16(_mm512_permutexvar_epi16(b0, t0), _mm512_permutexvar_epi16(b1, t1)),
-                _mm512_permutexvar_epi16(b2, t2));
-            sum[i][0] = _mm512_dpwssd_epi32(sum[i][0], x, even);
-            sum[i][1] = _mm512_dpwssd_epi32(sum[i][1], x, odd);
-            sum[i][2] = _mm512_dpwssd_epi32(sum[i][2], y, even);
-            sum[i][3] = _mm512_dpwssd_epi32(sum[i][3], y, odd);
+            __m512i t = _mm512_load_si512(table + 128 * i), u = _mm512_load_si512(table + 128 * i + 64);
+            _mm_prefetch((const char *)table + AHEAD + 128 * i, _MM_HINT_T0);
+            _mm_prefetch((const char *)table + AHEAD + 128 * i + 64, _MM_HINT_T0);
+#pragma GCC unroll 4
+            for (int part = 0; part < PARTS; part++)
+                sum[i][part] = _mm512_dpbusd_epi32(sum[i][part], high, _mm512_permutexvar_epi8(x[part], t));
+#pragma GCC unroll 4
+            for (int part = 0; part < PARTS; part++) {
+                sum[i][part] = _mm512_dpbusd_epi32(sum[i][part], low, _mm512_permutexvar_epi8(x[part], u));
+                __asm__ volatile("" : "+v"(sum[i][part])); /* in this order, else gcc runs out of registers */
+            }
         }
     }
-#pragma GCC unroll 5
+#pragma GCC unroll 4
     for (int i = 0; i < CHUNK; i++)
 #pragma GCC unroll 4
         for (int part = 0; part < PARTS; part++) _mm512_storeu_si512(to + i * LANES + 16 * part, sum[i][part]);
@@ -173,10 +185,11 @@ AVX512 static __attribute__((noinline)) uint32_t decide(batch *b, ptrdiff_t unit
 {
     const lft_cached_model *m = b->m;
     uint32_t flips = 0;
+    for (ptrdiff_t j = 0; j < m->n; j += 8) _mm_prefetch((const char *)(m->W + unit * m->row_W + j), _MM_HINT_T0);
     for (; undecided; undecided &= undecided - 1) {
-        const int l = __builtin_ctz(undecided), q = 32 * (part / 2) + 2 * l + part % 2;
+        const int l = __builtin_ctz(undecided), q = 16 * part + l;
         const ptrdiff_t a = b->first + q;
-        unpack(b->state + q, m->n, m->n_tiles, 0, b->row);
+        unpack(b->state + q, m->n, 0, b->row);
         const double noise = lft_cached_noise(m->heatbath, lft_cached_block(b->bins->bin[a], m->n, unit),
                                               lft_cached_word(unit), b->draw);
         const double change = lft_cached_raising(m, b->row, unit, b->phi + b->bins->first[a] + unit);
@@ -194,26 +207,26 @@ AVX512 static inline __attribute__((always_inline)) void triangle(batch *b, ptrd
 {
     const lft_cached_model *m = b->m;
     const __m512i zero = _mm512_setzero_si512(), window = _mm512_set1_epi32(m->block_window);
-    const int shift = 16 * (part % 2), units = (int)(m->n - TILE * tile < TILE ? m->n - TILE * tile : TILE);
-    uint16_t *word = b->state + tile * LANES + 32 * (part / 2);
-    const int32_t *W = m->triangle + tile * TILE * 16, *T = b->threshold + 16 * part;
+    const int units = (int)(m->n - TILE * tile < TILE ? m->n - TILE * tile : TILE);
+    uint32_t *word = b->state + tile * LANES + 16 * part;
+    const int32_t *W = m->triangle + tile * TILE * TILE, *T = b->threshold + 16 * part;
     const ptrdiff_t first = TILE * tile;
     __m512i f[TILE], state = _mm512_loadu_si512(word);
-    __mmask16 valid = 0;
-    for (int l = 0; l < 16; l++) valid |= (__mmask16)((32 * (part / 2) + 2 * l + part % 2 < b->n) << l);
-#pragma GCC unroll 15
+    const int left = b->n - 16 * part;
+    const __mmask16 valid = (__mmask16)(left >= 16 ? 0xFFFF : left > 0 ? (1 << left) - 1 : 0);
+#pragma GCC unroll 16
     for (int i = 0; i < TILE; i++) f[i] = _mm512_loadu_si512(b->field + i * LANES + 16 * part);
     for (int d = 0; d < 2 * m->n_lags; d++) {
-        const __m512i bits = _mm512_loadu_si512(b->lag + (d * m->n_tiles + tile) * LANES + 32 * (part / 2));
+        const __m512i bits = _mm512_loadu_si512(b->lag + (d * m->n_tiles + tile) * LANES + 16 * part);
         const __m512i K = _mm512_set1_epi32(m->block_K[d / 2]);
-#pragma GCC unroll 15
+#pragma GCC unroll 16
         for (int i = 0; i < TILE; i++)
-            f[i] = _mm512_mask_add_epi32(f[i], _mm512_test_epi32_mask(bits, _mm512_set1_epi32(1 << (i + shift))), f[i], K);
+            f[i] = _mm512_mask_add_epi32(f[i], _mm512_test_epi32_mask(bits, _mm512_set1_epi32((int)bit_of(i))), f[i], K);
     }
-#pragma GCC unroll 15
+#pragma GCC unroll 16
     for (int i = 0; i < TILE; i++) {
         if (i >= units) break;
-        const __m512i bit = _mm512_set1_epi32(1 << (i + shift));
+        const __m512i bit = _mm512_set1_epi32((int)bit_of(i));
         const __m512i t = _mm512_loadu_si512(T + (first + i) % RING * LANES);
         const __mmask16 is_high = _mm512_test_epi32_mask(state, bit);
         const __m512i y =
@@ -227,9 +240,9 @@ AVX512 static inline __attribute__((always_inline)) void triangle(batch *b, ptrd
         }
         state = _mm512_mask_xor_epi32(state, flip, state, bit);
         const __mmask16 up = (__mmask16)(flip & ~is_high), down = flip & is_high;
-#pragma GCC unroll 15
+#pragma GCC unroll 16
         for (int j = i + 1; j < TILE; j++) {
-            const __m512i w = _mm512_set1_epi32(W[16 * i + j]);
+            const __m512i w = _mm512_set1_epi32(W[TILE * i + j]);
             f[j] = _mm512_mask_add_epi32(f[j], up, f[j], w);
             f[j] = _mm512_mask_sub_epi32(f[j], down, f[j], w);
         }
@@ -254,29 +267,36 @@ AVX512 static void tile_heatbath(batch *b, ptrdiff_t tile)
     triangle(b, tile, 3, 1);
 }
 
-AVX512 static void visit_batch(batch *b, signed char *phi)
+AVX512 static void visit(batch *b, int n_subs, signed char *phi)
 {
     const lft_cached_model *m = b->m;
-    memset(b->state, 0, sizeof *b->state * (size_t)(m->n_tiles * LANES));
-    for (int q = 0; q < b->n; q++) pack(phi + b->bins->first[b->first + q], m->n, m->n_tiles, b->state + q);
-    for (int d = 0; d < 2 * m->n_lags; d++) {
-        const ptrdiff_t offset = d % 2 ? -m->offset[d / 2] : m->offset[d / 2];
-        for (int q = 0; q < b->n; q++)
-            pack(phi + b->bins->first[b->first + q] + offset, m->n, m->n_tiles, b->lag + d * m->n_tiles * LANES + q);
+    for (batch *s = b; s < b + n_subs; s++) {
+        memset(s->state, 0, sizeof *s->state * (size_t)(m->n_tiles * LANES * (1 + 2 * m->n_lags)));
+        for (int q = 0; q < s->n; q++) {
+            const signed char *row = phi + s->bins->first[s->first + q];
+            pack(row, m->n, s->state + q);
+            for (int d = 0; d < m->n_lags; d++) {
+                pack(row + m->offset[d], m->n, s->lag + 2 * d * m->n_tiles * LANES + q);
+                pack(row - m->offset[d], m->n, s->lag + (2 * d + 1) * m->n_tiles * LANES + q);
+            }
+        }
     }
     ptrdiff_t drawn = 0;
     for (ptrdiff_t tile = 0; tile < m->n_tiles; tile++) {
         const ptrdiff_t end = TILE * (tile + 1) < m->n ? TILE * (tile + 1) : m->n;
-        for (; 32 * drawn < end; drawn++) draw_tile(b, drawn);
-        for (int c = 0; c < TILE / CHUNK; c++)
-            if (TILE * tile + CHUNK * c < m->n) pull(b, TILE / CHUNK * tile + c, b->field + c * CHUNK * LANES);
-        if (m->heatbath)
-            tile_heatbath(b, tile);
-        else
-            tile_metropolis(b, tile);
+        for (; 32 * drawn < end; drawn++)
+            for (int s = 0; s < n_subs; s++) draw_tile(b + s, drawn);
+        for (int c = 0; c < TILE / CHUNK && TILE * tile + CHUNK * c < m->n; c++)
+            for (int s = 0; s < n_subs; s++) pull(b + s, TILE / CHUNK * tile + c, b[s].field + c * CHUNK * LANES);
+        for (int s = 0; s < n_subs; s++)
+            if (m->heatbath)
+                tile_heatbath(b + s, tile);
+            else
+                tile_metropolis(b + s, tile);
     }
-    for (int q = 0; q < b->n; q++)
-        unpack(b->state + q, m->n, m->n_tiles, (signed char)m->low, phi + b->bins->first[b->first + q]);
+    for (batch *s = b; s < b + n_subs; s++)
+        for (int q = 0; q < s->n; q++)
+            unpack(s->state + q, m->n, (signed char)m->low, phi + s->bins->first[s->first + q]);
 }
 #endif
 
@@ -285,22 +305,27 @@ int64_t lft_cached_blocked(const lft_cached_model *m, const lft_cached_bins *bin
 {
     int64_t flips = 0, slow = 0;
 #if LFT_X86
-    const ptrdiff_t size = lft_cached_blocked_work(m), words = m->n_tiles * LANES;
+    const ptrdiff_t size = batch_work(m), words = m->n_tiles * LANES;
+    ptrdiff_t subs = (bins->n + (ptrdiff_t)LANES * n_threads - 1) / ((ptrdiff_t)LANES * n_threads);
+    subs = subs < 1 ? 1 : subs > SUBS ? SUBS : subs;
 #ifdef _OPENMP
 #pragma omp parallel for num_threads(n_threads) schedule(static) reduction(+ : flips, slow)
 #endif
-    for (ptrdiff_t first = 0; first < bins->n; first += LANES) {
-        int32_t *own = work + THREAD * size;
-        batch b = {.m = m, .bins = bins, .draw = draw, .first = first, .phi = phi};
-        b.n = (int)(bins->n - first < LANES ? bins->n - first : LANES);
-        b.threshold = own;
-        b.field = own + RING * LANES;
-        b.state = (uint16_t *)(b.field + 16 * LANES);
-        b.lag = b.state + words;
-        b.row = (signed char *)(b.lag + 2 * m->n_lags * words);
-        visit_batch(&b, phi);
-        flips += b.flips;
-        slow += b.exact;
+    for (ptrdiff_t first = 0; first < bins->n; first += subs * LANES) {
+        batch b[SUBS];
+        int n = 0;
+        for (ptrdiff_t lane = first; lane < bins->n && n < subs; lane += LANES, n++) {
+            int32_t *own = work + (THREAD * SUBS + n) * size;
+            b[n] = (batch){.m = m, .bins = bins, .draw = draw, .first = lane, .phi = phi};
+            b[n].n = (int)(bins->n - lane < LANES ? bins->n - lane : LANES);
+            b[n].threshold = own;
+            b[n].field = own + RING * LANES;
+            b[n].state = (uint32_t *)(b[n].field + TILE * LANES);
+            b[n].lag = b[n].state + words;
+            b[n].row = (signed char *)(b[n].lag + 2 * m->n_lags * words);
+        }
+        visit(b, n, phi);
+        for (int s = 0; s < n; s++) flips += b[s].flips, slow += b[s].exact;
     }
 #endif
     (void)n_threads;

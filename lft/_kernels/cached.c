@@ -42,20 +42,19 @@ double lft_cached_noise(int heatbath, uint64_t block, int word, const lft_cached
     return u;
 }
 
-double lft_cached_raising(const lft_cached_model *m, const signed char *row, ptrdiff_t i, const signed char *site)
+/* Sixteen sums, added in a fixed order: the same bits from every instruction set. */
+static inline double total(const double *sum)
 {
-    double f = m->c[i], sum[8] = {0};
-    for (int d = 0; d < m->n_lags; d++) f += m->K[d] * (site[m->offset[d]] + site[-m->offset[d]]);
-    if (m->W) {
-        const double *W = m->W + i * m->row_W;
-        ptrdiff_t j = 0;
-        for (; j + 8 <= m->n; j += 8)
-            for (int l = 0; l < 8; l++) sum[l] += W[j + l] * (row[j + l] > 0);
-        for (int l = 0; j + l < m->n; l++) sum[l] += W[j + l] * (row[j + l] > 0);
-        return f + (((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7])));
-    }
-    for (ptrdiff_t e = m->start[i]; e < m->start[i + 1]; e++) f += m->value[e] * (row[m->index[e]] > 0);
-    return f;
+    double s[8];
+    for (int l = 0; l < 8; l++) s[l] = sum[l] + sum[l + 8];
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+}
+static double dense_plain(const double *W, const signed char *row, ptrdiff_t n)
+{
+    double sum[16] = {0};
+    for (ptrdiff_t j = 0; j < n; j += 16)
+        for (int l = 0; l < 16 && j + l < n; l++) sum[l] += row[j + l] > 0 ? W[j + l] : 0.0;
+    return total(sum);
 }
 
 int32_t lft_cached_threshold(double noise, double scale, double margin)
@@ -199,6 +198,20 @@ AVX512 static void words_avx512(uint64_t first, ptrdiff_t n_tiles, const lft_cac
         site = _mm512_add_epi64(site, eight);
     }
 }
+AVX512 static double dense_avx512(const double *W, const signed char *row, ptrdiff_t n)
+{
+    __m512d a = _mm512_setzero_pd(), b = a;
+    double sum[16];
+    for (ptrdiff_t j = 0; j < n; j += 16) {
+        const __m128i x = _mm_maskz_loadu_epi8((__mmask16)(n - j < 16 ? (1u << (n - j)) - 1 : 0xFFFFu), row + j);
+        const __mmask16 high = _mm_cmpgt_epi8_mask(x, _mm_setzero_si128());
+        a = _mm512_mask_add_pd(a, (__mmask8)high, a, _mm512_maskz_loadu_pd((__mmask8)high, W + j));
+        b = _mm512_mask_add_pd(b, (__mmask8)(high >> 8), b, _mm512_maskz_loadu_pd((__mmask8)(high >> 8), W + j + 8));
+    }
+    _mm512_storeu_pd(sum, a);
+    _mm512_storeu_pd(sum + 8, b);
+    return total(sum);
+}
 AVX512 static inline uint32_t candidates_avx512(const int32_t *r, const int32_t *T, const uint8_t *x, int32_t w,
                                                 int heatbath)
 {
@@ -223,6 +236,7 @@ AVX512 static inline uint32_t candidates_avx512(const int32_t *r, const int32_t 
 /* ---- choice at run time */
 typedef struct {
     const char *name;
+    double (*dense)(const double *, const signed char *, ptrdiff_t);
     ptrdiff_t (*thresholds)(uint32_t *, ptrdiff_t, int, double, double, uint32_t *);
     void (*fill)(const lft_cached_model *, const lft_cached_bins *, const signed char *, int32_t *, int32_t *, int);
     int64_t (*sweep)(const lft_cached_model *, const lft_cached_bins *, signed char *, int32_t *,
@@ -230,10 +244,10 @@ typedef struct {
 } cached_path;
 
 static const cached_path paths[] = {
-    {"baseline", thresholds_baseline, fill_all_baseline, sweep_baseline},
+    {"baseline", dense_plain, thresholds_baseline, fill_all_baseline, sweep_baseline},
 #if LFT_X86
-    {"avx2", thresholds_avx2, fill_all_avx2, sweep_avx2},
-    {"avx512", thresholds_avx512, fill_all_avx512, sweep_avx512},
+    {"avx2", dense_plain, thresholds_avx2, fill_all_avx2, sweep_avx2},
+    {"avx512", dense_avx512, thresholds_avx512, fill_all_avx512, sweep_avx512},
 #endif
 };
 
@@ -273,6 +287,15 @@ int lft_cached_force(const char *name)
             return 1;
         }
     return 0;
+}
+
+double lft_cached_raising(const lft_cached_model *m, const signed char *row, ptrdiff_t i, const signed char *site)
+{
+    double f = m->c[i];
+    for (int d = 0; d < m->n_lags; d++) f += m->K[d] * (site[m->offset[d]] + site[-m->offset[d]]);
+    if (m->W) return f + path()->dense(m->W + i * m->row_W, row, m->n);
+    for (ptrdiff_t e = m->start[i]; e < m->start[i + 1]; e++) f += m->value[e] * (row[m->index[e]] > 0);
+    return f;
 }
 
 ptrdiff_t lft_cached_thresholds(uint32_t *words, ptrdiff_t n, int heatbath, double scale, double margin,

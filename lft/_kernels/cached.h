@@ -7,7 +7,7 @@
 enum {
     LFT_CACHED_BLOCK = 64, /* units whose fields are kept at hand while they are scanned; rows are padded to this */
     LFT_CACHED_RANDOM = 32, /* units of one tile of random words: eight blocks of four words */
-    LFT_CACHED_TILE = 15,   /* units of one tile of the blocked sweep: three groups of five */
+    LFT_CACHED_TILE = 16,   /* units of one tile of the blocked sweep: four groups of four */
     LFT_CACHED_LANES = 64,  /* bins of one batch of the blocked sweep */
     LFT_CACHED_SPECIAL = 18 /* log2 of the random words at the ends that are transformed exactly */
 };
@@ -31,8 +31,8 @@ typedef struct {
     int32_t window;
     /* blocked sweep (NULL: not available), with a resolution of its own */
     ptrdiff_t n_tiles;
-    const int16_t *table;    /* [target chunk of 5][tile][target][group of 5 sources][32 patterns] */
-    const int32_t *triangle; /* [tile][15 flipped][16 targets] */
+    const int8_t *table;     /* [chunk of 4 targets][tile][target][high, low][group of 4 sources][16 patterns] */
+    const int32_t *triangle; /* [tile][flipped][target] */
     const int32_t *block_c, *block_K;
     double block_scale, block_margin;
     int32_t block_window;

@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Sweeps over binary units with arbitrary pair couplings: model and bins as objects, and the calls.  Design: cached.c."""
-from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t
 import numpy as np
 
 cdef extern from "cached.h" nogil:
@@ -25,7 +25,7 @@ cdef extern from "cached.h" nogil:
         double scale, margin
         int32_t window
         Py_ssize_t n_tiles
-        const int16_t *table
+        const int8_t *table
         const int32_t *triangle
         const int32_t *block_c
         const int32_t *block_K
@@ -92,10 +92,10 @@ cdef class Model:
         self.m.scale, self.m.margin, self.m.window = scale, margin, window
         self.keep = [offsets, c, K, dense, sparse, fixed_c, fixed_K]
 
-    def set_blocked(self, const int16_t[:, :, :, :, ::1] table, const int32_t[:, :, ::1] triangle,
+    def set_blocked(self, const int8_t[:, :, :, :, :, ::1] table, const int32_t[:, :, ::1] triangle,
                     const int32_t[::1] c, const int32_t[::1] K, double scale, double margin, int32_t window):
-        """Tables of the blocked sweep: (chunk, tile, target, group, pattern), (tile, flipped, target)."""
-        self.m.n_tiles, self.m.table, self.m.triangle = triangle.shape[0], &table[0, 0, 0, 0, 0], &triangle[0, 0, 0]
+        """Tables of the blocked sweep: (chunk, tile, target, byte, group, pattern), (tile, flipped, target)."""
+        self.m.n_tiles, self.m.table, self.m.triangle = triangle.shape[0], &table[0, 0, 0, 0, 0, 0], &triangle[0, 0, 0]
         self.m.block_c = &c[0]
         if K.shape[0]:
             self.m.block_K = &K[0]
