@@ -115,9 +115,11 @@ class CachedFields:
             start, index, value = g.sparse
             sparse = start, index, value, np.rint(value * scale).astype(np.int32)
         window = int(np.ceil(2 * self.half_width * scale)) + 2
+        fixed_K = np.rint(g.K * scale).astype(np.int32)
+        self.fixed = {"c": fixed_c, "K": fixed_K, "W": (dense or sparse)[-1]}
         return local_fields.Model(
-            self.n, self.is_heatbath, g.low, g.offsets, g.c, g.K, dense, sparse, fixed_c,
-            np.rint(g.K * scale).astype(np.int32), scale, self.half_width, window,
+            self.n, self.is_heatbath, g.low, g.offsets, g.c, g.K, dense, sparse, fixed_c, fixed_K,
+            scale, self.half_width, window,
         )  # fmt: skip
 
     def _make_blocked(self):
@@ -145,9 +147,9 @@ class CachedFields:
         error += 2 * np.abs(K - g.K * scale).sum()
         self.blocked_half_width = self._log_error + (error.max() + 1) / scale + 1e-12 * g.reach()
         window = int(np.ceil(2 * self.blocked_half_width * scale)) + 2
-        self.model.set_blocked(
-            table, triangle, np.rint(c).astype(np.int32), K.astype(np.int32), scale, self.blocked_half_width, window
-        )
+        c, K = np.rint(c).astype(np.int32), K.astype(np.int32)
+        self.tables = {"c": c, "K": K, "table": table, "triangle": triangle}
+        self.model.set_blocked(table, triangle, c, K, scale, self.blocked_half_width, window)
         self.is_blocked_ready = True
 
     def _make_classes(self, action):

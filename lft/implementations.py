@@ -12,6 +12,7 @@ import time
 import numpy as np
 
 from lft.bits import IsingBits
+from lft.cached import CachedFields
 from lft.errors import InputError
 from lft.protocols import Info, State
 from lft.updaters import HeatBath, Metropolis
@@ -109,7 +110,48 @@ class BitSliced:
         self.bits.domain.close()
 
 
-SPECIALIZED = (BitSliced,)
+class Cached:
+    """Metropolis and heat bath of :class:`Pairwise` and :class:`Neural` with fields in fixed point (``lft.cached``).
+
+    Works on the field in place.  How a sweep is organized may differ from batch to batch and from rank to rank: the
+    chain is the same.
+    """
+
+    name = "neural-cached"
+
+    def __init__(self, action, updater, phi):
+        self.cached = CachedFields(action, phi, updater.name)
+        self._is_loaded = False
+
+    @classmethod
+    def supports(cls, action, updater, phi):
+        """Whether these loops can run the pair on this field."""
+        is_known = type(updater) in (Metropolis, HeatBath) and cls.name == f"{action.name}-cached"
+        return is_known and CachedFields.supports(action, phi, updater.name)
+
+    def advance(self, state, key, n, is_untouched=False):
+        """``n`` updates; returns the state and the counts of all of them."""
+        started = time.perf_counter()
+        if not (is_untouched and self._is_loaded):
+            self.cached.load()
+            self._is_loaded = True
+        proposed = accepted = 0
+        for t in range(state.t, state.t + n):
+            sites, changed = self.cached.sweep(t, key.word)
+            proposed, accepted = proposed + sites, accepted + changed
+        return State(state.phi, state.t + n), Info(proposed, accepted, 0.0, time.perf_counter() - started)
+
+    def close(self):
+        """Nothing is held beside the field's own domain."""
+
+
+class CachedPairwise(Cached):
+    """The same, by the name of the action."""
+
+    name = "pairwise-cached"
+
+
+SPECIALIZED = (BitSliced, Cached, CachedPairwise)
 
 
 def choose(action, updater, phi, kernel=AUTO):

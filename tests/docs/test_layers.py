@@ -18,7 +18,7 @@ LAYERS = (
     ("protocols",),
     ("actions",),
     ("integrators", "updaters", "observables"),
-    ("bits",),
+    ("bits", "cached"),
     ("implementations",),
     ("chain", "tempering", "annealing"),
     ("archive",),
