@@ -1,5 +1,6 @@
 #include "cached.h"
 #include "philox.h"
+#include <math.h>
 #include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
@@ -24,7 +25,8 @@ enum {
     CHUNK = 4,           /* targets of one pass over the tables */
     STEP = 2 * CHUNK * (TILE / GROUP << GROUP), /* bytes of a chunk's tables for one tile */
     PARTS = LANES / 16,
-    AHEAD = 8 * STEP
+    PASS = 32,           /* tiles of a pass: their spins stay in the L1 cache for all chunks of a tile */
+    AHEAD = 16 * STEP    /* bytes */
 };
 
 /* Integers of work space of a batch: words of its bins and of those at each lag, thresholds, fields, one row. */
@@ -144,26 +146,29 @@ AVX512 static void draw_tile(batch *b, ptrdiff_t tile)
 
 /* Fields of four units of all lanes from the spins of all units, by tables of the 16 sums of four couplings in steps of
    1/scale, 255 high + low.  One permutation of bytes looks up four groups in sixteen lanes, one dot product adds them. */
-AVX512 static void pull(const batch *b, ptrdiff_t chunk, int32_t *to)
+AVX512 static void pull(const batch *b, ptrdiff_t chunk, ptrdiff_t first, int32_t *to)
 {
     const lft_cached_model *m = b->m;
     const __m512i high = _mm512_set1_epi8((char)255), low = _mm512_set1_epi8(1);
-    const int8_t *table = m->table + chunk * m->n_tiles * STEP;
-    const uint32_t *state = b->state;
+    const int8_t *table = m->table + (chunk * m->n_tiles + first) * STEP;
+    const uint32_t *state = b->state + first * LANES;
+    const ptrdiff_t last = first + PASS < m->n_tiles ? first + PASS : m->n_tiles;
     __m512i sum[CHUNK][PARTS];
 #pragma GCC unroll 4
     for (int i = 0; i < CHUNK; i++)
 #pragma GCC unroll 4
-        for (int part = 0; part < PARTS; part++) sum[i][part] = _mm512_set1_epi32(m->block_c[chunk * CHUNK + i]);
-    for (ptrdiff_t s = 0; s < m->n_tiles; s++, state += LANES, table += STEP) {
+        for (int part = 0; part < PARTS; part++)
+            sum[i][part] = first ? _mm512_loadu_si512(to + i * LANES + 16 * part)
+                                 : _mm512_set1_epi32(m->block_c[chunk * CHUNK + i]);
+    for (ptrdiff_t s = first; s < last; s++, state += LANES, table += STEP) {
         __m512i x[PARTS];
 #pragma GCC unroll 4
         for (int part = 0; part < PARTS; part++) x[part] = _mm512_loadu_si512(state + 16 * part);
 #pragma GCC unroll 4
         for (int i = 0; i < CHUNK; i++) {
             __m512i t = _mm512_load_si512(table + 128 * i), u = _mm512_load_si512(table + 128 * i + 64);
-            _mm_prefetch((const char *)table + AHEAD + 128 * i, _MM_HINT_T0);
-            _mm_prefetch((const char *)table + AHEAD + 128 * i + 64, _MM_HINT_T0);
+            _mm_prefetch((const char *)table + AHEAD + 128 * i, _MM_HINT_T1);
+            _mm_prefetch((const char *)table + AHEAD + 128 * i + 64, _MM_HINT_T1);
 #pragma GCC unroll 4
             for (int part = 0; part < PARTS; part++)
                 sum[i][part] = _mm512_dpbusd_epi32(sum[i][part], high, _mm512_permutexvar_epi8(x[part], t));
@@ -180,23 +185,37 @@ AVX512 static void pull(const batch *b, ptrdiff_t chunk, int32_t *to)
         for (int part = 0; part < PARTS; part++) _mm512_storeu_si512(to + i * LANES + 16 * part, sum[i][part]);
 }
 
-/* The undecided lanes of a unit in doubles: which of them flip. */
+/* The undecided lanes of a unit, first in the resolution of the cached sweep, then in doubles: which of them flip. */
 AVX512 static __attribute__((noinline)) uint32_t decide(batch *b, ptrdiff_t unit, int part, uint32_t undecided)
 {
     const lft_cached_model *m = b->m;
     uint32_t flips = 0;
-    for (ptrdiff_t j = 0; j < m->n; j += 8) _mm_prefetch((const char *)(m->W + unit * m->row_W + j), _MM_HINT_T0);
+    const int32_t *W = m->fixed_W + unit * m->row;
+    for (ptrdiff_t j = 0; j < m->n; j += 16) _mm_prefetch((const char *)(W + j), _MM_HINT_T0);
     for (; undecided; undecided &= undecided - 1) {
         const int l = __builtin_ctz(undecided), q = 16 * part + l;
         const ptrdiff_t a = b->first + q;
-        unpack(b->state + q, m->n, 0, b->row);
+        const signed char *site = b->phi + b->bins->first[a] + unit;
         const double noise = lft_cached_noise(m->heatbath, lft_cached_block(b->bins->bin[a], m->n, unit),
                                               lft_cached_word(unit), b->draw);
-        const double change = lft_cached_raising(m, b->row, unit, b->phi + b->bins->first[a] + unit);
-        const int x = b->row[unit] > 0;
-        const int yes = m->heatbath ? (change < noise) != x : (x ? -change : change) < noise;
+        __m512i sum = _mm512_setzero_si512();
+        for (ptrdiff_t s = 0; s < m->n_tiles; s++) {
+            const __mmask16 high = (__mmask16)_pext_u32(b->state[s * LANES + q], BITS);
+            sum = _mm512_mask_add_epi32(sum, high, sum, _mm512_maskz_loadu_epi32(high, W + TILE * s));
+        }
+        int32_t fixed = m->fixed_c[unit] + _mm512_reduce_add_epi32(sum);
+        for (int d = 0; d < m->n_lags; d++) fixed += m->fixed_K[d] * (site[m->offset[d]] + site[-m->offset[d]]);
+        const int x = (b->state[unit / TILE * LANES + q] & bit_of((int)(unit % TILE))) != 0;
+        const int sign = m->heatbath || !x ? 1 : -1;
+        const double clear = sign * (double)fixed / m->scale - noise;
+        int below = clear < 0;
+        if (fabs(clear) <= m->margin) {
+            unpack(b->state + q, m->n, 0, b->row);
+            below = sign * lft_cached_raising(m, b->row, unit, site) < noise;
+            b->exact++;
+        }
+        const int yes = m->heatbath ? below != x : below;
         flips |= (uint32_t)yes << l;
-        b->exact++;
     }
     return flips;
 }
@@ -286,8 +305,10 @@ AVX512 static void visit(batch *b, int n_subs, signed char *phi)
         const ptrdiff_t end = TILE * (tile + 1) < m->n ? TILE * (tile + 1) : m->n;
         for (; 32 * drawn < end; drawn++)
             for (int s = 0; s < n_subs; s++) draw_tile(b + s, drawn);
-        for (int c = 0; c < TILE / CHUNK && TILE * tile + CHUNK * c < m->n; c++)
-            for (int s = 0; s < n_subs; s++) pull(b + s, TILE / CHUNK * tile + c, b[s].field + c * CHUNK * LANES);
+        for (ptrdiff_t first = 0; first < m->n_tiles; first += PASS)
+            for (int s = 0; s < n_subs; s++)
+                for (int c = 0; c < TILE / CHUNK && TILE * tile + CHUNK * c < m->n; c++)
+                    pull(b + s, TILE / CHUNK * tile + c, first, b[s].field + c * CHUNK * LANES);
         for (int s = 0; s < n_subs; s++)
             if (m->heatbath)
                 tile_heatbath(b + s, tile);
