@@ -101,6 +101,11 @@ AVX512 static void draw_tile(batch *b, ptrdiff_t tile)
     const __m512i m0 = _mm512_set1_epi64(0xD2511F53), m1 = _mm512_set1_epi64(0xCD9E8D57);
     const uint32_t tail = lft_cached_tail(b->draw, 0);
     uint32_t *T = (uint32_t *)b->threshold + tile * 32 % RING * LANES;
+    __m512i keys[20];
+    for (uint32_t r = 0; r < 10; r++) {
+        keys[2 * r] = _mm512_set1_epi64((uint32_t)b->draw->key + r * 0x9E3779B9u);
+        keys[2 * r + 1] = _mm512_set1_epi64((uint32_t)(b->draw->key >> 32) + r * 0xBB67AE85u);
+    }
     for (int part = 0; part < PARTS; part++) {
         __m512i base[2];
         for (int half = 0; half < 2; half++) {
@@ -117,13 +122,12 @@ AVX512 static void draw_tile(batch *b, ptrdiff_t tile)
                 const __m512i site = _mm512_add_epi64(base[half], _mm512_set1_epi64(g));
                 __m512i x = site, y = _mm512_srli_epi64(site, 32);
                 __m512i z = _mm512_set1_epi64((uint32_t)b->draw->t), w = _mm512_set1_epi64(tail);
-                uint32_t k0 = (uint32_t)b->draw->key, k1 = (uint32_t)(b->draw->key >> 32);
+#pragma GCC unroll 10
                 for (int r = 0; r < 10; r++) {
                     const __m512i p0 = _mm512_mul_epu32(x, m0), p1 = _mm512_mul_epu32(z, m1);
-                    x = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p1, 32), y, _mm512_set1_epi64(k0), 0x96);
-                    z = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p0, 32), w, _mm512_set1_epi64(k1), 0x96);
+                    x = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p1, 32), y, keys[2 * r], 0x96);
+                    z = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p0, 32), w, keys[2 * r + 1], 0x96);
                     y = p1, w = p0;
-                    k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
                 }
                 o[half][0] = x, o[half][1] = y, o[half][2] = z, o[half][3] = w;
             }

@@ -73,15 +73,9 @@ static inline float log_float(float x)
     b -= e << 23;
     memcpy(&m, &b, 4);
     const float f = m - 1.0f;
-    const float p = 0.99999934f + f * (-0.49999751f + f * (0.33341746f + f * (-0.25017601f + f * (0.19726131f +
-                    f * (-0.16266758f + f * (0.17469163f + f * -0.16079762f))))));
+    const float p = 1.00002285f + f * (-0.500064749f + f * (0.331607224f + f * (-0.247217603f + f * (0.230738382f +
+                    f * -0.201713356f))));
     return (float)e * 0.693147181f + f * p;
-}
-
-static inline int32_t clamp(float t)
-{
-    t = t > 0x1p30f ? 0x1p30f : t;
-    return (int32_t)(t < -0x1p30f ? -0x1p30f : t);
 }
 
 /* ---- random words of tiles of 32 units: block g of a tile serves the units g, g + 8, g + 16, g + 24 */

@@ -1,5 +1,7 @@
 /* Loops of cached.c, compiled once per instruction set: NAME, ATTR, WORDS and CANDIDATES are given by the includer. */
 
+#define IS_SPECIAL(k) ((k) - (1u << LFT_CACHED_SPECIAL) > 0xFFFFFFFFu - (2u << LFT_CACHED_SPECIAL))
+
 /* -log u or log((1-u)/u) of words k, u = (k + 1/2) / 2^32, in single precision, minus margin, in fixed point.  Words
    next to the ends, where one word is too coarse, are listed: the caller transforms them exactly. */
 ATTR static ptrdiff_t NAME(thresholds)(uint32_t *words, ptrdiff_t n, int heatbath, double scale, double margin,
@@ -8,21 +10,17 @@ ATTR static ptrdiff_t NAME(thresholds)(uint32_t *words, ptrdiff_t n, int heatbat
     const float s = (float)scale, shift = (heatbath ? 0.0f : 22.1807098f) - (float)margin;
     ptrdiff_t n_special = 0;
     for (ptrdiff_t i = 0; i < n; i += 32) { /* n is a multiple of 32 */
-        uint32_t *k = words + i, bad[32], any = 0;
-        int32_t T[32];
-        for (int l = 0; l < 32; l++) {
-            bad[l] = (uint32_t)(k[l] - (1u << LFT_CACHED_SPECIAL)) > 0xFFFFFFFFu - (2u << LFT_CACHED_SPECIAL) ? 1 : 0;
-            any |= bad[l];
-        }
-        if (heatbath)
-            for (int l = 0; l < 32; l++)
-                T[l] = clamp((log_float((float)~k[l] + 0.5f) - log_float((float)k[l] + 0.5f) + shift) * s);
-        else
-            for (int l = 0; l < 32; l++) T[l] = clamp((shift - log_float((float)k[l] + 0.5f)) * s);
+        uint32_t *k = words + i, any = 0;
+        for (int l = 0; l < 32; l++) any |= (uint32_t)(IS_SPECIAL(k[l]));
         if (__builtin_expect(any != 0, 0))
             for (int l = 0; l < 32; l++)
-                if (bad[l]) special[n_special++] = (uint32_t)(i + l);
-        memcpy(k, T, sizeof T);
+                if (IS_SPECIAL(k[l])) special[n_special++] = (uint32_t)(i + l);
+        /* in steps of 2^-25 or more every threshold fits into 32 bits */
+        if (heatbath)
+            for (int l = 0; l < 32; l++)
+                k[l] = (uint32_t)(int32_t)((log_float((float)~k[l] + 0.5f) - log_float((float)k[l] + 0.5f) + shift) * s);
+        else
+            for (int l = 0; l < 32; l++) k[l] = (uint32_t)(int32_t)((shift - log_float((float)k[l] + 0.5f)) * s);
     }
     return n_special;
 }
@@ -192,6 +190,7 @@ ATTR static int64_t NAME(sweep)(const lft_cached_model *m, const lft_cached_bins
     *exact += slow;
     return flips;
 }
+#undef IS_SPECIAL
 #undef NAME
 #undef ATTR
 #undef WORDS
