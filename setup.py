@@ -35,6 +35,8 @@ openmp = ["-fopenmp"] if has_openmp() else []
 kernels = Path("lft/_kernels")
 c_sources = {"noise": [str(kernels / "philox.c")], "ising_bits": [str(kernels / "bitslice.c")],
              "phi4_waves": [str(kernels / "wavefront.c")]}
+c_sources = {"noise": [str(kernels / "philox.c")], "ising_bits": [str(kernels / "bitslice.c")]}
+c_sources["local_fields"] = [str(kernels / name) for name in ("cached.c", "blocked.c", "philox.c")]
 
 # The loops over real fields are compiled once per instruction set and chosen at run time (lft/_kernels/__init__.py).
 x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32"

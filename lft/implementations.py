@@ -18,6 +18,7 @@ import numpy as np
 from lft import threads
 from lft.bits import IsingBits
 from lft.bits import IsingBits, IsingLine
+from lft.cached import CachedFields
 from lft.errors import InputError
 from lft.protocols import Info, State
 from lft.updaters import HMC, HeatBath, Metropolis
@@ -161,6 +162,27 @@ class BlockedPhi4:
 
 
 SPECIALIZED = (BitSliced, BlockedPhi4)
+class Cached:
+    """Metropolis and heat bath of :class:`Pairwise` and :class:`Neural` with fields in fixed point (``lft.cached``).
+    Works on the field in place.  How a sweep is organized may differ from batch to batch and from rank to rank: the
+    chain is the same.
+    name = "neural-cached"
+        self.cached = CachedFields(action, phi, updater.name)
+    @classmethod
+    def supports(cls, action, updater, phi):
+        is_known = type(updater) in (Metropolis, HeatBath) and cls.name == f"{action.name}-cached"
+        return is_known and CachedFields.supports(action, phi, updater.name)
+        """``n`` updates; returns the state and the counts of all of them."""
+            self.cached.load()
+        proposed = accepted = 0
+            sites, changed = self.cached.sweep(t, key.word)
+            proposed, accepted = proposed + sites, accepted + changed
+        return State(state.phi, state.t + n), Info(proposed, accepted, 0.0, time.perf_counter() - started)
+        """Nothing is held beside the field's own domain."""
+class CachedPairwise(Cached):
+    """The same, by the name of the action."""
+    name = "pairwise-cached"
+SPECIALIZED = (BitSliced, Cached, CachedPairwise)
 
 
 def choose(action, updater, phi, kernel=AUTO):

@@ -21,6 +21,7 @@ LAYERS = (
     ("bits",),
     ("integrators", "updaters", "observables"),
     ("bits", "wavefront"),
+    ("bits", "cached"),
     ("implementations",),
     ("chain", "tempering", "annealing", "sections"),
     ("archive",),

@@ -39,6 +39,8 @@ def chain_of(action, geometry, updater, kernel="auto", schedule=None):
         (Ising(0.0), Lattice((16, 64)), Metropolis(), "generic-ising"),
         (Phi4(0.1, 0.5), Lattice((8, 8)), HMC(), "phi4-blocked"),
         (Neural(I=np.ones(3)), Graph(3, 8), HeatBath(), "generic-neural"),
+        (Phi4(0.1, 0.5), Lattice((8, 8)), HMC(), "generic-phi4"),
+        (Neural(I=np.ones(3)), Graph(3, 8), HeatBath(), "neural-cached"),
     ],
 )
 def test_the_fastest_loops_that_support_a_pair_run_it(action, geometry, updater, name):
