@@ -34,6 +34,7 @@ def has_openmp() -> bool:
 openmp = ["-fopenmp"] if has_openmp() else []
 kernels = Path("lft/_kernels")
 c_sources = {"noise": [str(kernels / "philox.c")], "ising_bits": [str(kernels / "bitslice.c")]}
+c_sources["sparse"] = [str(kernels / name) for name in ("sparse_real.c", "sparse_bits.c", "philox.c")]
 
 # The loops over real fields are compiled once per instruction set and chosen at run time (lft/_kernels/__init__.py).
 x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32"

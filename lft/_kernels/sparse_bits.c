@@ -1,0 +1,171 @@
+/* Design: to be written. */
+#include "ars.h"
+#include "sparse_bits.h"
+
+static const uint64_t signs[2] = {0, ~(uint64_t)0};
+static void (*lft_block)(uint64_t, uint64_t, uint64_t, uint64_t *) = block_plain;
+
+/* Which combination of members and own spin one chain has. */
+static int combination(const lft_sparse_graph *g, const lft_sparse_rule *rule, const uint64_t *state, ptrdiff_t i,
+                       ptrdiff_t w, int b)
+{
+    const int32_t *to = g->to + g->start[i];
+    const uint64_t spin = state[LFT_SPARSE_WORDS * i + w] >> b & 1, same = rule->heatbath ? 0 : spin;
+    int count = 0;
+    for (int m = 0; m < rule->degree; m++)
+        count += (int)((state[LFT_SPARSE_WORDS * (ptrdiff_t)(to[m] >> 1) + w] >> b ^ same ^ (uint64_t)to[m]) & 1);
+    return count + (rule->by_spin && spin ? rule->degree + 1 : 0);
+}
+
+/* Units with too many thresholds: chain by chain, a whole 64-bit uniform from the chain's own block. */
+static int64_t single_unit(const lft_sparse_graph *g, const lft_sparse_rule *rule, uint64_t *state,
+                           const uint64_t *mask, ptrdiff_t i, uint64_t group, uint64_t high, uint64_t key)
+{
+    int64_t flips = 0;
+    for (ptrdiff_t w = 0; w < LFT_SPARSE_WORDS; w++) {
+        for (uint64_t rest = mask[w]; rest; rest &= rest - 1) {
+            const int b = __builtin_ctzll(rest), combo = combination(g, rule, state, i, w, b);
+            uint64_t block[2], *own = state + LFT_SPARSE_WORDS * i + w;
+            lft_block((uint64_t)i | (group + (uint64_t)(w >> 1)) << 32, high | 128 | (uint64_t)((w & 1) << 6 | b), key,
+                      block);
+            uint64_t accept = rule->class_of[combo] == LFT_SPARSE_ALWAYS || block[0] < rule->threshold[combo];
+            uint64_t flip = rule->heatbath ? accept ^ rule->inverted[combo] ^ (*own >> b & 1) : accept;
+            *own ^= flip << b;
+            flips += (int64_t)flip;
+        }
+    }
+    return flips;
+}
+
+/* ---- the loops, once per instruction set */
+#define LFT_SPARSE_BITS_LOOPS
+#define LFT_PATH 0
+#include "ars_macros.h"
+#include "sparse_bits.h"
+#if LFT_X86
+#define LFT_PATH 1
+#include "ars_macros.h"
+#include "sparse_bits.h"
+#define LFT_PATH 2
+#include "ars_macros.h"
+#include "sparse_bits.h"
+#endif
+
+/* ---- choice at run time */
+typedef struct {
+    const char *name;
+    int64_t (*sweep)(const lft_sparse_graph *, uint64_t *, const uint64_t *, uint64_t, uint64_t, uint64_t);
+    void (*block)(uint64_t, uint64_t, uint64_t, uint64_t *);
+} sparse_path;
+
+static const sparse_path paths[] = {
+    {"baseline", sweep_baseline, block_plain},
+#if LFT_X86
+    {"avx2", sweep_avx2, block_aes},
+    {"avx512", sweep_avx512, block_aes},
+#endif
+};
+
+static const sparse_path *chosen = 0;
+
+static const sparse_path *path(void)
+{
+    if (!chosen) {
+        const sparse_path *best = paths;
+        for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
+            if (lft_usable(paths[i].name)) best = &paths[i];
+        fill_tables();
+        lft_block = best->block;
+        chosen = best;
+    }
+    return chosen;
+}
+
+const char *lft_sparse_bits_path(void) { return path()->name; }
+
+int lft_sparse_bits_force(const char *name)
+{
+    path();
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
+        if (!strcmp(name, paths[i].name) && lft_usable(name)) {
+            chosen = &paths[i];
+            lft_block = chosen->block;
+            return 1;
+        }
+    return 0;
+}
+
+int64_t lft_sparse_bits_sweep(const lft_sparse_graph *graph, uint64_t *state, const uint64_t *mask, ptrdiff_t n_blocks,
+                              uint64_t group, uint64_t t, uint32_t stream, uint64_t key, int n_threads)
+{
+    const uint64_t high = t << 16 | (uint64_t)(stream & 15) << 12;
+    const sparse_path *use = path();
+    int64_t flips = 0;
+    (void)n_threads;
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(n_threads) reduction(+ : flips) schedule(dynamic, 1) if (n_threads > 1)
+#endif
+    for (ptrdiff_t b = 0; b < n_blocks; b++)
+        flips += use->sweep(graph, state + LFT_SPARSE_WORDS * graph->n * b, mask + LFT_SPARSE_WORDS * b,
+                            group + (uint64_t)(4 * b), high, key);
+    return flips;
+}
+
+/* ---- bytes <-> bits: tiles of 64 chains and 64 units */
+static inline uint64_t eight_bits(uint64_t bytes) /* bit 0 of byte i to bit i */
+{
+    return (bytes & 0x0101010101010101u) * 0x0102040810204080u >> 56;
+}
+
+static inline uint64_t eight_bytes(uint64_t bits) /* its inverse */
+{
+    bits = bits * 0x0101010101010101u & 0x8040201008040201u;
+    return (((bits + 0x7F7F7F7F7F7F7F7Fu) | bits) >> 7) & 0x0101010101010101u;
+}
+
+static void transpose(uint64_t x[64]) /* bit j of word i <-> bit i of word j */
+{
+    uint64_t m = 0x00000000FFFFFFFFu;
+    for (int j = 32; j; j >>= 1, m ^= m << j)
+        for (int k = 0; k < 64; k = ((k | j) + 1) & ~j) {
+            uint64_t y = (x[k] >> j ^ x[k | j]) & m;
+            x[k] ^= y << j;
+            x[k | j] ^= y;
+        }
+}
+
+/* Chain r of n_rows to bit first + r of a word per unit, other bits 0; positive values are set bits. */
+void lft_sparse_pack(const signed char *values, ptrdiff_t row, ptrdiff_t n_rows, ptrdiff_t n, int first, uint64_t *words,
+                     ptrdiff_t step)
+{
+    for (ptrdiff_t i = 0; i < n; i += 64) {
+        const ptrdiff_t m = n - i < 64 ? n - i : 64;
+        uint64_t tile[64] = {0};
+        for (ptrdiff_t r = 0; r < n_rows; r++)
+            for (ptrdiff_t b = 0; b < m; b += 8) {
+                uint64_t bytes = 0;
+                memcpy(&bytes, values + r * row + i + b, (size_t)(m - b < 8 ? m - b : 8));
+                tile[first + r] |= eight_bits(bytes & ~(bytes >> 7)) << b; /* +1 -> 1; 0 and -1 -> 0 */
+            }
+        transpose(tile);
+        for (ptrdiff_t b = 0; b < m; b++) words[(i + b) * step] = tile[b];
+    }
+}
+
+/* Its inverse; low is the value of a bit that is not set, -1 or 0. */
+void lft_sparse_unpack(const uint64_t *words, ptrdiff_t step, ptrdiff_t n, ptrdiff_t n_rows, int first, int low,
+                       signed char *values, ptrdiff_t row)
+{
+    for (ptrdiff_t i = 0; i < n; i += 64) {
+        const ptrdiff_t m = n - i < 64 ? n - i : 64;
+        uint64_t tile[64] = {0};
+        for (ptrdiff_t b = 0; b < m; b++) tile[b] = words[(i + b) * step];
+        transpose(tile);
+        for (ptrdiff_t r = 0; r < n_rows; r++)
+            for (ptrdiff_t b = 0; b < m; b += 8) {
+                const uint64_t bits = eight_bytes(tile[first + r] >> b & 255);
+                const uint64_t bytes = low ? bits | (0x0101010101010101u - bits) * 255 : bits;
+                memcpy(values + r * row + i + b, &bytes, (size_t)(m - b < 8 ? m - b : 8));
+            }
+    }
+}
