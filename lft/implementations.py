@@ -14,6 +14,8 @@ import numpy as np
 from lft.bits import IsingBits
 from lft.errors import InputError
 from lft.protocols import Info, State
+from lft.sparse import ChainBits, Colored, Lanes
+from lft.sparse import supports as supports_chains
 from lft.updaters import HeatBath, Metropolis
 
 AUTO, GENERIC = "auto", "generic"
@@ -109,7 +111,57 @@ class BitSliced:
         self.bits.domain.close()
 
 
-SPECIALIZED = (BitSliced,)
+class _SparseChains:
+    """Independent chains of one sparse graph (``lft.sparse``): a packed copy, loaded and stored per batch."""
+
+    actions = ("pairwise", "neural")
+    kind = None
+
+    def __init__(self, action, updater, phi):
+        self.chains = self.kind(action, phi, updater.name)
+        self._is_loaded = False
+
+    @classmethod
+    def supports(cls, action, updater, phi):
+        """Whether these loops can run the pair on this field, and are the fastest of the three."""
+        return type(updater) in (Metropolis, HeatBath) and supports_chains(cls.kind, action, phi, updater.name)
+
+    def advance(self, state, key, n, is_untouched=False):
+        """``n`` updates; returns the state and the counts of all of them."""
+        started = time.perf_counter()
+        if not (is_untouched and self._is_loaded):
+            self.chains.load()
+            self._is_loaded = True
+        proposed = accepted = 0
+        for t in range(state.t, state.t + n):
+            sites, changed = self.chains.sweep(t, key.word)
+            proposed, accepted = proposed + sites, accepted + changed
+        self.chains.store()
+        return State(state.phi, state.t + n), Info(proposed, accepted, 0.0, time.perf_counter() - started)
+
+    def close(self):
+        """Nothing is held beside the packed copy."""
+
+
+class SparseBits(_SparseChains):
+    """Many chains with couplings +-K, one bit each."""
+
+    name, kind = "pairwise-bits", ChainBits
+
+
+class SparseLanes(_SparseChains):
+    """Many chains with any couplings, 64 of a unit together."""
+
+    name, kind = "pairwise-lanes", Lanes
+
+
+class SparseColored(_SparseChains):
+    """Few chains with any couplings, a color of the graph at a time."""
+
+    name, kind = "pairwise-colored", Colored
+
+
+SPECIALIZED = (BitSliced, SparseBits, SparseLanes, SparseColored)
 
 
 def choose(action, updater, phi, kernel=AUTO):
@@ -139,4 +191,5 @@ def choose(action, updater, phi, kernel=AUTO):
 
 def names(action_name):
     """Names of the implementations an action may run on, the fastest first."""
-    return [*(c.name for c in SPECIALIZED if c.name.startswith(action_name)), f"generic-{action_name}"]
+    special = [c.name for c in SPECIALIZED if action_name in getattr(c, "actions", (c.name.split("-")[0],))]
+    return [*special, f"generic-{action_name}"]

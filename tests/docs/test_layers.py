@@ -19,6 +19,7 @@ LAYERS = (
     ("actions",),
     ("integrators", "updaters", "observables"),
     ("bits",),
+    ("sparse",),
     ("implementations",),
     ("chain", "tempering", "annealing"),
     ("archive",),
