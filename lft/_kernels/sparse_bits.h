@@ -6,7 +6,7 @@
 
 #define LFT_SPARSE_HEAD 11     /* bits of the uniform compared bit-sliced; the other 53 come from a block of the chain */
 #define LFT_SPARSE_WORDS 8     /* words of a block of 512 chains */
-#define LFT_SPARSE_AHEAD 64    /* edges between use and prefetch; the array of edges is longer by as much */
+#define LFT_SPARSE_AHEAD 24    /* edges between use and prefetch; the array of edges is longer by as much */
 #define LFT_SPARSE_CLASSES 32  /* most thresholds that are compared bit-sliced */
 #define LFT_SPARSE_NEVER 254   /* class of probability 0 */
 #define LFT_SPARSE_ALWAYS 255  /* class of probability 1 */
