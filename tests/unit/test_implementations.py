@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
-from lft.actions import Ising, Neural, Phi4
+from lft.actions import Ising, Neural, Pairwise, Phi4
 from lft.archive import Archive
 from lft.chain import Chain, Schedule
 from lft.cli import main
@@ -16,6 +17,8 @@ from lft.rng import Key
 from lft.updaters import HMC, HeatBath, Metropolis, start
 
 MASK = np.array([[True, True], [True, False]])
+RING = csr_matrix(0.3 * (np.eye(9, k=1) + np.eye(9, k=-1)))
+UNEQUAL = csr_matrix(0.3 * (np.eye(9, k=1) + np.eye(9, k=-1)) - 0.1 * (np.eye(9, k=3) + np.eye(9, k=-3)))
 
 
 def chain_of(action, geometry, updater, kernel="auto", schedule=None):
@@ -38,6 +41,12 @@ def chain_of(action, geometry, updater, kernel="auto", schedule=None):
         (Ising(0.0), Lattice((16, 64)), Metropolis(), "generic-ising"),
         (Phi4(0.1, 0.5), Lattice((8, 8)), HMC(), "generic-phi4"),
         (Neural(I=np.ones(3)), Graph(3, 8), HeatBath(), "generic-neural"),
+        (Pairwise(RING), Graph(9, 7), Metropolis(), "pairwise-colored"),
+        (Pairwise(RING), Graph(9, 8), HeatBath(), "pairwise-lanes"),
+        (Pairwise(RING), Graph(9, 128), Metropolis(), "pairwise-bits"),
+        (Pairwise(UNEQUAL), Graph(9, 128), Metropolis(), "pairwise-lanes"),
+        (Neural(UNEQUAL, I=1.0), Graph(9, 200), HeatBath(), "pairwise-lanes"),
+        (Neural(RING, B={2: 0.1}), Graph(9, 200), HeatBath(), "generic-neural"),
     ],
 )
 def test_the_fastest_loops_that_support_a_pair_run_it(action, geometry, updater, name):
