@@ -45,7 +45,7 @@ class Model:
     Attributes
     ----------
     start, to, J : ndarray
-        Edges of unit i are ``start[i]`` to ``start[i + 1]``, in the order of the neighbors; explicit zeros are left out.
+        Edges of unit i are ``start[i]`` to ``start[i + 1]``, by neighbor; explicit zeros are left out.
     h : ndarray (N,)
     is_free : ndarray of bool (N,)
         Nothing acts on the unit: Metropolis must refuse half of its flips.
@@ -98,7 +98,7 @@ class _Chains:
         return self.n_sites, self._sweep(t, key_word)
 
     def _spans(self, width, first):
-        """(word, first bit, first row, rows) of the local chains in words of 64 that begin at global chain ``first``."""
+        """(word, first bit, first row, rows) of the local chains; words begin at global chain ``first``."""
         row = 0
         while row < self.n_chains:
             word, bit = divmod(self.first + row - first, width)
@@ -460,7 +460,8 @@ def refusal(action, phi, updater_name):
         return "the field has a halo"
     if max(*matrix.shape, phi.geometry.n_bins) >= 2**30 or matrix.nnz >= 2**40:
         return "more units or chains than the counters of the random numbers hold"
-    largest = max(np.abs(matrix.data).max(initial=0.0), np.abs(action.couplings["h" if phi.kind == "spin" else "I"]).max())
+    one_body = action.couplings["h" if phi.kind == "spin" else "I"]
+    largest = max(np.abs(matrix.data).max(initial=0.0), np.abs(one_body).max())
     if largest * max(1, matrix.nnz) > 1e30:
         return "couplings beyond the range of single precision"
     return ""
