@@ -34,6 +34,7 @@ UPDATERS = {"metropolis": Stream.METROPOLIS, "heatbath": Stream.HEATBATH}
 FEW, MANY = 8, 128
 """Chains from which on lanes beat colors, and bits beat lanes (measured: ``_kernels/sparse_real.c``)."""
 MAX_RULES, MAX_DEGREE = 256, 4096
+MAX_UNITS, MAX_CHAINS = 2**27, 2**26  # what the counters of the random numbers hold
 _LOG2_SCALE = 29  # a fixed-point field stays below 2^30
 _CERTAIN = 3e-5  # relative error of a probability in single precision apart from that of the field
 _HOPELESS = 1e30  # a margin that leaves every decision to double precision
@@ -458,8 +459,8 @@ def refusal(action, phi, updater_name):
         return "couplings in time"
     if any(phi.domain.halo):
         return "the field has a halo"
-    if max(*matrix.shape, phi.geometry.n_bins) >= 2**30 or matrix.nnz >= 2**40:
-        return "more units or chains than the counters of the random numbers hold"
+    if matrix.shape[0] > MAX_UNITS or phi.geometry.n_bins > MAX_CHAINS:
+        return f"more than {MAX_UNITS} units or {MAX_CHAINS} chains"
     one_body = action.couplings["h" if phi.kind == "spin" else "I"]
     largest = max(np.abs(matrix.data).max(initial=0.0), np.abs(one_body).max())
     if largest * max(1, matrix.nnz) > 1e30:

@@ -5,6 +5,13 @@
 static const uint64_t signs[2] = {0, ~(uint64_t)0};
 static void (*lft_block)(uint64_t, uint64_t, uint64_t, uint64_t *) = block_plain;
 
+/* Lower word of the counter of unit i < 2^28 and a group of 128 chains < 2^20: bits 0-15 and 24-55, where they share
+ * two rounds of AES among all rounds of the head (bitslice.c). */
+static inline uint64_t counter(ptrdiff_t i, uint64_t group)
+{
+    return low_word((uint64_t)i) | group << LFT_SPARSE_GROUP_BIT;
+}
+
 /* Which combination of members and own spin one chain has. */
 static int combination(const lft_sparse_graph *g, const lft_sparse_rule *rule, const uint64_t *state, ptrdiff_t i,
                        ptrdiff_t w, int b)
@@ -26,8 +33,7 @@ static int64_t single_unit(const lft_sparse_graph *g, const lft_sparse_rule *rul
         for (uint64_t rest = mask[w]; rest; rest &= rest - 1) {
             const int b = __builtin_ctzll(rest), combo = combination(g, rule, state, i, w, b);
             uint64_t block[2], *own = state + LFT_SPARSE_WORDS * i + w;
-            lft_block((uint64_t)i | (group + (uint64_t)(w >> 1)) << 32, high | 128 | (uint64_t)((w & 1) << 6 | b), key,
-                      block);
+            lft_block(counter(i, group + (uint64_t)(w >> 1)), high | 128 | (uint64_t)((w & 1) << 6 | b), key, block);
             uint64_t accept = rule->class_of[combo] == LFT_SPARSE_ALWAYS || block[0] < rule->threshold[combo];
             uint64_t flip = rule->heatbath ? accept ^ rule->inverted[combo] ^ (*own >> b & 1) : accept;
             *own ^= flip << b;

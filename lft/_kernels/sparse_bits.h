@@ -8,6 +8,7 @@
 #define LFT_SPARSE_WORDS 8     /* words of a block of 512 chains */
 #define LFT_SPARSE_AHEAD 24    /* edges between use and prefetch; the array of edges is longer by as much */
 #define LFT_SPARSE_CLASSES 32  /* most thresholds that are compared bit-sliced */
+#define LFT_SPARSE_GROUP_BIT 36 /* of the lower word of the counter: the unit below it, bytes 2 and 7 zero */
 #define LFT_SPARSE_NEVER 254   /* class of probability 0 */
 #define LFT_SPARSE_ALWAYS 255  /* class of probability 1 */
 
@@ -50,7 +51,7 @@ typedef uint64_t NAME(u) __attribute__((vector_size(VEC), aligned(8), may_alias)
 #define LANES (VEC / 8)
 #define INLINE ATTR static inline __attribute__((always_inline))
 
-typedef struct { V key[7], head[LFT_SPARSE_HEAD], lane, low; } NAME(keys);
+typedef struct { V key[7], first, head[LFT_SPARSE_HEAD], lane, low; } NAME(keys);
 
 /* Chains undecided after the head: the rest of the threshold against the chain's own block. */
 ATTR static __attribute__((noinline)) int64_t NAME(tail)(const lft_sparse_graph *g, const lft_sparse_rule *rule,
@@ -63,8 +64,7 @@ ATTR static __attribute__((noinline)) int64_t NAME(tail)(const lft_sparse_graph 
             const ptrdiff_t w = word + j;
             const int b = __builtin_ctzll(rest);
             uint64_t block[2], kept = rule->heatbath ? flips[j] >> b & 1 : 0;
-            lft_block((uint64_t)i | (group + (uint64_t)(w >> 1)) << 32, high | 128 | (uint64_t)((w & 1) << 6 | b), key,
-                      block);
+            lft_block(counter(i, group + (uint64_t)(w >> 1)), high | 128 | (uint64_t)((w & 1) << 6 | b), key, block);
             int c = rule->class_of[combination(g, rule, state, i, w, b)];
             uint64_t hit = (block[0] >> LFT_SPARSE_HEAD) < (rule->threshold[c] & (~(uint64_t)0 >> LFT_SPARSE_HEAD));
             state[LFT_SPARSE_WORDS * i + w] ^= hit << b;
@@ -81,15 +81,16 @@ INLINE int64_t NAME(decide)(const lft_sparse_graph *g, const lft_sparse_rule *ru
                             V *total)
 {
     V open = (V){}, accept = (V){};
-    const V low = (keys->lane + SPREAD((uint64_t)i | (group + (uint64_t)(word >> 1)) << 32)) & keys->low;
+    const V low = (keys->lane + SPREAD(counter(i, group + (uint64_t)(word >> 1)))) & keys->low;
     _Pragma("GCC unroll 5")
     for (int c = 0; c < n_classes; c++) open |= member[c];
     open &= mask;
     V alike = open;
     if (n_classes) {
+        const V common = ROUNDS(low ^ keys->first, keys->key, 0, 2);
         _Pragma("GCC unroll 16")
         for (int k = LFT_SPARSE_HEAD - 1; k >= 0; k--) {
-            const V noise = RANDOM(low ^ keys->head[k], keys->key);
+            const V noise = ROUNDS(common ^ keys->head[k], keys->key, 2, 7);
             const uint64_t *plane = rule->plane + k * n_classes;
             V t = SPREAD(plane[n_classes - 1]); /* every open chain is in a class: the last needs no mask */
             _Pragma("GCC unroll 5")
@@ -190,15 +191,19 @@ ATTR static int64_t NAME(sweep)(const lft_sparse_graph *g, uint64_t *state, cons
     for (int i = 0; i < 8; i++) {
         uint64_t pair[2];
         round_key(key, i, pair);
-        if (i)
-            for (int j = 0; j < LANES; j++) keys.key[i - 1][j] = pair[j & 1];
-        else
-            for (uint64_t k = 0; k < LFT_SPARSE_HEAD; k++)
-                for (int j = 0; j < LANES; j++) keys.head[k][j] = pair[j & 1] ^ (j & 1 ? high | k : 0);
+        for (int j = 0; j < LANES; j++) {
+            if (i) keys.key[i - 1][j] = pair[j & 1];
+            else keys.first[j] = pair[j & 1] ^ (j & 1 ? high : 0);
+        }
     }
     for (int j = 0; j < LANES; j++) {
-        keys.lane[j] = (uint64_t)(j >> 1) << 32;
+        keys.lane[j] = (uint64_t)(j >> 1) << LFT_SPARSE_GROUP_BIT;
         keys.low[j] = j & 1 ? 0 : ~(uint64_t)0;
+    }
+    for (uint64_t k = 0; k < LFT_SPARSE_HEAD; k++) {
+        V one = keys.first;
+        for (int j = 1; j < LANES; j += 2) one[j] ^= k;
+        keys.head[k] = ROUNDS(one, keys.key, 0, 2) ^ ROUNDS(keys.first, keys.key, 0, 2);
     }
     for (ptrdiff_t i = 0; i < g->n; i++) {
         const lft_sparse_rule *rule = g->rules + g->rule_of[i];

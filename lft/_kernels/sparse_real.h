@@ -42,7 +42,7 @@ int lft_sparse_real_force(const char *name);
 #endif
 
 #ifdef LFT_SPARSE_REAL_LOOPS
-/* Expects of ars_macros.h NAME, ATTR, VEC, RANDOM; and of floats
+/* Expects of ars_macros.h NAME, ATTR, VEC, ROUNDS; and of floats
  * FMA(a, b, c), MIN, MAX, LESS_BITS(a, b), ADD_IF(x, bits, y), NEGATE_IF(x, bits). */
 typedef uint64_t NAME(v) __attribute__((vector_size(VEC)));
 typedef uint64_t NAME(u) __attribute__((vector_size(VEC), aligned(8), may_alias));
@@ -85,7 +85,7 @@ INLINE void NAME(draw)(const NAME(keys) *keys, uint64_t low, uint64_t step, int 
     _Pragma("GCC unroll 8")
     for (int b = 0; b < n / 8; b += VEC / 16)
         STORE(out + 8 * b,
-              RANDOM(((keys->lane + ((V){} + (low + (uint64_t)b * step))) & keys->low) ^ keys->first, keys->key));
+              ROUNDS(((keys->lane + ((V){} + (low + (uint64_t)b * step))) & keys->low) ^ keys->first, keys->key, 0, 7));
 }
 
 /* 2^y for |y| <= 30, relative error below 5e-6. */

@@ -74,7 +74,7 @@ def chains_of(cls, action, n_chains, updater, key=KEY):
 def uniform(cls, unit, chain, high, rule=None):
     """The 64 bits that decide about this unit of this chain."""
     if cls is ChainBits:
-        low, lane = unit | chain // 128 << 32, chain % 128
+        low, lane = (unit & 0xFFFF) | unit >> 16 << 24 | chain // 128 << 36, chain % 128
         tail = sparse.random_block(low, high | 128 | lane, KEY.word)[0]
         if rule["single"]:
             return tail
