@@ -112,7 +112,7 @@ class BitSliced:
 
 
 class _SparseChains:
-    """Independent chains of one sparse graph (``lft.sparse``): a packed copy, loaded and stored per batch."""
+    """Independent chains of one sparse graph (``lft.sparse``); the packed copy is resident in the field."""
 
     actions = ("pairwise", "neural")
     kind = None
@@ -129,14 +129,14 @@ class _SparseChains:
     def advance(self, state, key, n, is_untouched=False):
         """``n`` updates; returns the state and the counts of all of them."""
         started = time.perf_counter()
-        if not (is_untouched and self._is_loaded):
+        if state.phi.resident is not self.chains and not (is_untouched and self._is_loaded):
             self.chains.load()
             self._is_loaded = True
         proposed = accepted = 0
         for t in range(state.t, state.t + n):
             sites, changed = self.chains.sweep(t, key.word)
             proposed, accepted = proposed + sites, accepted + changed
-        self.chains.store()
+        state.phi.resident = self.chains
         return State(state.phi, state.t + n), Info(proposed, accepted, 0.0, time.perf_counter() - started)
 
     def close(self):

@@ -98,6 +98,15 @@ class _Chains:
             raise InputError(f"t = {t}: valid is a number from 0 to 2^48 - 1")
         return self.n_sites, self._sweep(t, key_word)
 
+    def site_sum(self):
+        """None: sums are those of the field (:class:`lft.protocols.Resident`)."""
+
+    def bond_sum(self, displacement):
+        """None."""
+
+    def plane_sums(self, axis):
+        """None."""
+
     def _spans(self, width, first):
         """(word, first bit, first row, rows) of the local chains; words begin at global chain ``first``."""
         row = 0

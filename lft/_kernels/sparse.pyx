@@ -90,8 +90,8 @@ def lanes_sweep(Net net, uint64_t[:, ::1] state, const uint64_t[::1] mask, const
     """Visit the units of 64 chains per row of ``state``; returns the number of changes."""
     cdef int64_t changed
     with nogil:
-        changed = lft_sparse_lanes_sweep(&net.c, &state[0, 0], &mask[0], &beta[0], state.shape[0], word0, t, stream, key,
-                                         n_threads)
+        changed = lft_sparse_lanes_sweep(&net.c, &state[0, 0], &mask[0], &beta[0], state.shape[0], word0, t, stream,
+                                         key, n_threads)
     return changed
 
 

@@ -1,4 +1,28 @@
-/* Design: to be written. */
+/* Bit-sliced chains of one graph with couplings +-K: one bit per chain, 512 chains of a unit in one register.
+ *
+ * Design
+ * ------
+ * - Layout.  A block of 512 chains holds 8 words per unit, unit after unit: one cache line.  Chains are numbered over
+ *   all ranks; a rank's first block begins at a multiple of 128 chains and a mask tells which bits exist, so two ranks
+ *   may both hold a word and use different bits of it.  Threads share out blocks.
+ * - Order.  Units in order, one after the other: chains are the vector, so nothing need be colored.
+ * - Decision.  Only the number of neighbors that push against (Metropolis) or up (heat bath) matters.  Units of equal
+ *   degree and field share a rule: a class, and a threshold round(2^64 p), per count.  The upper 11 bits of a uniform
+ *   are compared bit-sliced, what is then undecided draws a block of its own for the other 53: exact to 2^-64.  Other than
+ *   on a lattice (bitslice.c) undecided chains follow at once, since the next unit may be a neighbor.
+ * - Counts.  Up to eight neighbors without a field: one-hot, unrolled per degree.  Any degree and field: binary
+ *   counters and a table of combinations.  A rule with more than 32 different thresholds (a hub with weak couplings) goes chain
+ *   by chain with whole 64-bit uniforms; isolated units without a field flip with probability 1/2 under Metropolis.
+ * - Random numbers.  ARS-7 with counter = [ unit and group of 128 chains 64 | update t 48 | stream 4 | 0 | index 8 ];
+ *   index k < 11: round k of the head, one bit per chain; index 128 + n: chain n of the group.  The bytes of unit and
+ *   group lie where the rounds of the head share two of the seven AES rounds (bitslice.c): 1.2 times faster.
+ * - Memory.  A unit touches a cache line per neighbor, which at 1e5 units come from L3: they are fetched ahead by 24
+ *   edges, four units.  24 edges: 7.3 to 8.0 updates/ns; 12: 5.6 to 8.1; 36: 3.0 to 3.4; 64: 3.8 to 5.9; 160: 4.8 (on a
+ *   busy machine).
+ *
+ * Measured: see the table in README.md.  Blocks are whole: fewer than about 128 chains are faster in lanes
+ * (sparse_real.c), which lft/sparse.py knows.
+ */
 #include "ars.h"
 #include "sparse_bits.h"
 
@@ -141,8 +165,8 @@ static void transpose(uint64_t x[64]) /* bit j of word i <-> bit i of word j */
 }
 
 /* Chain r of n_rows to bit first + r of a word per unit, other bits 0; positive values are set bits. */
-void lft_sparse_pack(const signed char *values, ptrdiff_t row, ptrdiff_t n_rows, ptrdiff_t n, int first, uint64_t *words,
-                     ptrdiff_t step)
+void lft_sparse_pack(const signed char *values, ptrdiff_t row, ptrdiff_t n_rows, ptrdiff_t n, int first,
+                     uint64_t *words, ptrdiff_t step)
 {
     for (ptrdiff_t i = 0; i < n; i += 64) {
         const ptrdiff_t m = n - i < 64 ? n - i : 64;
@@ -150,7 +174,8 @@ void lft_sparse_pack(const signed char *values, ptrdiff_t row, ptrdiff_t n_rows,
         for (ptrdiff_t r = 0; r < n_rows; r++)
             for (ptrdiff_t b = 0; b < m; b += 8) {
                 uint64_t bytes = 0;
-                memcpy(&bytes, values + r * row + i + b, (size_t)(m - b < 8 ? m - b : 8));
+                if (m - b >= 8) memcpy(&bytes, values + r * row + i + b, 8); /* a constant size compiles to a move */
+                else memcpy(&bytes, values + r * row + i + b, (size_t)(m - b));
                 tile[first + r] |= eight_bits(bytes & ~(bytes >> 7)) << b; /* +1 -> 1; 0 and -1 -> 0 */
             }
         transpose(tile);
@@ -171,7 +196,8 @@ void lft_sparse_unpack(const uint64_t *words, ptrdiff_t step, ptrdiff_t n, ptrdi
             for (ptrdiff_t b = 0; b < m; b += 8) {
                 const uint64_t bits = eight_bytes(tile[first + r] >> b & 255);
                 const uint64_t bytes = low ? bits | (0x0101010101010101u - bits) * 255 : bits;
-                memcpy(values + r * row + i + b, &bytes, (size_t)(m - b < 8 ? m - b : 8));
+                if (m - b >= 8) memcpy(values + r * row + i + b, &bytes, 8);
+                else memcpy(values + r * row + i + b, &bytes, (size_t)(m - b));
             }
     }
 }

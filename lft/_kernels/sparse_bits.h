@@ -1,10 +1,11 @@
-/* Bit-sliced chains of one graph: the C face and, included once per instruction set, the loops.  Design: sparse_bits.c. */
+/* Bit-sliced chains of one graph: the C face and, included once per instruction set, the loops.
+ * Design: sparse_bits.c. */
 #ifndef LFT_SPARSE_BITS_H
 #define LFT_SPARSE_BITS_H
 #include <stddef.h>
 #include <stdint.h>
 
-#define LFT_SPARSE_HEAD 11     /* bits of the uniform compared bit-sliced; the other 53 come from a block of the chain */
+#define LFT_SPARSE_HEAD 11     /* bits of the uniform compared bit-sliced; the other 53: a block of the chain */
 #define LFT_SPARSE_WORDS 8     /* words of a block of 512 chains */
 #define LFT_SPARSE_AHEAD 24    /* edges between use and prefetch; the array of edges is longer by as much */
 #define LFT_SPARSE_CLASSES 32  /* most thresholds that are compared bit-sliced */
@@ -12,7 +13,7 @@
 #define LFT_SPARSE_NEVER 254   /* class of probability 0 */
 #define LFT_SPARSE_ALWAYS 255  /* class of probability 1 */
 
-/* How units of one degree and field are updated.  combo = number of set members + (degree + 1) (own spin, if by_spin) */
+/* How units of one degree and field are updated.  combo = set members + (degree + 1) (own spin, if by_spin) */
 typedef struct {
     int degree, heatbath, by_spin, n_classes;
     int fast;                  /* no field: classes in the order of the count, loops without tables */
@@ -33,8 +34,8 @@ typedef struct {
 
 int64_t lft_sparse_bits_sweep(const lft_sparse_graph *graph, uint64_t *state, const uint64_t *mask, ptrdiff_t n_blocks,
                               uint64_t group, uint64_t t, uint32_t stream, uint64_t key, int n_threads);
-void lft_sparse_pack(const signed char *values, ptrdiff_t row, ptrdiff_t n_rows, ptrdiff_t n, int first, uint64_t *words,
-                     ptrdiff_t step);
+void lft_sparse_pack(const signed char *values, ptrdiff_t row, ptrdiff_t n_rows, ptrdiff_t n, int first,
+                     uint64_t *words, ptrdiff_t step);
 void lft_sparse_unpack(const uint64_t *words, ptrdiff_t step, ptrdiff_t n, ptrdiff_t n_rows, int first, int low,
                        signed char *values, ptrdiff_t row);
 const char *lft_sparse_bits_path(void);

@@ -1,5 +1,5 @@
-/* Real couplings on a graph, one chain or chains in lanes: the C face and, included once per instruction set, the loops.
- * Design: sparse_real.c. */
+/* Real couplings on a graph, one chain or chains in lanes: the C face and, included once per instruction set, the
+ * loops.  Design: sparse_real.c. */
 #ifndef LFT_SPARSE_REAL_H
 #define LFT_SPARSE_REAL_H
 #include <stddef.h>
