@@ -31,7 +31,7 @@ from lft.geometry import Graph
 from lft.rng import Stream
 
 UPDATERS = {"metropolis": Stream.METROPOLIS, "heatbath": Stream.HEATBATH}
-FEW, MANY = 8, 128
+FEW, MANY = 8, 65
 """Chains from which on lanes beat colors, and bits beat lanes (measured: ``_kernels/sparse_real.c``)."""
 MAX_RULES, MAX_DEGREE = 256, 4096
 MAX_UNITS, MAX_CHAINS = 2**27, 2**26  # what the counters of the random numbers hold
