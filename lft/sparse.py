@@ -299,7 +299,7 @@ class Lanes(_Chains):
         self.net = sparse.Net(
             self.is_heatbath,
             model.start,
-            _edges(model.to),
+            np.append(model.to, np.zeros(sparse.LANES_AHEAD, np.int32)),
             _edges(model.J),
             model.h,
             extra,

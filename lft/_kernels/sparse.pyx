@@ -5,7 +5,7 @@ from libc.stdlib cimport calloc, free
 
 cdef extern from "sparse_real.h" nogil:
     enum:
-        LFT_SLOTS
+        LFT_SLOTS, LFT_LANES_AHEAD
     ctypedef struct lft_sparse_net:
         int heatbath
         Py_ssize_t n
@@ -58,7 +58,8 @@ cdef extern from "sparse_bits.h" nogil:
     const char *lft_sparse_bits_path()
     int lft_sparse_bits_force(const char *name)
 
-SLOTS, HEAD, WORDS, AHEAD = LFT_SLOTS, LFT_SPARSE_HEAD, LFT_SPARSE_WORDS, LFT_SPARSE_AHEAD
+SLOTS, HEAD, WORDS = LFT_SLOTS, LFT_SPARSE_HEAD, LFT_SPARSE_WORDS
+AHEAD, LANES_AHEAD = LFT_SPARSE_AHEAD, LFT_LANES_AHEAD
 MAX_CLASSES, NEVER, ALWAYS = LFT_SPARSE_CLASSES, LFT_SPARSE_NEVER, LFT_SPARSE_ALWAYS
 
 

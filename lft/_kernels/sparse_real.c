@@ -12,20 +12,24 @@
  *   otherwise.  A unit whose bound is poor (margin > 1/4: a hub, a huge field) is always left to double precision.
  * - Lanes.  64 chains of a unit are one word, so at 1e5 units the spins of 64 chains are 0.8 MB and stay in L2; as
  *   bytes they would be 6.4 MB.  The bits of a neighbor are the mask of one addition: f = (h - sum J) + sum of 2 J over set
- *   bits.  Units in order; a factor beta per chain costs nothing, it is part of the constant -2 log2 e.
+ *   bits.  Fetching the neighbors 24 edges ahead: 1.45 updates/ns, without 1.13, all in L1 1.53.  Units in order; a factor beta per chain costs nothing, it is part of the constant -2 log2 e.
  * - Colors (one chain).  Units of a color are contiguous slots, padded to 32, and decided a register at a time from
  *   fields that are kept: a unit that flips adds +-2 J to its neighbors' fields.  The fields are integers (fixed point,
  *   scaled per unit to below 2^30), so they depend on the spins alone, not on history.  At an acceptance of 0.25 a
- *   flip's six additions cost less than gathering six spins for every unit: 0.29 to 0.37 updates/ns against 0.19 to 0.27 of a
- *   kernel with gathers (measured on another machine), and a cold or silent system runs at the rate of the decision.
+ *   flip's six additions cost less than gathering six spins for every unit (0.19 to 0.27 updates/ns on another
+ *   machine), and a cold or silent system runs at the rate of the decision.
  * - Random numbers.  ARS-7 (ars.h), counter = [ group 64 | update t 48 | stream 4 | 4 zeros | index 8 ]; group is
  *   unit | (chain / 8) << 32 for lanes, slot / 8 | chain << 32 for colors; index 0: the 16 upper bits of eight
  *   uniforms, index 128 + n: the others of number n.  The slots follow from the couplings alone.
  * - Threads share out words of chains (lanes) or chains (colors); one chain runs on one thread.
  *
  * Measured, updates/ns, one thread of an AMD EPYC (Zen 4), gcc 12, 1e5 units of degree 6, J Gaussian of width 1,
- * Metropolis / heat bath, avx512: 64 chains in lanes, beta 0.5 (acceptance 0.27): 1.33 / 1.36; one chain by colors,
- * beta 0.5: 0.29 / 0.35, beta 1 (acceptance 0.08): 0.37 / 0.34.  The other core was in use.
+ * Metropolis, beta 0.5, acceptance 0.27:
+ *                  64 chains, lanes    16     8     4      one chain, colors
+ *     avx512             1.45         0.62  0.31  0.15       0.29 to 0.34
+ *     avx2               0.52                                0.27
+ *     baseline           0.028                               0.051
+ * Colors at beta 1 (acceptance 0.08): 0.37; four chains by colors: 0.21 to 0.26.  The other core was in use.
  */
 #include "ars.h"
 #include "philox.h"

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define LFT_LANES_AHEAD 24 /* edges between use and prefetch; ``to`` of lanes is longer by as much */
 #define LFT_SLOTS 32 /* slots of a color come in multiples of this */
 
 /* What decides: exact numbers for the decision in double precision, rounded ones for the bound that settles most.
@@ -127,6 +128,7 @@ INLINE void NAME(lanes)(const lft_sparse_net *net, const NAME(keys) *keys, const
     for (int64_t e = net->start[i]; e < net->start[i + 1]; e++) {
         const uint64_t word = state[net->to[e]] >> first;
         const F twice = ALL(net->twice[e]);
+        __builtin_prefetch(state + net->to[e + LFT_LANES_AHEAD]);
         _Pragma("GCC unroll 8")
         for (int p = 0; p < n; p++) f[p] = ADD_IF(f[p], (word >> (p * WIDE)) & FULL, twice);
     }

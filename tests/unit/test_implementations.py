@@ -141,8 +141,8 @@ def test_the_archive_keeps_its_kernel(tmp_path):
 def test_sparse_chains_are_resumed_as_if_never_stopped(n_chains, matrix, name, tmp_path):
     save_npz(tmp_path / "J.npz", matrix)
     (tmp_path / "run.toml").write_text(
-        f'seed = 3\n[lattice]\nshape = [{n_chains}, 9]\naxes = ["t", "unit"]\n[action]\nname = "pairwise"\nJ = "J.npz"\n'
-        'h = 0.1\n[run]\nthermalize = 5\nupdates = 20\nmeasure_every = 4\nsave_every = 10\n'
+        f'seed = 3\n[lattice]\nshape = [{n_chains}, 9]\naxes = ["t", "unit"]\n[action]\nname = "pairwise"\n'
+        'J = "J.npz"\nh = 0.1\n[run]\nthermalize = 5\nupdates = 20\nmeasure_every = 4\nsave_every = 10\n'
     )
     arguments = ["run", str(tmp_path / "run.toml"), "--quiet", "-o"]
     stopped, whole = str(tmp_path / "stopped.h5"), str(tmp_path / "whole.h5")
