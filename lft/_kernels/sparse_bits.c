@@ -2,23 +2,26 @@
  *
  * Design
  * ------
- * - Layout.  A block of 512 chains holds 8 words per unit, unit after unit: one cache line.  Chains are numbered over
- *   all ranks; a rank's first block begins at a multiple of 128 chains and a mask tells which bits exist, so two ranks
- *   may both hold a word and use different bits of it.  Threads share out blocks.
+ * - Layout.  A block of 512 chains holds 8 words per unit, unit after unit: one cache line.  Chains are numbered
+ *   over all ranks; a rank's first block begins at a multiple of 128 chains and a mask tells which bits exist, so
+ *   two ranks may both hold a word and use different bits of it.  Threads share out blocks.
  * - Order.  Units in order, one after the other: chains are the vector, so nothing need be colored.
- * - Decision.  Only the number of neighbors that push against (Metropolis) or up (heat bath) matters.  Units of equal
- *   degree and field share a rule: a class, and a threshold round(2^64 p), per count.  The upper 11 bits of a uniform
- *   are compared bit-sliced, what is then undecided draws a block of its own for the other 53: exact to 2^-64.  Other than
- *   on a lattice (bitslice.c) undecided chains follow at once, since the next unit may be a neighbor.
+ * - Decision.  Only the number of neighbors that push against (Metropolis) or up (heat bath) matters.  Units of
+ *   equal degree and field share a rule: a class, and a threshold round(2^64 p), per count.  The upper 11 bits of a
+ *   uniform are compared bit-sliced, what is then undecided draws a block of its own for the other 53: exact to
+ *   2^-64.  Other than on a lattice (bitslice.c) undecided chains follow at once, since the next unit may be a
+ *   neighbor.
  * - Counts.  Up to eight neighbors without a field: one-hot, unrolled per degree.  Any degree and field: binary
- *   counters and a table of combinations.  A rule with more than 32 different thresholds (a hub with weak couplings) goes chain
- *   by chain with whole 64-bit uniforms; isolated units without a field flip with probability 1/2 under Metropolis.
- * - Random numbers.  ARS-7 with counter = [ unit and group of 128 chains 64 | update t 48 | stream 4 | 0 | index 8 ];
- *   index k < 11: round k of the head, one bit per chain; index 128 + n: chain n of the group.  The bytes of unit and
- *   group lie where the rounds of the head share two of the seven AES rounds (bitslice.c): 1.2 times faster.
- * - Memory.  A unit touches a cache line per neighbor, which at 1e5 units come from L3: they are fetched ahead by 24
- *   edges, four units.  24 edges: 7.3 to 8.0 updates/ns; 12: 5.6 to 8.1; 36: 3.0 to 3.4; 64: 3.8 to 5.9; 160: 4.8 (on a
- *   busy machine).
+ *   counters and a table of combinations.  A rule with more than 32 different thresholds (a hub with weak
+ *   couplings) goes chain by chain with whole 64-bit uniforms; isolated units without a field flip with probability
+ *   1/2 under Metropolis.
+ * - Random numbers.  ARS-7 with counter = [ unit and group of 128 chains 64 | update t 48 | stream 4 | 0 | index 8
+ *   ]; index k < 11: round k of the head, one bit per chain; index 128 + n: chain n of the group.  The bytes of
+ *   unit and group lie where the rounds of the head share two of the seven AES rounds (bitslice.c): 1.2 times
+ *   faster.
+ * - Memory.  A unit touches a cache line per neighbor, which at 1e5 units come from L3: they are fetched ahead by
+ *   24 edges, four units.  24 edges: 7.3 to 8.0 updates/ns; 12: 5.6 to 8.1; 36: 3.0 to 3.4; 64: 3.8 to 5.9; 160:
+ *   4.8 (on a busy machine).
  *
  * Measured, updates/ns, one thread of an AMD EPYC (Zen 4), gcc 12, 512 chains, degree 6, +-J, beta 0.5, Metropolis
  * (acceptance 0.25), the other core in use:

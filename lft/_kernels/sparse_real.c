@@ -2,22 +2,25 @@
  *
  * Design
  * ------
- * - What is decided.  A uniform of 52 bits u per unit, chain and update; the field f = h + sum J s in double precision,
- *   summed in the order of the edges; Metropolis flips when 2 s f beta < -log u, heat bath sets +1 when -2 f beta <
- *   log((1-u)/u).  This alone defines the chain.  It is evaluated (``accepts``) for about one decision in 20000.
- * - How most are decided.  The upper 16 bits k of u are drawn for eight chains or slots at a time; the probability q is
- *   computed in single precision with a bound of its relative error from rounding, fixed point and polynomial.
- *   (k+1)/65536 <= q (1 - margin) accepts, k/65536 >= q (1 + margin) rejects, else double precision decides with the
- *   other bits.  So bits cannot depend on the instruction set, and no double, logarithm or second random word is needed
- *   otherwise.  A unit whose bound is poor (margin > 1/4: a hub, a huge field) is always left to double precision.
+ * - What is decided.  A uniform of 52 bits u per unit, chain and update; the field f = h + sum J s in double
+ *   precision, summed in the order of the edges; Metropolis flips when 2 s f beta < -log u, heat bath sets +1 when
+ *   -2 f beta < log((1-u)/u).  This alone defines the chain.  It is evaluated (``accepts``) for about one decision
+ *   in 20000.
+ * - How most are decided.  The upper 16 bits k of u are drawn for eight chains or slots at a time; the probability
+ *   q is computed in single precision with a bound of its relative error from rounding, fixed point and polynomial.
+ *   (k+1)/65536 <= q (1 - margin) accepts, k/65536 >= q (1 + margin) rejects, else double precision decides with
+ *   the other bits.  So bits cannot depend on the instruction set, and no double, logarithm or second random word
+ *   is needed otherwise.  A unit whose bound is poor (margin > 1/4: a hub, a huge field) is always left to double
+ *   precision.
  * - Lanes.  64 chains of a unit are one word, so at 1e5 units the spins of 64 chains are 0.8 MB and stay in L2; as
- *   bytes they would be 6.4 MB.  The bits of a neighbor are the mask of one addition: f = (h - sum J) + sum of 2 J over set
- *   bits.  Fetching the neighbors 24 edges ahead: 1.45 updates/ns, without 1.13, all in L1 1.53.  Units in order; a factor beta per chain costs nothing, it is part of the constant -2 log2 e.
+ *   bytes they would be 6.4 MB.  The bits of a neighbor are the mask of one addition: f = (h - sum J) + sum of 2 J
+ *   over set bits.  Fetching the neighbors 24 edges ahead: 1.45 updates/ns, without 1.13, all in L1 1.53.  Units in
+ *   order; a factor beta per chain costs nothing, it is part of the constant -2 log2 e.
  * - Colors (one chain).  Units of a color are contiguous slots, padded to 32, and decided a register at a time from
- *   fields that are kept: a unit that flips adds +-2 J to its neighbors' fields.  The fields are integers (fixed point,
- *   scaled per unit to below 2^30), so they depend on the spins alone, not on history.  At an acceptance of 0.25 a
- *   flip's six additions cost less than gathering six spins for every unit (0.19 to 0.27 updates/ns on another
- *   machine), and a cold or silent system runs at the rate of the decision.
+ *   fields that are kept: a unit that flips adds +-2 J to its neighbors' fields.  The fields are integers (fixed
+ *   point, scaled per unit to below 2^30), so they depend on the spins alone, not on history.  At an acceptance of
+ *   0.25 a flip's six additions cost less than gathering six spins for every unit (0.19 to 0.27 updates/ns on
+ *   another machine), and a cold or silent system runs at the rate of the decision.
  * - Random numbers.  ARS-7 (ars.h), counter = [ group 64 | update t 48 | stream 4 | 4 zeros | index 8 ]; group is
  *   unit | (chain / 8) << 32 for lanes, slot / 8 | chain << 32 for colors; index 0: the 16 upper bits of eight
  *   uniforms, index 128 + n: the others of number n.  The slots follow from the couplings alone.
