@@ -177,6 +177,8 @@ class Colored(_Chains):
         padded = -(-counts // sparse.SLOTS) * sparse.SLOTS
         shift = np.cumsum(padded) - padded - (np.cumsum(counts) - counts)
         self.n_slots = int(padded.sum())
+        self._last = np.zeros(self.n_slots // sparse.SLOTS, np.uint8)
+        self._last[np.cumsum(padded[padded > 0]) // sparse.SLOTS - 1] = 1
         self.slot = np.empty(self.model.n, np.int64)
         self.slot[order] = np.arange(self.model.n) + shift[color[order]]
 
@@ -219,6 +221,7 @@ class Colored(_Chains):
             push=_edges(push),
             scale=(-2 / math.log(2) * 2.0**-power).astype(np.float32),
             valid=np.packbits(exists, bitorder="little").view(np.uint32).copy(),
+            last=self._last,
         )
 
     def load(self):

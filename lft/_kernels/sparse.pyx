@@ -21,6 +21,7 @@ cdef extern from "sparse_real.h" nogil:
         const int32_t *push
         const float *scale
         const uint32_t *valid
+        const uint8_t *last
     int64_t lft_sparse_lanes_sweep(const lft_sparse_net *net, uint64_t *state, const uint64_t *mask, const double *beta,
                                    Py_ssize_t n_words, uint64_t word0, uint64_t t, uint32_t stream, uint64_t key,
                                    int n_threads)
@@ -66,7 +67,7 @@ MAX_CLASSES, NEVER, ALWAYS = LFT_SPARSE_CLASSES, LFT_SPARSE_NEVER, LFT_SPARSE_AL
 cdef class Net:
     """Real couplings: edges of each unit (lanes) or slot (colors) with exact and rounded numbers.
 
-    ``base`` and ``twice`` belong to lanes, ``push``, ``scale``, ``valid`` to colors; the others are None.
+    ``base`` and ``twice`` belong to lanes, ``push``, ``scale``, ``valid``, ``last`` to colors; the others are None.
     """
     cdef lft_sparse_net c
     cdef object keep
@@ -74,7 +75,7 @@ cdef class Net:
     def __init__(self, is_heatbath, const int64_t[::1] start, const int32_t[::1] to, const double[::1] J,
                  const double[::1] h, const double[::1] extra, const float[::1] most, const float[::1] margin,
                  const float[::1] base=None, const float[::1] twice=None, const int32_t[::1] push=None,
-                 const float[::1] scale=None, const uint32_t[::1] valid=None):
+                 const float[::1] scale=None, const uint32_t[::1] valid=None, const uint8_t[::1] last=None):
         self.c.heatbath, self.c.n = is_heatbath, start.shape[0] - 1
         self.c.start, self.c.h, self.c.extra = &start[0], &h[0], &extra[0]
         self.c.most, self.c.margin = &most[0], &margin[0]
@@ -82,8 +83,8 @@ cdef class Net:
         if base is not None:
             self.c.base, self.c.twice = &base[0], &twice[0]
         else:
-            self.c.push, self.c.scale, self.c.valid = &push[0], &scale[0], &valid[0]
-        self.keep = (start, to, J, h, extra, most, margin, base, twice, push, scale, valid)
+            self.c.push, self.c.scale, self.c.valid, self.c.last = &push[0], &scale[0], &valid[0], &last[0]
+        self.keep = (start, to, J, h, extra, most, margin, base, twice, push, scale, valid, last)
 
 
 def lanes_sweep(Net net, uint64_t[:, ::1] state, const uint64_t[::1] mask, const double[::1] beta, uint64_t word0,

@@ -81,6 +81,21 @@ static __attribute__((noinline)) int slot_exact(const lft_sparse_net *net, const
                    uniform_bits(counter + (uint64_t)((x & 31) >> 3), (int)(x & 7), high, key));
 }
 
+/* The changes of n groups of slots, added to the fields of their neighbors. */
+static void tell_neighbors(const lft_sparse_net *net, const uint32_t *state, int32_t *field, ptrdiff_t group,
+                           const uint32_t *changed, ptrdiff_t n)
+{
+    for (ptrdiff_t k = 0; k < n; k++) {
+        for (uint32_t rest = changed[k]; rest; rest &= rest - 1) {
+            const int b = __builtin_ctz(rest);
+            const ptrdiff_t x = (group + k) * LFT_SLOTS + b;
+            const int32_t sign = (int32_t)(state[group + k] >> b & 1) - 1; /* 0 up, -1 down */
+            for (int64_t e = net->start[x]; e < net->start[x + 1]; e++)
+                field[net->to[e]] += (net->push[e] ^ sign) - sign;
+        }
+    }
+}
+
 /* ---- the loops, once per instruction set */
 typedef float floats4 __attribute__((vector_size(16)));
 #define EACH(name, arguments, value)                                                                                  \

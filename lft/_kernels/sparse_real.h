@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #define LFT_LANES_AHEAD 24 /* edges between use and prefetch; ``to`` of lanes is longer by as much */
+#define LFT_BATCH 64 /* groups of slots of one color that are decided before any neighbor is told */
 #define LFT_SLOTS 32 /* slots of a color come in multiples of this */
 
 /* What decides: exact numbers for the decision in double precision, rounded ones for the bound that settles most.
@@ -27,6 +28,7 @@ typedef struct {
     const int32_t *push;    /* per edge: 2 J of the neighbor's fixed-point field */
     const float *scale;     /* per slot: what the fixed-point field is multiplied with, -2 log2 e times its unit */
     const uint32_t *valid;  /* per 32 slots: which exist */
+    const uint8_t *last;    /* per 32 slots: whether they are the last of their color */
 } lft_sparse_net;
 
 int64_t lft_sparse_lanes_sweep(const lft_sparse_net *net, uint64_t *state, const uint64_t *mask, const double *beta,
@@ -188,7 +190,9 @@ ATTR static int64_t NAME(colors_sweep)(const lft_sparse_net *net, uint32_t *stat
 {
     NAME(keys) keys;
     uint16_t noise[LFT_SLOTS] __attribute__((aligned(64)));
+    uint32_t batch[LFT_BATCH];
     int64_t flips = 0;
+    ptrdiff_t n = 0;
     const int heatbath = net->heatbath;
     NAME(prepare)(&keys, 1, high, key);
     for (ptrdiff_t g = 0; g < net->n / LFT_SLOTS; g++) {
@@ -211,15 +215,13 @@ ATTR static int64_t NAME(colors_sweep)(const lft_sparse_net *net, uint32_t *stat
             const int b = __builtin_ctz(open);
             sure |= (uint32_t)slot_exact(net, state, g * LFT_SLOTS + b, counter, high, key) << b;
         }
-        const uint32_t changed = (heatbath ? sure ^ own : sure) & net->valid[g], now = own ^ changed;
-        state[g] = now;
+        const uint32_t changed = (heatbath ? sure ^ own : sure) & net->valid[g];
+        state[g] = own ^ changed;
         flips += POPCOUNT(changed);
-        for (uint32_t rest = changed; rest; rest &= rest - 1) {
-            const int b = __builtin_ctz(rest);
-            const ptrdiff_t x = g * LFT_SLOTS + b;
-            const int32_t sign = (int32_t)(now >> b & 1) - 1; /* 0 up, -1 down */
-            for (int64_t e = net->start[x]; e < net->start[x + 1]; e++)
-                field[net->to[e]] += (net->push[e] ^ sign) - sign;
+        batch[n++] = changed;
+        if (n == LFT_BATCH || net->last[g]) {
+            tell_neighbors(net, state, field, g + 1 - n, batch, n);
+            n = 0;
         }
     }
     return flips;
