@@ -18,9 +18,12 @@
  *   order; a factor beta per chain costs nothing, it is part of the constant -2 log2 e.
  * - Colors (one chain).  Units of a color are contiguous slots, padded to 32, and decided a register at a time from
  *   fields that are kept: a unit that flips adds +-2 J to its neighbors' fields.  The fields are integers (fixed
- *   point, scaled per unit to below 2^30), so they depend on the spins alone, not on history.  At an acceptance of
- *   0.25 a flip's six additions cost less than gathering six spins for every unit (0.19 to 0.27 updates/ns on
- *   another machine), and a cold or silent system runs at the rate of the decision.
+ *   point, scaled per unit to below 2^30), so they depend on the spins alone, not on history.  A decision takes 0.7
+ *   ns and a flip 5.6 ns, so the rate grows as the system freezes.  Rejected: gathering the neighbors of every
+ *   unit.  The fields alone then take 3.8 ns (gathers of floats), 3.3 ns (loads of bytes) or 2.3 ns (gathers of
+ *   bits), which wins above an acceptance of 0.4 only.  Groups of a color are decided by 64 before any neighbor is
+ *   told, 0.40 updates/ns; told after each group of 32 slots, 0.30: the mispredicted loop over the flips then waits
+ *   for the whole decision.
  * - Random numbers.  ARS-7 (ars.h), counter = [ group 64 | update t 48 | stream 4 | 4 zeros | index 8 ]; group is
  *   unit | (chain / 8) << 32 for lanes, slot / 8 | chain << 32 for colors; index 0: the 16 upper bits of eight
  *   uniforms, index 128 + n: the others of number n.  The slots follow from the couplings alone.
@@ -29,10 +32,11 @@
  * Measured, updates/ns, one thread of an AMD EPYC (Zen 4), gcc 12, 1e5 units of degree 6, J Gaussian of width 1,
  * Metropolis, beta 0.5, acceptance 0.27:
  *                  64 chains, lanes    16     8     4      one chain, colors
- *     avx512             1.45         0.62  0.31  0.15       0.29 to 0.34
- *     avx2               0.52                                0.27
- *     baseline           0.028                               0.051
- * Colors at beta 1 (acceptance 0.08): 0.37; four chains by colors: 0.21 to 0.26.  The other core was in use.
+ *     avx512             1.45         0.62  0.31  0.15       0.40
+ *     avx2               0.52
+ *     baseline           0.028                               0.05
+ * Colors with 3e4 units at beta 0.1, 0.5, 1, 4 (acceptance 0.81, 0.27, 0.083, 0.014): 0.19, 0.43, 0.60, 1.2.  The
+ * other core was in use.
  */
 #include "ars.h"
 #include "philox.h"
