@@ -89,18 +89,63 @@ static int64_t single_unit(const lft_sparse_graph *g, const lft_sparse_rule *rul
 #include "sparse_bits.h"
 #endif
 
+/* ---- bytes <-> bits: 64 units of a chain */
+static inline uint64_t eight_bits(uint64_t bytes) /* bit 0 of byte i to bit i */
+{
+    return (bytes & 0x0101010101010101u) * 0x0102040810204080u >> 56;
+}
+
+static inline uint64_t eight_bytes(uint64_t bits) /* its inverse */
+{
+    bits = bits * 0x0101010101010101u & 0x8040201008040201u;
+    return (((bits + 0x7F7F7F7F7F7F7F7Fu) | bits) >> 7) & 0x0101010101010101u;
+}
+
+static uint64_t gather_plain(const signed char *values)
+{
+    uint64_t word = 0, bytes;
+    for (ptrdiff_t b = 0; b < 64; b += 8) {
+        memcpy(&bytes, values + b, 8);
+        word |= eight_bits(bytes & ~(bytes >> 7)) << b; /* +1 -> 1; 0 and -1 -> 0 */
+    }
+    return word;
+}
+
+static void scatter_plain(uint64_t word, int low, signed char *values)
+{
+    for (ptrdiff_t b = 0; b < 64; b += 8) {
+        const uint64_t bits = eight_bytes(word >> b & 255);
+        const uint64_t bytes = low ? bits | (0x0101010101010101u - bits) * 255 : bits;
+        memcpy(values + b, &bytes, 8);
+    }
+}
+
+#if LFT_X86
+AVX512 static uint64_t gather_avx512(const signed char *values)
+{
+    return (uint64_t)_mm512_cmpgt_epi8_mask(_mm512_loadu_si512(values), _mm512_setzero_si512());
+}
+
+AVX512 static void scatter_avx512(uint64_t word, int low, signed char *values)
+{
+    _mm512_storeu_si512(values, _mm512_mask_blend_epi8(word, _mm512_set1_epi8((char)low), _mm512_set1_epi8(1)));
+}
+#endif
+
 /* ---- choice at run time */
 typedef struct {
     const char *name;
     int64_t (*sweep)(const lft_sparse_graph *, uint64_t *, const uint64_t *, uint64_t, uint64_t, uint64_t);
     void (*block)(uint64_t, uint64_t, uint64_t, uint64_t *);
+    uint64_t (*gather)(const signed char *); /* 64 values -> bits */
+    void (*scatter)(uint64_t, int, signed char *);
 } sparse_path;
 
 static const sparse_path paths[] = {
-    {"baseline", sweep_baseline, block_plain},
+    {"baseline", sweep_baseline, block_plain, gather_plain, scatter_plain},
 #if LFT_X86
-    {"avx2", sweep_avx2, block_aes},
-    {"avx512", sweep_avx512, block_aes},
+    {"avx2", sweep_avx2, block_aes, gather_plain, scatter_plain},
+    {"avx512", sweep_avx512, block_aes, gather_avx512, scatter_avx512},
 #endif
 };
 
@@ -149,18 +194,7 @@ int64_t lft_sparse_bits_sweep(const lft_sparse_graph *graph, uint64_t *state, co
     return flips;
 }
 
-/* ---- bytes <-> bits: tiles of 64 chains and 64 units */
-static inline uint64_t eight_bits(uint64_t bytes) /* bit 0 of byte i to bit i */
-{
-    return (bytes & 0x0101010101010101u) * 0x0102040810204080u >> 56;
-}
-
-static inline uint64_t eight_bytes(uint64_t bits) /* its inverse */
-{
-    bits = bits * 0x0101010101010101u & 0x8040201008040201u;
-    return (((bits + 0x7F7F7F7F7F7F7F7Fu) | bits) >> 7) & 0x0101010101010101u;
-}
-
+/* ---- tiles of 64 chains and 64 units */
 static void transpose(uint64_t x[64]) /* bit j of word i <-> bit i of word j */
 {
     uint64_t m = 0x00000000FFFFFFFFu;
@@ -176,16 +210,16 @@ static void transpose(uint64_t x[64]) /* bit j of word i <-> bit i of word j */
 void lft_sparse_pack(const signed char *values, ptrdiff_t row, ptrdiff_t n_rows, ptrdiff_t n, int first,
                      uint64_t *words, ptrdiff_t step)
 {
+    const sparse_path *use = path();
     for (ptrdiff_t i = 0; i < n; i += 64) {
         const ptrdiff_t m = n - i < 64 ? n - i : 64;
         uint64_t tile[64] = {0};
-        for (ptrdiff_t r = 0; r < n_rows; r++)
-            for (ptrdiff_t b = 0; b < m; b += 8) {
-                uint64_t bytes = 0;
-                if (m - b >= 8) memcpy(&bytes, values + r * row + i + b, 8); /* a constant size compiles to a move */
-                else memcpy(&bytes, values + r * row + i + b, (size_t)(m - b));
-                tile[first + r] |= eight_bits(bytes & ~(bytes >> 7)) << b; /* +1 -> 1; 0 and -1 -> 0 */
-            }
+        for (ptrdiff_t r = 0; r < n_rows; r++) {
+            const signed char *line = values + r * row + i;
+            signed char part[64] = {0};
+            if (m < 64) memcpy(part, line, (size_t)m);
+            tile[first + r] = use->gather(m < 64 ? part : line);
+        }
         transpose(tile);
         for (ptrdiff_t b = 0; b < m; b++) words[(i + b) * step] = tile[b];
     }
@@ -195,17 +229,16 @@ void lft_sparse_pack(const signed char *values, ptrdiff_t row, ptrdiff_t n_rows,
 void lft_sparse_unpack(const uint64_t *words, ptrdiff_t step, ptrdiff_t n, ptrdiff_t n_rows, int first, int low,
                        signed char *values, ptrdiff_t row)
 {
+    const sparse_path *use = path();
     for (ptrdiff_t i = 0; i < n; i += 64) {
         const ptrdiff_t m = n - i < 64 ? n - i : 64;
         uint64_t tile[64] = {0};
         for (ptrdiff_t b = 0; b < m; b++) tile[b] = words[(i + b) * step];
         transpose(tile);
-        for (ptrdiff_t r = 0; r < n_rows; r++)
-            for (ptrdiff_t b = 0; b < m; b += 8) {
-                const uint64_t bits = eight_bytes(tile[first + r] >> b & 255);
-                const uint64_t bytes = low ? bits | (0x0101010101010101u - bits) * 255 : bits;
-                if (m - b >= 8) memcpy(values + r * row + i + b, &bytes, 8);
-                else memcpy(values + r * row + i + b, &bytes, (size_t)(m - b));
-            }
+        for (ptrdiff_t r = 0; r < n_rows; r++) {
+            signed char *line = values + r * row + i, part[64];
+            use->scatter(tile[first + r], low, m < 64 ? part : line);
+            if (m < 64) memcpy(line, part, (size_t)m);
+        }
     }
 }

@@ -160,8 +160,8 @@ def _cases():
         ("phi4-2d-hmc", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), HMC(10, 1.0), 2), 32, 2**22),
         ("phi4-2d-metropolis", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), Metropolis(), 2), 32, 2**21),
         ("sparse-one-chain", _sparse(1, True, 100), 82, 2**23),
-        ("sparse-64-chains", _sparse(64, True, 10), 1.9, 2**23),
-        ("sparse-pm-512-chains", _sparse(512, False, 10), 1.1, 2**23),
+        ("sparse-64-chains", _sparse(64, True, 40), 1.9, 2**23),
+        ("sparse-pm-512-chains", _sparse(512, False, 40), 1.1, 2**23),
         ("neural-dense-100-heatbath", _updates(neural, Graph(100, 2000), HeatBath(), 2), 100 * 9, 2**18),
     ]
 

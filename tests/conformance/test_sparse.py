@@ -375,7 +375,7 @@ def test_colors_separate_neighbors():
 
 
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 200])
-def test_packing_and_unpacking_are_inverse(n):
+def test_packing_and_unpacking_are_inverse(n, loops):
     rng = np.random.default_rng(n)
     values = rng.choice([-1, 1], (37, n)).astype(np.int8)
     words = np.zeros((n, 3), np.uint64)
