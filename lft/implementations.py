@@ -23,6 +23,9 @@ from lft.errors import InputError
 from lft.protocols import Info, State
 from lft.updaters import HMC, HeatBath, Metropolis
 from lft.wavefront import Phi4Waves
+from lft.sparse import ChainBits, Colored, Lanes
+from lft.sparse import supports as supports_chains
+from lft.updaters import HeatBath, Metropolis
 
 AUTO, GENERIC = "auto", "generic"
 KERNELS = (AUTO, GENERIC)
@@ -183,6 +186,28 @@ class CachedPairwise(Cached):
     """The same, by the name of the action."""
     name = "pairwise-cached"
 SPECIALIZED = (BitSliced, Cached, CachedPairwise)
+class _SparseChains:
+    """Independent chains of one sparse graph (``lft.sparse``); the packed copy is resident in the field."""
+    actions = ("pairwise", "neural")
+    kind = None
+        self.chains = self.kind(action, phi, updater.name)
+        """Whether these loops can run the pair on this field, and are the fastest of the three."""
+        return type(updater) in (Metropolis, HeatBath) and supports_chains(cls.kind, action, phi, updater.name)
+        if state.phi.resident is not self.chains and not (is_untouched and self._is_loaded):
+            self.chains.load()
+            sites, changed = self.chains.sweep(t, key.word)
+        state.phi.resident = self.chains
+        """Nothing is held beside the packed copy."""
+class SparseBits(_SparseChains):
+    """Many chains with couplings +-K, one bit each."""
+    name, kind = "pairwise-bits", ChainBits
+class SparseLanes(_SparseChains):
+    """Many chains with any couplings, 64 of a unit together."""
+    name, kind = "pairwise-lanes", Lanes
+class SparseColored(_SparseChains):
+    """Few chains with any couplings, a color of the graph at a time."""
+    name, kind = "pairwise-colored", Colored
+SPECIALIZED = (BitSliced, SparseBits, SparseLanes, SparseColored)
 
 
 def choose(action, updater, phi, kernel=AUTO):
@@ -219,4 +244,5 @@ def choose(action, updater, phi, kernel=AUTO):
 
 def names(action_name):
     """Names of the implementations an action may run on, the fastest first."""
-    return [*(c.name for c in SPECIALIZED if c.name.startswith(action_name)), f"generic-{action_name}"]
+    special = [c.name for c in SPECIALIZED if action_name in getattr(c, "actions", (c.name.split("-")[0],))]
+    return [*special, f"generic-{action_name}"]

@@ -50,6 +50,7 @@
  *
  * Rows are words of 64 bits exchanged as bytes: a little-endian processor is assumed (lft/bits.py checks).
  */
+#include "ars.h"
 #include "bitslice.h"
 #include <string.h>
 #ifdef _OPENMP
@@ -111,36 +112,6 @@ void lft_bits_aes_round(uint64_t state[2], const uint64_t key[2], int last)
     if (!sbox[0]) fill_tables();
     aes_round(state, key, last);
 }
-
-/* The 48 bits of a unit's number without the bytes 2 and 7: see the head comment. */
-static inline uint64_t low_word(uint64_t unit) { return (unit & 0xFFFF) | unit >> 16 << 24; }
-
-static inline void block_plain(uint64_t low, uint64_t high, uint64_t key, uint64_t out[2])
-{
-    uint64_t k[2];
-    round_key(key, 0, k);
-    out[0] = low ^ k[0];
-    out[1] = high ^ k[1];
-    for (int i = 1; i < 8; i++) {
-        round_key(key, i, k);
-        aes_round(out, k, i == 7);
-    }
-}
-
-#if LFT_X86
-__attribute__((target("aes"))) static inline void block_aes(uint64_t low, uint64_t high, uint64_t key, uint64_t out[2])
-{
-    const __m128i step = _mm_set_epi64x((long long)0xBB67AE8584CAA73Bu, (long long)0x9E3779B97F4A7C15u);
-    __m128i k = _mm_set_epi64x(0, (long long)key);
-    __m128i x = _mm_xor_si128(_mm_set_epi64x((long long)high, (long long)low), k);
-    for (int i = 1; i < 7; i++) {
-        k = _mm_add_epi64(k, step);
-        x = _mm_aesenc_si128(x, k);
-    }
-    x = _mm_aesenclast_si128(x, _mm_add_epi64(k, step));
-    _mm_storeu_si128((__m128i *)out, x);
-}
-#endif
 
 /* ---- the ends of open lines, site by site */
 static void (*block_now)(uint64_t, uint64_t, uint64_t, uint64_t *) = block_plain;
@@ -252,8 +223,9 @@ static inline lanes2 count_plain(lanes2 x)
 #define NONZERO(x) ((uint64_t)((x)[0] != 0) | (uint64_t)((x)[1] != 0) << 1)
 #define BLOCK block_plain
 #define POPCOUNT popcount_plain
+#define LFT_PATH 0
+#include "ars_macros.h"
 #include "bitslice.h"
-
 #if LFT_X86
 typedef uint64_t lanes4 __attribute__((vector_size(32)));
 #define AVX2 __attribute__((target("avx2,aes,popcnt")))
@@ -324,6 +296,10 @@ AVX512 static inline __attribute__((always_inline)) lanes8 rounds_avx512(lanes8 
 #define NONZERO(x) ((uint64_t)_mm512_test_epi64_mask((__m512i)(x), (__m512i)(x)))
 #define BLOCK block_aes
 #define POPCOUNT __builtin_popcountll
+#define LFT_PATH 1
+#include "ars_macros.h"
+#define LFT_PATH 2
+#include "ars_macros.h"
 #include "bitslice.h"
 #endif
 
@@ -420,20 +396,6 @@ static const bits_path paths[] = {
 #endif
 };
 
-static int usable(const char *name)
-{
-#if LFT_X86
-    __builtin_cpu_init();
-    if (!strcmp(name, "avx2"))
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("aes") && __builtin_cpu_supports("popcnt");
-    if (!strcmp(name, "avx512"))
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("vaes");
-#endif
-    return !strcmp(name, "baseline");
-}
-
 static const bits_path *chosen = 0;
 
 static const bits_path *path(void)
@@ -441,7 +403,7 @@ static const bits_path *path(void)
     if (!chosen) {
         const bits_path *best = paths;
         for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-            if (usable(paths[i].name)) best = &paths[i];
+            if (lft_usable(paths[i].name)) best = &paths[i];
         fill_tables();
         block_now = best->block;
         chosen = best;
@@ -455,7 +417,7 @@ int lft_bits_force(const char *name)
 {
     path();
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-        if (!strcmp(name, paths[i].name) && usable(name)) {
+        if (!strcmp(name, paths[i].name) && lft_usable(name)) {
             chosen = &paths[i];
             block_now = chosen->block;
             return 1;

@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from lft._kernels import noise
-from lft.actions import Ising, Neural, Phi4
+from lft.actions import Ising, Neural, Pairwise, Phi4
 from lft.geometry import Graph, Lattice
 from lft.implementations import choose
 from lft.protocols import State
@@ -162,6 +162,15 @@ def _blocked_leapfrog(geometry, precision="float64"):
 
         run(1)
         return 10 * geometry.n_sites / _median(run, 3e7 / geometry.n_sites, scale)
+def _sparse(n_chains, is_real, n):
+    """Site updates per ns of chains on a random graph of 1e5 units, degree 6 (a few less), couplings 0.5 J."""
+        from scipy.sparse import csr_matrix
+        size, rng = max(1000, int(100_000 * min(1, scale))), np.random.default_rng(5)
+        ends = rng.permutation(np.repeat(np.arange(size), 6)).reshape(-1, 2)
+        ends = np.unique(np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1), axis=0)
+        J = 0.5 * (rng.normal(size=len(ends)) if is_real else rng.choice([-1.0, 1.0], len(ends)))
+        J = csr_matrix((J, (ends[:, 0], ends[:, 1])), shape=(size, size))
+        return _updates(Pairwise(J=J + J.T), Graph(size, n_chains), Metropolis(), n, "auto")(scale)
 
     return measure
 
@@ -194,6 +203,9 @@ def _cases():
         ("phi4-blocked-2d-hmc", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), HMC(10, 1.0), 20, "auto"), 1.6, 2**22),
         ("phi4-2d-hmc", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), HMC(10, 1.0), 2), 32, 2**22),
         ("phi4-2d-metropolis", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), Metropolis(), 2), 32, 2**21),
+        ("sparse-one-chain", _sparse(1, True, 100), 82, 2**23),
+        ("sparse-64-chains", _sparse(64, True, 40), 1.9, 2**23),
+        ("sparse-pm-512-chains", _sparse(512, False, 40), 1.1, 2**23),
         ("neural-dense-100-heatbath", _updates(neural, Graph(100, 2000), HeatBath(), 2), 100 * 9, 2**18),
     ]
 

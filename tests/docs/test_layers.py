@@ -22,6 +22,7 @@ LAYERS = (
     ("integrators", "updaters", "observables"),
     ("bits", "wavefront"),
     ("bits", "cached"),
+    ("sparse",),
     ("implementations",),
     ("chain", "tempering", "annealing", "sections"),
     ("archive",),

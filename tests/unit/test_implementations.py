@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix, save_npz
 
-from lft.actions import Ising, Neural, Phi4
+from lft.actions import Ising, Neural, Pairwise, Phi4
 from lft.archive import Archive
 from lft.chain import Chain, Schedule
 from lft.cli import main
@@ -16,6 +17,8 @@ from lft.rng import Key
 from lft.updaters import HMC, HeatBath, Metropolis, start
 
 MASK = np.array([[True, True], [True, False]])
+RING = csr_matrix(0.3 * (np.eye(9, k=1) + np.eye(9, k=-1)))
+UNEQUAL = csr_matrix(0.3 * (np.eye(9, k=1) + np.eye(9, k=-1)) - 0.1 * (np.eye(9, k=3) + np.eye(9, k=-3)))
 
 
 def chain_of(action, geometry, updater, kernel="auto", schedule=None):
@@ -41,6 +44,12 @@ def chain_of(action, geometry, updater, kernel="auto", schedule=None):
         (Neural(I=np.ones(3)), Graph(3, 8), HeatBath(), "generic-neural"),
         (Phi4(0.1, 0.5), Lattice((8, 8)), HMC(), "generic-phi4"),
         (Neural(I=np.ones(3)), Graph(3, 8), HeatBath(), "neural-cached"),
+        (Pairwise(RING), Graph(9, 7), Metropolis(), "pairwise-colored"),
+        (Pairwise(RING), Graph(9, 8), HeatBath(), "pairwise-lanes"),
+        (Pairwise(RING), Graph(9, 65), Metropolis(), "pairwise-bits"),
+        (Pairwise(UNEQUAL), Graph(9, 128), Metropolis(), "pairwise-lanes"),
+        (Neural(UNEQUAL, I=1.0), Graph(9, 200), HeatBath(), "pairwise-lanes"),
+        (Neural(RING, B={2: 0.1}), Graph(9, 200), HeatBath(), "generic-neural"),
     ],
 )
 def test_the_fastest_loops_that_support_a_pair_run_it(action, geometry, updater, name):
@@ -125,3 +134,43 @@ def test_the_archive_keeps_its_kernel(tmp_path):
         with Archive(whole) as archive:
             assert np.array_equal(archive.last(), fields[kernel])
     assert not np.array_equal(fields["auto"], fields["generic"])  # another chain of the same distribution
+
+
+@pytest.mark.parametrize(
+    ("n_chains", "matrix", "name"),
+    [(3, UNEQUAL, "pairwise-colored"), (70, UNEQUAL, "pairwise-lanes"), (200, RING, "pairwise-bits")],
+    ids=["colored", "lanes", "bits"],
+)
+def test_sparse_chains_are_resumed_as_if_never_stopped(n_chains, matrix, name, tmp_path):
+    save_npz(tmp_path / "J.npz", matrix)
+    (tmp_path / "run.toml").write_text(
+        f'seed = 3\n[lattice]\nshape = [{n_chains}, 9]\naxes = ["t", "unit"]\n[action]\nname = "pairwise"\n'
+        'J = "J.npz"\nh = 0.1\n[run]\nthermalize = 5\nupdates = 20\nmeasure_every = 4\nsave_every = 10\n'
+    )
+    arguments = ["run", str(tmp_path / "run.toml"), "--quiet", "-o"]
+    stopped, whole = str(tmp_path / "stopped.h5"), str(tmp_path / "whole.h5")
+    assert main([*arguments, stopped]) == 0
+    assert main(["resume", stopped, "--updates", "7", "--quiet"]) == 0
+    assert main([*arguments, whole, "--set", "run.updates=27"]) == 0
+    with Archive(stopped) as one, Archive(whole) as other:
+        assert one.meta["kernel"] == name and one.t == 32
+        assert np.array_equal(one.last(), other.last())
+        assert not (one.last() == one.last()[0]).all()
+
+
+def test_sparse_chains_notice_a_changed_field():
+    action, graph = Pairwise(UNEQUAL), Graph(9, 40)
+    chain, twin = chain_of(action, graph, HeatBath()), chain_of(action, graph, HeatBath())
+    for one in (chain, twin):
+        one.state.phi.values[...] = 1
+    chain.advance(2)
+    chain.advance(2, is_untouched=True)
+    twin.advance(4)
+    assert np.array_equal(chain.state.phi.values, twin.state.phi.values)
+    before = chain.state.phi.values.copy()
+    chain.state.phi.values[...] = -1
+    chain.advance()
+    assert chain.kernel == "pairwise-lanes" and not np.array_equal(chain.state.phi.values, before)
+    twin.state.phi.values[...] = -1
+    twin.advance()
+    assert np.array_equal(chain.state.phi.values, twin.state.phi.values)
