@@ -33,7 +33,8 @@ def has_openmp() -> bool:
 
 openmp = ["-fopenmp"] if has_openmp() else []
 kernels = Path("lft/_kernels")
-c_sources = {"noise": [str(kernels / "philox.c")], "ising_bits": [str(kernels / "bitslice.c")]}
+c_sources = {"noise": [str(kernels / "philox.c")], "ising_bits": [str(kernels / "bitslice.c")],
+             "roofs": [str(kernels / "supply.c")]}
 
 # The loops over real fields are compiled once per instruction set and chosen at run time (lft/_kernels/__init__.py).
 x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32"

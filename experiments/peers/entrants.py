@@ -3,7 +3,8 @@
 ``python entrants.py NAME WORKLOAD`` answers each line of JSON with one: ``["check"]`` the physics, ``["calibrate", s]``
 the number n of sweeps that takes s seconds, ``["measure", n]`` the rate from n and 5n sweeps, so that set-up
 cancels, ``["version"]``.  Each entrant is a class with ``advance(n)`` (n sweeps or steps), ``energy()`` per site
-(spins), ``violation()`` (dH per site of a trajectory of ten steps from :func:`workloads.hot_phi`), and ``updates``, what one sweep counts.
+(spins), ``violation()`` (dH per site of a trajectory of ten steps from :func:`workloads.hot_phi`), and
+``updates``, what one sweep counts.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Lft:
             action, geometry = Ising(beta), Lattice(shape)
         elif work.kind == "graph":
             import scipy.sparse
+
             from lft.actions import Pairwise
 
             a, b, J = self.edges = workloads.graph(work)

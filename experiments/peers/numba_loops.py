@@ -1,3 +1,4 @@
+# ruff: noqa: NPY002  (in compiled loops the legacy generator is numba's fast one)
 """Hand-written numba loops: what a Python user writes without lft.  fastmath, as one would."""
 
 import math

@@ -149,7 +149,7 @@ def main():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", default="*", metavar="PATTERN", help="workloads whose name matches, e.g. 'ising-2d-*'")
+    parser.add_argument("--only", default="*", metavar="PATTERN", help="workloads, e.g. 'ising-2d-*'")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--seconds", type=float, default=1.0, help="CPU time of one measurement (default 1)")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))

@@ -77,7 +77,8 @@ SPARSE = {"kind": "graph", "shape": (100_000,), "degree": 6, "beta": 0.5, "check
 DENSE = {"kind": "graph", "shape": (1000,), "couplings": "gaussian", "beta": 1.0, "check_shape": (1000,),
          "check_beta": 0.5}
 WORKLOADS = {
-    "ising-2d-1024": Workload("lattice", (1024, 1024), 0.44, ("mcising", "jax", "numba", "peapods", "openjij"), **SQUARE),
+    "ising-2d-1024": Workload("lattice", (1024, 1024), 0.44, ("mcising", "jax", "numba", "peapods", "openjij"),
+                              **SQUARE),
     "ising-2d-4096": Workload("lattice", (4096, 4096), 0.44, ("mcising", "jax", "numba", "peapods"), **SQUARE),
     "ising-3d-256": Workload("lattice", (256, 256, 256), 0.2216, ("jax", "numba", "peapods"), **CUBE),
     "sparse-real-1": Workload(**SPARSE, couplings="gaussian", peers=("openjij", "dwave", "numba")),
