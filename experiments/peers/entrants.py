@@ -399,6 +399,20 @@ def check(kind, work):
     return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
+def calibrate(entrant, seconds):
+    """Sweeps n such that n and 5n together take so long; leaves the start behind on the way."""
+    entrant.advance(1)  # compiles what is compiled
+    n, began = 1, time.process_time()
+    while True:
+        started = time.process_time()
+        entrant.advance(n)
+        now = time.process_time()
+        if now - started > 0.05 * seconds and now - began > seconds:
+            return max(1, int(n * seconds / 6 / (now - started)))
+        if now - started < 0.1 * seconds:
+            n *= 2
+
+
 def main(name, workload):
     """Answer requests until the input ends."""
     work, kind = WORKLOADS[workload], ENTRANTS[name]
@@ -413,17 +427,7 @@ def main(name, workload):
                 answer = check(kind, work)
             elif request == "calibrate":
                 entrant = kind(work, work.shape, work.beta)
-                entrant.advance(1)
-                entrant.advance(max(2, int(4e7 / entrant.updates)))  # away from the start; compiles what is compiled
-                began = time.process_time()
-                entrant.advance(1)
-                once = max(time.process_time() - began, 1e-6)
-                answer = max(1, int(arguments[0] / 6 / once))
-                if answer > 16:  # one sweep was set-up, mostly
-                    began = time.process_time()
-                    entrant.advance(answer)
-                    once = max((time.process_time() - began) / answer, 1e-7)
-                    answer = max(1, int(arguments[0] / 6 / once))
+                answer = calibrate(entrant, *arguments)
                 if work.unit == LEAPFROG:
                     answer = min(answer, 32)
             elif request == "measure":
