@@ -112,9 +112,10 @@ static uint64_t high_word(uint64_t sweep, uint64_t color, uint64_t index)
 {
     return sweep << 16 | 1u << 12 | color << 8 | index;
 }
+static uint64_t low_word(uint64_t unit) { return (unit & 0xFFFF) | unit >> 16 << 24; } /* as in bitslice.c */
 static void ars_unit(uint64_t unit, uint64_t sweep, uint64_t color, uint64_t word, uint64_t out[2 * HEAD])
 {
-    for (uint64_t k = 0; k < HEAD; k++) lft_bits_random(unit, high_word(sweep, color, k), word, out + 2 * k);
+    for (uint64_t k = 0; k < HEAD; k++) lft_bits_random(low_word(unit), high_word(sweep, color, k), word, out + 2 * k);
 }
 static const uint64_t units_per_row = ROW / 2 / 128; /* of one color */
 
@@ -153,7 +154,7 @@ static void ars_keys(void)
     uint64_t out[2];
     for (uint64_t k = 0; k < HEAD; k++)
         for (uint64_t some = 0; some < KEYS; some++) {
-            lft_bits_random(row, high_word(t, 0, k), key_word(some / 4, some % 4), out);
+            lft_bits_random(low_word(row), high_word(t, 0, k), key_word(some / 4, some % 4), out);
             put64(out[0]), put64(out[1]);
         }
     next_row();
@@ -162,8 +163,17 @@ static void ars_tail(void) /* the blocks of undecided sites: index 128 + site of
 {
     uint64_t out[2];
     for (uint64_t site = 0; site < 128; site++) {
-        lft_bits_random(row, high_word(t, 0, 128 | site), key, out);
+        lft_bits_random(low_word(row), high_word(t, 0, 128 | site), key, out);
         put64(out[0]), put64(out[1]);
+    }
+    next_row();
+}
+static void ars_large(void) /* units of a lattice of 2^48 of them, far apart */
+{
+    uint64_t out[2 * HEAD];
+    for (uint64_t unit = 0; unit < 64; unit++) {
+        ars_unit((row * 64 + unit) << 32 | (row & 15) << 14 | unit, t, 0, key, out);
+        for (int k = 0; k < 2 * HEAD; k++) put64(out[k]);
     }
     next_row();
 }
@@ -230,7 +240,8 @@ static const struct { const char *name; void (*fill)(void); } streams[] = {
     {"philox-colors", philox_colors},     {"philox-stacked", philox_stacked},   {"philox-low-bits", philox_low_bits},
     {"key-words", key_words},             {"ars-sweep", ars_sweep},             {"ars-heads", ars_heads},
     {"ars-one-unit", ars_one_unit},       {"ars-keys", ars_keys},               {"ars-tail", ars_tail},
-    {"ars-one-plane", ars_one_plane},     {"mutant-ars-1", mutant_ars_1},       {"mutant-ars-2", mutant_ars_2},
+    {"ars-one-plane", ars_one_plane},     {"ars-large", ars_large},             {"mutant-ars-1", mutant_ars_1},
+    {"mutant-ars-2", mutant_ars_2},
     {"mutant-repeat", mutant_repeat},     {"mutant-seeds", mutant_seeds},       {"mutant-lcg", mutant_lcg},
     {"mutant-randu", mutant_randu},
 };

@@ -34,6 +34,7 @@ STREAMS = {
     "ars-one-unit": "one unit of 128 sites, sweep after sweep",
     "ars-keys": "16 neighboring seeds times 4 replicas, one block of each in turn",
     "ars-tail": "the blocks of undecided sites",
+    "ars-large": "units far apart in a lattice of 2^48 units",
     "ars-one-plane": "one bit of every block: one site, all rounds, unit after unit",
 }
 MUTANTS = {

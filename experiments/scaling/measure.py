@@ -69,6 +69,17 @@ def exchange_seconds(n_bytes):
     return seconds
 
 
+def halo_seconds():
+    """A domain's own exchange of a small halo, one cut axis: buffers filled, both messages, buffers emptied."""
+    phi = Ising(0.44).new_field(Lattice((16, 16)), COMM)
+
+    def run():
+        for _ in range(20):
+            phi.exchange()
+
+    return shortest(run) / 20
+
+
 def reduce_seconds():
     """An exact sum of the package: the limbs of one fixed-point number."""
     limbs, total = np.zeros(N_LIMBS + 1, np.int64), np.zeros(N_LIMBS + 1, np.int64)
@@ -130,6 +141,7 @@ def main():
     out = {"ranks": COMM.size, "library": MPI.Get_library_version().split("\n")[0].strip("\0 ")}
     if COMM.size == 2:
         out["exchange"] = {n: exchange_seconds(n) for n in SIZES}
+        out["halo"] = halo_seconds()
         out["allreduce"] = reduce_seconds()
     else:
         out["sweeps"] = [entry(name, block, steps, cpu_seconds) for name, (_, updater, _, blocks) in CASES.items()

@@ -17,6 +17,7 @@ import math
 from dataclasses import dataclass
 
 from lft.domain import process_grid
+from lft.errors import DomainError
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def strong(sweep, shape, ranks, network):
     """Efficiency T(1) / (P T(P)) of one lattice, or None where the domain cannot be cut so often."""
     try:
         return sweep.seconds(shape, 1, network) / ranks / sweep.seconds(shape, ranks, network)
-    except ValueError:
+    except DomainError:
         return None
 
 

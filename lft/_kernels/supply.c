@@ -5,10 +5,10 @@
  * - Triad: a plain loop compiled per instruction set, for buffers of any size: with the copy (memcpy, from numpy) it
  *   is what `lft bench` holds a kernel's traffic against.  Two reads and one write; the write-allocate read of the
  *   target is not counted, as in STREAM.  numpy itself needs two passes for a triad, 40 instead of 24 bytes.
- * - Random bits: seven AES rounds on counters, as the bit-sliced sweep makes them (bitslice.c), two registers in flight,
- *   folded by exclusive or.  Measured on Zen 4, 512-bit registers, 64-bit words/ns: one in flight 4.06, two 4.22, four
- *   4.22, eight 4.22: one round of 512 bits per cycle, whatever is done.  Storing the blocks instead of folding them
- *   would measure the cache.
+ * - Random bits: AES rounds on counters as the bit-sliced sweep makes them (bitslice.c), seven per block or the five
+ *   that are left where two are shared, two registers in flight, folded by exclusive or.  Measured on Zen 4, seven
+ *   rounds of 512 bits, 64-bit words/ns: one in flight 4.06, two 4.22, four 4.22, eight 4.22: one round per cycle,
+ *   whatever is done.  Storing the blocks instead of folding them would measure the cache.
  * - Rejected: using the sweep's own generator, which is inlined there and never runs alone; Philox has a
  *   function of its own and is measured through it.
  *
@@ -62,7 +62,8 @@ void lft_triad(double *out, const double *a, const double *b, double s, ptrdiff_
 enum { FLIGHT = 2 };
 
 #define SUPPLY(NAME, ATTR, VEC, PER_BLOCK, BROADCAST, XOR, ADD, ROUND, LAST, STORE)                                   \
-    ATTR static uint64_t NAME(uint64_t first, uint64_t key, ptrdiff_t blocks)                                         \
+    ATTR static inline __attribute__((always_inline)) uint64_t NAME##_rounds(uint64_t first, uint64_t key,             \
+                                                                             int rounds, ptrdiff_t blocks)            \
     {                                                                                                                 \
         VEC keys[8], count[FLIGHT], sum = BROADCAST(_mm_setzero_si128());                                             \
         const VEC step = BROADCAST(_mm_set_epi64x(0, FLIGHT));                                                        \
@@ -74,7 +75,8 @@ enum { FLIGHT = 2 };
         for (ptrdiff_t n = 0; n < blocks * PER_BLOCK; n += FLIGHT) {                                                  \
             VEC x[FLIGHT];                                                                                            \
             for (int f = 0; f < FLIGHT; f++) x[f] = XOR(count[f], keys[0]);                                           \
-            for (int i = 1; i < 7; i++)                                                                               \
+            _Pragma("GCC unroll 8")                                                                                   \
+            for (int i = 8 - rounds; i < 7; i++)                                                                      \
                 for (int f = 0; f < FLIGHT; f++) x[f] = ROUND(x[f], keys[i]);                                         \
             for (int f = 0; f < FLIGHT; f++) {                                                                        \
                 sum = XOR(sum, LAST(x[f], keys[7]));                                                                  \
@@ -83,6 +85,10 @@ enum { FLIGHT = 2 };
         }                                                                                                             \
         STORE((void *)out, sum);                                                                                      \
         return out[0] ^ out[1] ^ out[2] ^ out[3] ^ out[4] ^ out[5] ^ out[6] ^ out[7];                                 \
+    }                                                                                                                 \
+    ATTR static uint64_t NAME(uint64_t first, uint64_t key, int is_shared, ptrdiff_t blocks)                          \
+    {                                                                                                                 \
+        return is_shared ? NAME##_rounds(first, key, 5, blocks) : NAME##_rounds(first, key, 7, blocks);               \
     }
 #define SAME(x) (x)
 SUPPLY(supply_aes, __attribute__((target("aes"))), __m128i, 4, SAME, _mm_xor_si128, _mm_add_epi64, _mm_aesenc_si128,
@@ -91,16 +97,17 @@ SUPPLY(supply_vaes, __attribute__((target("avx512f,vaes,aes"))), __m512i, 1, _mm
        _mm512_add_epi64, _mm512_aesenc_epi128, _mm512_aesenclast_epi128, _mm512_storeu_si512)
 #endif
 
-uint64_t lft_ars_supply(uint64_t first, uint64_t key, ptrdiff_t blocks, int64_t *bits)
+uint64_t lft_ars_supply(uint64_t first, uint64_t key, int is_shared, ptrdiff_t blocks, int64_t *bits)
 {
 #if LFT_X86
     blocks = (blocks + FLIGHT - 1) / FLIGHT * FLIGHT;
     *bits = 512 * (int64_t)blocks;
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("vaes")) return supply_vaes(first, key, blocks);
-    if (__builtin_cpu_supports("aes")) return supply_aes(first, key, blocks);
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("vaes"))
+        return supply_vaes(first, key, is_shared, blocks);
+    if (__builtin_cpu_supports("aes")) return supply_aes(first, key, is_shared, blocks);
 #endif
-    (void)first, (void)key, (void)blocks;
+    (void)first, (void)key, (void)is_shared, (void)blocks;
     *bits = 0;
     return 0;
 }

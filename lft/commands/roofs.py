@@ -83,7 +83,8 @@ def bandwidth(sizes, scale=1.0):
 
 
 def supply(scale=1.0):
-    """Random numbers per ns by kind; ``"ars-bits"`` are bits of the bit-sliced sweeps (absent without AES)."""
+    """Random numbers per ns by kind; ``"ars-bits"`` are bits of the bit-sliced sweeps, two of whose seven
+    rounds are shared (absent without AES)."""
     key, n, t = Key(1), 2**11, count()
 
     def fill(kind):
@@ -95,13 +96,17 @@ def supply(scale=1.0):
 
     out = {k: 2 * n / median_ns(fill(k), 2400, scale) for k in ("uniform", "exponential", "logistic", "normal")}
 
-    def ars(repeats):
-        for _ in range(repeats):
-            roofs.ars(next(t) << 20, key.word, 2**10)
+    def ars(is_shared):
+        def run(repeats):
+            for _ in range(repeats):
+                roofs.ars(next(t) << 20, key.word, is_shared, 2**10)
 
-    bits, _ = roofs.ars(0, key.word, 2**10)
+        return run
+
+    bits, _ = roofs.ars(0, key.word, True, 2**10)
     if bits:
-        out["ars-bits"] = bits / median_ns(ars, 4000, scale)
+        out["ars-bits"] = bits / median_ns(ars(True), 4000, scale)
+        out["ars-bits-unshared"] = bits / median_ns(ars(False), 4000, scale)
     return out
 
 
