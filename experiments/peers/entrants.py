@@ -400,17 +400,18 @@ def check(kind, work):
 
 
 def calibrate(entrant, seconds):
-    """Sweeps n such that n and 5n together take so long; leaves the start behind on the way."""
+    """Sweeps n such that n and 5n together take so long without set-up; leaves the start behind on the way."""
     entrant.advance(1)  # compiles what is compiled
-    n, began = 1, time.process_time()
+    n, began, before = 1, time.process_time(), 0.0
     while True:
         started = time.process_time()
         entrant.advance(n)
         now = time.process_time()
-        if now - started > 0.05 * seconds and now - began > seconds:
-            return max(1, int(n * seconds / 6 / (now - started)))
-        if now - started < 0.1 * seconds:
-            n *= 2
+        took = now - started
+        if now - began > seconds and n > 1:
+            more = max(took - before, 0.1 * took)  # what the second half of the sweeps took
+            return max(1, int(seconds / 6 * (n / 2) / more))
+        n, before = 2 * n, took
 
 
 def main(name, workload):

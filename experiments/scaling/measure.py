@@ -21,7 +21,7 @@ from lft.rng import Key
 from lft.updaters import HMC, Metropolis, start
 
 COMM = MPI.COMM_WORLD
-BATCHES = 400
+BATCHES = 2000
 SIZES = (8, 64, 512, 4096, 32768, 262144, 2097152)
 CASES = {  # name: action, updater, kernel, blocks per rank
     "ising-2d": (Ising(0.44), Metropolis(), "generic", ((32, 64), (64, 128), (128, 256), (256, 256))),
@@ -37,7 +37,7 @@ PAIRS = {  # compared between one and two ranks: block per rank, leapfrogs of a 
 }
 
 
-def shortest(function, batches=BATCHES, budget=6.0):
+def shortest(function, batches=BATCHES, budget=10.0):
     """Shortest time of many calls, every rank starting together; the slowest rank counts."""
     best, end = 1e9, time.perf_counter() + budget
     for _ in range(batches):
@@ -126,7 +126,7 @@ def cpu_seconds(name, block, steps):
 def wall_seconds(name, block, steps):
     """The same in wall time, all ranks together; batches short enough to be left alone now and then."""
     advance, kernel = prepare(name, block, steps)
-    few, many = (1, 4) if steps or name == "ising-2d" else (4, 20)
+    few, many = (1, 2) if steps or name == "ising-2d" else (3, 9)
     return (shortest(lambda: advance(many)) - shortest(lambda: advance(few))) / (many - few), kernel
 
 

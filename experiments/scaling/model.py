@@ -1,14 +1,15 @@
 """Time of one sweep on P ranks: arithmetic, bytes, messages, reductions.
 
-    T = c + V b f(w) + m (A alpha + B / beta) + r alpha_r log2 P
+    T = c + n V b f + m sum_k max over (near, far) of (2 alpha + bytes_k / beta) + r alpha_r log2 P
 
-c     overhead of one sweep in Python (seconds), b one site update, V sites of the rank
-f(w)  redundant work of a halo of width w that is refreshed every w steps
-m     exchanges per sweep, each of A messages one after the other (one pair per cut axis) and B bytes in all
-r     allreduces per sweep
+c       overhead of one sweep in Python (seconds), b one site update, V sites of the rank, n leapfrogs (1 for spins)
+f       redundant work of a halo of w layers that is refreshed every w steps
+m       exchanges per sweep; along each cut axis k, one after the other, two messages of a face each
+r       allreduces per sweep
 
-Constants are measured by run.py; the network of many nodes is an assumption (class Network).  The process grid is the
-package's own, so limits such as "the last axis is never cut" are in.
+Ranks that follow each other share a node; the last cut axis varies fastest.  A face that leaves the node shares the
+node's link with all others that leave it.  Near constants are measured by run.py, far ones are an assumption.  The
+process grid is the package's own, so limits such as "the last axis is never cut" are in.
 """
 
 from __future__ import annotations
@@ -22,11 +23,31 @@ from lft.errors import DomainError
 
 @dataclass(frozen=True)
 class Network:
-    """Seconds per message, bytes per second and rank, seconds per stage of an allreduce."""
+    """Seconds per message, bytes per second, seconds per stage of an allreduce: inside a node and between nodes.
+
+    ``beta`` is one rank's, ``beta_far`` that of a node's link, ``node`` the ranks of a node.
+    """
 
     alpha: float
     beta: float
     alpha_reduce: float
+    node: int
+    alpha_far: float
+    beta_far: float
+    reduce_far: float
+
+    def axis_seconds(self, face_bytes, stride, extent):
+        """Both messages along one axis; neighbors are ``stride`` ranks apart, the axis has ``extent`` blocks."""
+        near = 2 * self.alpha + 2 * face_bytes / self.beta
+        leaving = 0.0 if stride * extent <= self.node else min(1.0, stride / self.node)
+        if not leaving:
+            return near
+        return max(near, 2 * self.alpha_far + 2 * face_bytes * self.node * leaving / self.beta_far)
+
+    def reduce_seconds(self, ranks):
+        """An allreduce as a tree, the stages inside the node first."""
+        inside = min(ranks, self.node)
+        return math.log2(inside) * self.alpha_reduce + math.log2(ranks / inside) * self.reduce_far
 
 
 @dataclass(frozen=True)
@@ -62,15 +83,13 @@ class Sweep:
         block = [-(-n // p) for n, p in zip(shape, grid, strict=True)]
         volume = math.prod(block)
         cut = [k for k, p in enumerate(grid) if p > 1]
-        faces = sum(2 * volume // block[k] for k in cut)
         # of w steps between two exchanges, step s updates w - s further layers on each side
         redundant = (self.width - 1) / 2 * sum(2 / block[k] for k in cut)
         work = self.overhead + self.steps * volume * self.site * (1 + redundant)
-        exchanges = math.ceil(self.exchanges / self.width)
-        sent = faces * self.bytes_per_face * self.width
-        talk = exchanges * (2 * len(cut) * network.alpha + sent / network.beta) if cut else 0.0
-        stages = math.log2(ranks) if ranks > 1 else 0.0
-        return work + talk + self.reductions * network.alpha_reduce * stages
+        layers = self.bytes_per_face * self.width
+        talk = math.ceil(self.exchanges / self.width) * sum(
+            network.axis_seconds(volume // block[k] * layers, math.prod(grid[k + 1 :]), grid[k]) for k in cut)
+        return work + talk + self.reductions * network.reduce_seconds(ranks)
 
 
 def weak(sweep, block, ranks, network):

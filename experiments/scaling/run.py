@@ -23,10 +23,9 @@ from model import Network, Sweep, strong, weak
 
 HERE = Path(__file__).resolve().parent
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 10000)
-NODE = 64
-"""Ranks of a node: up to here the messages are those measured, in shared memory."""
-FABRIC = Network(alpha=4e-6, beta=25e9 / NODE, alpha_reduce=3e-6)
-"""Assumption beyond a node: 4 us per message with the package's overhead, 25 GB/s per node shared by its ranks."""
+NODE, LATENCY, LINK = 64, 2e-6, 25e9
+"""Assumptions: ranks of a node (up to here messages are those measured, in shared memory), what a message between
+nodes costs more, bytes per second of a node's link."""
 STEPS = 10
 SHAPES = {  # bytes per site of a face and exchange, exchanges per sweep, allreduces
     "ising-2d": (1.0, 2, 0), "ising-3d": (1.0, 2, 0), "ising-bits-2d": (1 / 16, 2, 0), "ising-bits-3d": (1 / 16, 2, 0),
@@ -65,7 +64,7 @@ def measure(out):
 
 
 def constants(data):
-    """({case: Sweep}, Network of one node) by least squares of relative errors.
+    """({case: Sweep}, Network) by least squares of relative errors.
 
     Spins: T = c + b V.  phi4: T = c + n (e + b V) + g V for n leapfrogs; c + n e is the overhead, b + g/n the site.
     """
@@ -85,7 +84,8 @@ def constants(data):
     exchange = {int(k): v for k, v in data["two"]["exchange"].items()}
     sizes = sorted(exchange)
     beta = (sizes[-1] - sizes[-2]) / (exchange[sizes[-1]] - exchange[sizes[-2]])
-    return sweeps, Network(data["two"]["halo"] / 2, beta, data["two"]["allreduce"])
+    alpha, reduction = data["two"]["halo"] / 2, data["two"]["allreduce"]
+    return sweeps, Network(alpha, beta, reduction, NODE, alpha + LATENCY, LINK, reduction + LATENCY)
 
 
 def pairs(data, sweeps, node):
@@ -106,7 +106,7 @@ def predictions(rows, sweeps, node, law):
     for label, case, shape, width in rows:
         both = 2 if width > 1 else 1  # between two exchanges the halo's momenta are needed too
         sweep = dataclasses.replace(sweeps[case], width=width, bytes_per_face=both * sweeps[case].bytes_per_face)
-        out[label] = [law(sweep, shape, p, node if p <= NODE else FABRIC) for p in RANKS]
+        out[label] = [law(sweep, shape, p, node) for p in RANKS]
     return out
 
 
