@@ -61,17 +61,20 @@ void lft_triad(double *out, const double *a, const double *b, double s, ptrdiff_
 #if LFT_X86
 enum { FLIGHT = 2 };
 
-#define SUPPLY(NAME, ATTR, VEC, PER_BLOCK, BROADCAST, XOR, ADD, ROUND, LAST, STORE)                                   \
+#define SUPPLY(NAME, ATTR, VEC, PER_BLOCK, BROADCAST, XOR, ADD, ROUND, LAST, LOAD, STORE)                             \
     ATTR static inline __attribute__((always_inline)) uint64_t NAME##_rounds(uint64_t first, uint64_t key,             \
                                                                              int rounds, ptrdiff_t blocks)            \
     {                                                                                                                 \
         VEC keys[8], count[FLIGHT], sum = BROADCAST(_mm_setzero_si128());                                             \
-        const VEC step = BROADCAST(_mm_set_epi64x(0, FLIGHT));                                                        \
-        uint64_t out[8] = {0};                                                                                        \
+        const VEC step = BROADCAST(_mm_set_epi64x(0, FLIGHT * 4 / PER_BLOCK));                                        \
+        uint64_t out[8] = {0}, start[8] = {0};                                                                        \
         for (int i = 0; i < 8; i++)                                                                                   \
             keys[i] = BROADCAST(_mm_set_epi64x((long long)((uint64_t)i * 0xBB67AE8584CAA73Bu),                        \
                                                (long long)(key + (uint64_t)i * 0x9E3779B97F4A7C15u)));                \
-        for (int f = 0; f < FLIGHT; f++) count[f] = BROADCAST(_mm_set_epi64x(f, (long long)(first + (uint64_t)f)));   \
+        for (int f = 0; f < FLIGHT; f++) { /* every lane of 128 bits counts on its own */                             \
+            for (int l = 0; l < 4 / PER_BLOCK; l++) start[2 * l] = first + (uint64_t)(f * 4 / PER_BLOCK + l);         \
+            count[f] = LOAD((const void *)start);                                                                     \
+        }                                                                                                             \
         for (ptrdiff_t n = 0; n < blocks * PER_BLOCK; n += FLIGHT) {                                                  \
             VEC x[FLIGHT];                                                                                            \
             for (int f = 0; f < FLIGHT; f++) x[f] = XOR(count[f], keys[0]);                                           \
@@ -92,9 +95,9 @@ enum { FLIGHT = 2 };
     }
 #define SAME(x) (x)
 SUPPLY(supply_aes, __attribute__((target("aes"))), __m128i, 4, SAME, _mm_xor_si128, _mm_add_epi64, _mm_aesenc_si128,
-       _mm_aesenclast_si128, _mm_storeu_si128)
+       _mm_aesenclast_si128, _mm_loadu_si128, _mm_storeu_si128)
 SUPPLY(supply_vaes, __attribute__((target("avx512f,vaes,aes"))), __m512i, 1, _mm512_broadcast_i32x4, _mm512_xor_si512,
-       _mm512_add_epi64, _mm512_aesenc_epi128, _mm512_aesenclast_epi128, _mm512_storeu_si512)
+       _mm512_add_epi64, _mm512_aesenc_epi128, _mm512_aesenclast_epi128, _mm512_loadu_si512, _mm512_storeu_si512)
 #endif
 
 uint64_t lft_ars_supply(uint64_t first, uint64_t key, int is_shared, ptrdiff_t blocks, int64_t *bits)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lft._kernels import ising_bits
 from lft._kernels import roofs as loops
 from lft.commands import bench, roofs
 
@@ -23,6 +24,10 @@ def test_ars_makes_the_bits_that_it_counts():
         pytest.skip("this processor has no AES instructions")
     assert bits >= 64 * 512 and bits % 512 == 0
     assert loops.ars(5, 7, False, 64) == (bits, fold)
+    expected = np.zeros(2, np.uint64)
+    for n in range(bits // 128):
+        expected ^= np.array(ising_bits.random_block(5 + n, 0, 7), np.uint64)
+    assert fold == int(expected[0] ^ expected[1])
     others = [loops.ars(6, 7, False, 64), loops.ars(5, 8, False, 64), loops.ars(5, 7, True, 64)]
     assert fold not in [word for _, word in others]
 
