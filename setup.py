@@ -38,6 +38,7 @@ c_sources = {"noise": [str(kernels / "philox.c")], "ising_bits": [str(kernels / 
 c_sources = {"noise": [str(kernels / "philox.c")], "ising_bits": [str(kernels / "bitslice.c")]}
 c_sources["local_fields"] = [str(kernels / name) for name in ("cached.c", "blocked.c", "philox.c")]
 c_sources["sparse"] = [str(kernels / name) for name in ("sparse_real.c", "sparse_bits.c", "philox.c")]
+             "roofs": [str(kernels / "supply.c")]}
 
 # The loops over real fields are compiled once per instruction set and chosen at run time (lft/_kernels/__init__.py).
 x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32"

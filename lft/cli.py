@@ -114,6 +114,7 @@ def build_parser():
     p.add_argument("--overwrite", action="store_true")
 
     p = command("bench", cmd_bench, "rates of every kernel on this machine")
+    p.add_argument("--only", default="*", metavar="PATTERN", help="kernels whose name matches, e.g. 'ising-*'")
     p.add_argument("--json", metavar="FILE")
 
     p = command("info", cmd_info, "versions, MPI library, instruction sets")
@@ -271,7 +272,7 @@ def cmd_demo(args, comm):
 def cmd_bench(args, comm):
     from lft.commands.bench import bench, format_bench
 
-    data = bench()
+    data = bench(only=args.only)
     if args.json:
         write_json(data, args.json)
     if args.json != "-":

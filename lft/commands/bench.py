@@ -1,20 +1,27 @@
-"""``lft bench``: rates of every kernel on this machine beside its memory bandwidth.
+"""``lft bench``: rates of every kernel on this machine, each beside the roofs that bound it.
 
 CPU time of one thread, the median of five runs after an untimed one; numbers are fresh in every run, since a repeated
-counter trains the branch predictor.  ``bytes_per_site`` is what an update must move between the field and the core;
-``fraction_of_bandwidth`` compares that traffic with the bandwidth measured on a buffer as large as the fields.
+counter trains the branch predictor.  Two roofs, both measured here (``lft.commands.roofs``):
+
+    memory    bandwidth at the footprint of the fields / bytes that an update must move between field and core
+    random    random numbers (or bits) per ns / those that an update consumes
+
+The lower one binds; ``fraction`` is the share of it that the kernel reaches.  A kernel far below both is bound by its
+arithmetic.  A new kernel is one entry of :func:`_cases`.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import math
-import statistics
-import time
 
 import numpy as np
 
 from lft._kernels import noise
 from lft.actions import Ising, Neural, Pairwise, Phi4
+from lft.actions import Ising, Neural, Phi4
+from lft.commands import roofs
+from lft.errors import InputError
 from lft.geometry import Graph, Lattice
 from lft.implementations import choose
 from lft.protocols import State
@@ -23,62 +30,55 @@ from lft.updaters import HMC, HeatBath, Metropolis, Overrelax, SwendsenWang, Wol
 from lft.updaters import HMC, HeatBath, Metropolis, start
 from lft.wavefront import Phi4Waves
 
-REPEATS = 5
 
+def bench(scale=1.0, only="*"):
+    """The data of ``lft bench --json``.
 
-def bench(scale=1.0):
-    """The data of ``lft bench --json``; ``scale`` < 1 shortens every measurement (tests)."""
-    sizes = {"L2": 2**19, "L3": 2**22, "DRAM": 2**27}
-    bandwidth = {name: _bandwidth(int(size * min(scale * 4, 1)), scale) for name, size in sizes.items()}
+    Parameters
+    ----------
+    scale : float
+        Below 1 shortens every measurement (tests).
+    only : str
+        Kernels whose name matches this pattern (``*`` and ``?``).
+
+    Raises
+    ------
+    InputError
+        No kernel matches.
+    """
+    cases = {name: rest for name, *rest in _cases()}
+    chosen = {name: rest for name, rest in cases.items() if fnmatch.fnmatchcase(name, only)}
+    if not chosen:
+        raise InputError(f"--only {only!r} matches no kernel: known are {', '.join(cases)}")
+    sizes = roofs.cache_sizes()
+    moved, supply = roofs.bandwidth(sizes, scale), roofs.supply(scale)
+    best = {level: max(moved["copy"][level], moved["triad"][level]) for level in moved["copy"]}
     kernels = {}
-    for name, measure, n_bytes, footprint in _cases():
-        rate = measure(scale)
-        level = "L2" if footprint < 2**20 else "L3" if footprint < 2**24 else "DRAM"
-        kernels[name] = {
-            "site_updates_per_ns": rate,
-            "bytes_per_site": n_bytes,
-            "fraction_of_bandwidth": rate * n_bytes / bandwidth[level],
-            "level": level,
-        }
-    supply = _noise_rate(scale)
-    return {"kernels": kernels, "bandwidth_GB_s": bandwidth, "noise_per_ns": supply,
-            "instruction_set": noise.instruction_set(), "threads": 1}
+    for name, (measure, n_bytes, footprint, *randoms) in chosen.items():
+        level = roofs.level_of(footprint, sizes)
+        kernels[name] = _beside_roofs(measure(scale), n_bytes, best[level], level, supply, *randoms)
+    machine = roofs.machine()
+    return {"kernels": kernels, "bandwidth_GB_s": best, "copy_GB_s": moved["copy"], "triad_GB_s": moved["triad"],
+            "noise_per_ns": supply, "cache_bytes": sizes, "machine": machine,
+            "instruction_set": machine["instruction_set"], "threads": 1}
 
 
-def _median(function, n, scale):
-    n = max(1, int(n * scale))
-    function(1)
-    times = []
-    for _ in range(REPEATS):
-        began = time.process_time()
-        function(n)
-        times.append((time.process_time() - began) / n)
-    return max(statistics.median(times), 1e-9) * 1e9
-
-
-def _bandwidth(size, scale):
-    """GB/s of a copy whose two buffers together hold ``size`` bytes."""
-    source = np.ones(max(size // 16, 512))
-    target = np.empty_like(source)
-
-    def copy(n):
-        for _ in range(n):
-            np.copyto(target, source)
-
-    return 2 * source.nbytes / _median(copy, 2**31 // max(size, 2**20), scale)
-
-
-def _noise_rate(scale):
-    key, n, t = Key(1), 2**14, iter(range(10**9))
-
-    def fill(kind):
-        def run(repeats):
-            for _ in range(repeats):
-                noise.fill(kind, 0, 1, n, next(t), 0, 0, key.word)
-
-        return run
-
-    return {kind: 2 * n / _median(fill(kind), 300, scale) for kind in ("uniform", "exponential", "logistic", "normal")}
+def _beside_roofs(rate, n_bytes, bandwidth, level, supply, randoms=None):
+    """One kernel's entry; ``randoms`` is (kind, how many a site update consumes)."""
+    bounds = {"memory": bandwidth / n_bytes}
+    if randoms and randoms[0] in supply:
+        bounds["random"] = supply[randoms[0]] / randoms[1]
+    binding = min(bounds, key=bounds.get)
+    return {
+        "site_updates_per_ns": rate,
+        "bytes_per_site": n_bytes,
+        "fraction_of_bandwidth": rate * n_bytes / bandwidth,
+        "level": level,
+        "randoms_per_site": {randoms[0]: randoms[1]} if randoms else {},
+        "roofs_per_ns": bounds,
+        "binding": binding,
+        "fraction": rate / bounds[binding],
+    }
 
 
 def _updates(action, geometry, updater, n, kernel="generic"):
@@ -99,7 +99,7 @@ def _updates(action, geometry, updater, n, kernel="generic"):
             phi.data  # noqa: B018  reading it unpacks a resident copy
 
         run(max(2, int(20 * scale)))  # away from the hot start: its acceptance is not that of the theory
-        return geometry.n_sites * getattr(updater, "steps", 1) / _median(run, n, scale)
+        return geometry.n_sites * getattr(updater, "steps", 1) / roofs.median_ns(run, n, scale)
 
     return measure
 
@@ -141,7 +141,7 @@ def _leapfrog(geometry, n):
                 action.loops.kick_drift(kernel, *flat, *where, 0.02, 0.02, plan.active, plan.reach)
                 phi.exchange()
 
-        return geometry.n_sites / _median(run, n, scale)
+        return geometry.n_sites / roofs.median_ns(run, n, scale)
 
     return measure
 
@@ -173,10 +173,15 @@ def _sparse(n_chains, is_real, n):
         return _updates(Pairwise(J=J + J.T), Graph(size, n_chains), Metropolis(), n, "auto")(scale)
 
     return measure
+BITS = "ising-bits"
+HEAD, BLOCK = ("ars-bits", 11), ("uniform", 2)
 
 
 def _cases():
-    """(name, measure, bytes per site update, bytes of the fields)."""
+    """(name, measure, bytes per site update, bytes of the fields[, (kind of random numbers, how many per update)]).
+
+    A sliced comparison takes 11 bits per site; the generic loops draw a block of two uniforms for each.
+    """
     square, cube = Lattice((1024, 1024)), Lattice((64, 64, 64))
     critical = 0.5 * math.log(1 + math.sqrt(2))
     rng = np.random.default_rng(5)  # couplings of an example, not of a chain
@@ -207,19 +212,39 @@ def _cases():
         ("sparse-64-chains", _sparse(64, True, 40), 1.9, 2**23),
         ("sparse-pm-512-chains", _sparse(512, False, 40), 1.1, 2**23),
         ("neural-dense-100-heatbath", _updates(neural, Graph(100, 2000), HeatBath(), 2), 100 * 9, 2**18),
+        ("ising-bits-2d-metropolis", _updates(Ising(critical), square, Metropolis(), 200, BITS), 0.5, 2**17, HEAD),
+        ("ising-bits-2d-heatbath", _updates(Ising(critical), square, HeatBath(), 200, BITS), 0.5, 2**17, HEAD),
+        ("ising-bits-3d-metropolis", _updates(Ising(0.2216), large, Metropolis(), 20, BITS), 0.5, 2**21, HEAD),
+        ("ising-2d-metropolis", _updates(Ising(critical), square, Metropolis(), 3), 4, 2**20, BLOCK),
+        ("ising-2d-heatbath", _updates(Ising(critical), square, HeatBath(), 3), 4, 2**20, BLOCK),
+        ("ising-3d-metropolis", _updates(Ising(0.2216), cube, Metropolis(), 12), 4, 2**18, BLOCK),
+        ("phi4-2d-hmc", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), HMC(10, 1.0), 2), 32, 2**22, ("normal", 0.1)),
+        ("phi4-2d-metropolis", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), Metropolis(), 2), 32, 2**21, BLOCK),
+        ("neural-dense-100-heatbath", _updates(neural, Graph(100, 2000), HeatBath(), 2), 100 * 9, 2**18, BLOCK),
     ]
 
 
 def format_bench(data):
-    """The rates as a table."""
-    lines = [f"{'kernel':28} {'updates/ns':>10} {'bytes/site':>10} {'of bandwidth':>13}"]
+    """The rates as a table under a line about the machine."""
+    about = data["machine"]
+    lines = [
+        f"{about['cpu']}, {about['instruction_set']}, 1 of {about['cores']} cores, load {about['load']}",
+        f"lft {about['lft']}, Python {about['python']}, numpy {about['numpy']}, {about['system']}; CPU time",
+        "",
+        f"{'kernel':28} {'updates/ns':>10} {'bytes/site':>10} {'memory roof':>16} {'random roof':>21} {'binding':>8} "
+        f"{'reached':>8}",
+    ]
     for name, k in data["kernels"].items():
+        memory = f"{k['roofs_per_ns']['memory']:.3g} {k['level']}"
+        random = f"{k['roofs_per_ns']['random']:.3g} {next(iter(k['randoms_per_site']))}" \
+            if "random" in k["roofs_per_ns"] else "-"
         lines.append(
-            f"{name:28} {k['site_updates_per_ns']:10.4f} {k['bytes_per_site']:10g} "
-            f"{100 * k['fraction_of_bandwidth']:8.1f} % {k['level']}"
+            f"{name:28} {k['site_updates_per_ns']:10.4f} {k['bytes_per_site']:10g} {memory:>16} {random:>21} "
+            f"{k['binding']:>8} {100 * k['fraction']:6.1f} %"
         )
-    rows = (("bandwidth (copy)", data["bandwidth_GB_s"], " GB/s"), ("noise", data["noise_per_ns"], "/ns"))
+    rows = (("copy", data["copy_GB_s"], " GB/s"), ("triad", data["triad_GB_s"], " GB/s"),
+            ("random numbers", data["noise_per_ns"], "/ns"))
+    lines.append("")
     for label, values, unit in rows:
-        lines.append(f"{label:28} " + ", ".join(f"{name} {value:.3g}{unit}" for name, value in values.items()))
-    lines.append(f"instruction set              {data['instruction_set']}, {data['threads']} thread, CPU time")
+        lines.append(f"{label:15} " + ", ".join(f"{name} {value:.3g}{unit}" for name, value in values.items()))
     return "\n".join(lines)

@@ -509,8 +509,8 @@ def test_bench(lft_main, monkeypatch):
     from lft.commands import bench
 
     whole = bench.bench
-    monkeypatch.setattr(bench, "bench", lambda: whole(scale=0.003))
-    monkeypatch.setattr(bench, "REPEATS", 1)
+    monkeypatch.setattr(bench, "bench", lambda only: whole(scale=0.003, only=only))
+    monkeypatch.setattr(bench.roofs, "REPEATS", 1)
     out, _ = lft_main("bench --json b.json")
     data = load("b.json")
     assert set(data) >= {"kernels", "bandwidth_GB_s"} and data["bandwidth_GB_s"]
@@ -519,7 +519,14 @@ def test_bench(lft_main, monkeypatch):
         assert (
             min(kernel["site_updates_per_ns"], kernel["bytes_per_site"], kernel["fraction_of_bandwidth"]) > 0
         )
+        assert kernel["binding"] in kernel["roofs_per_ns"] and min(kernel["roofs_per_ns"].values()) > 0
+        assert kernel["fraction"] == pytest.approx(
+            kernel["site_updates_per_ns"] / min(kernel["roofs_per_ns"].values()))
     assert all(name in out for name in data["kernels"])
+    assert {"cpu", "load", "threads", "lft"} <= set(data["machine"])
+    out, _ = lft_main("bench --only ising-bits-2d-*")
+    assert "ising-bits-2d-heatbath" in out and "phi4" not in out
+    lft_main("bench --only nothing", code=2)
 
 
 def test_info(lft_main):
