@@ -33,12 +33,14 @@ def has_openmp() -> bool:
 
 openmp = ["-fopenmp"] if has_openmp() else []
 kernels = Path("lft/_kernels")
-c_sources = {"noise": [str(kernels / "philox.c")], "ising_bits": [str(kernels / "bitslice.c")],
-             "phi4_waves": [str(kernels / "wavefront.c")]}
-c_sources = {"noise": [str(kernels / "philox.c")], "ising_bits": [str(kernels / "bitslice.c")]}
-c_sources["local_fields"] = [str(kernels / name) for name in ("cached.c", "blocked.c", "philox.c")]
-c_sources["sparse"] = [str(kernels / name) for name in ("sparse_real.c", "sparse_bits.c", "philox.c")]
-             "roofs": [str(kernels / "supply.c")]}
+c_sources = {  # hand-written C of each extension
+    "noise": ["philox.c"],
+    "ising_bits": ["bitslice.c"],
+    "phi4_waves": ["wavefront.c"],
+    "local_fields": ["cached.c", "blocked.c", "philox.c"],
+    "sparse": ["sparse_real.c", "sparse_bits.c", "philox.c"],
+    "roofs": ["supply.c"],
+}
 
 # The loops over real fields are compiled once per instruction set and chosen at run time (lft/_kernels/__init__.py).
 x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32"
@@ -51,7 +53,7 @@ variants = {
 def extension(source: Path) -> Extension:
     return Extension(
         f"lft._kernels.{source.stem}",
-        [str(source), *c_sources.get(source.stem, [])],
+        [str(source), *(str(kernels / name) for name in c_sources.get(source.stem, []))],
         include_dirs=[str(kernels), numpy.get_include()],
         depends=[str(p) for p in kernels.glob("*.[hp]*") if p.suffix in {".h", ".pxd", ".pxi"}],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],

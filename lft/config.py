@@ -35,7 +35,6 @@ from lft.updaters import HMC, STARTS, UPDATERS, HeatBath, Metropolis, Overrelax,
 
 SECTIONS = ("lattice", "action", "update", "run")
 OPTIONAL = ("tempering", "anneal")  # sections that only some runs have
-UPDATE_KEYS = {"metropolis": ("width",), "heatbath": (), "hmc": ("steps", "length", "integrator")}
 UPDATE_KEYS = {
     "metropolis": ("width",),
     "heatbath": (),

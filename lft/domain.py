@@ -211,8 +211,7 @@ class Domain:
         return [target, source, np.full(len(target), w * stride, np.intp)]
 
     def exchange(self, data):
-        """Fill the halo of a padded local array (int8, int64 or float64) from the neighbors; open ends keep zeros."""
-        """Fill the halo of a padded local array (int8, float32 or float64) from the neighbors; open ends keep zeros."""
+        """Fill the halo of a padded local array of any type from the neighbors; open ends keep zeros."""
         self.begin(data)
         self.end(data)
 

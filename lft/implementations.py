@@ -16,16 +16,14 @@ import time
 import numpy as np
 
 from lft import threads
-from lft.bits import IsingBits
 from lft.bits import IsingBits, IsingLine
 from lft.cached import CachedFields
 from lft.errors import InputError
 from lft.protocols import Info, State
-from lft.updaters import HMC, HeatBath, Metropolis
-from lft.wavefront import Phi4Waves
 from lft.sparse import ChainBits, Colored, Lanes
 from lft.sparse import supports as supports_chains
-from lft.updaters import HeatBath, Metropolis
+from lft.updaters import HMC, HeatBath, Metropolis
+from lft.wavefront import Phi4Waves
 
 AUTO, GENERIC = "auto", "generic"
 KERNELS = (AUTO, GENERIC)
@@ -164,50 +162,99 @@ class BlockedPhi4:
         self.waves.domain.close()
 
 
-SPECIALIZED = (BitSliced, BlockedPhi4)
 class Cached:
     """Metropolis and heat bath of :class:`Pairwise` and :class:`Neural` with fields in fixed point (``lft.cached``).
+
     Works on the field in place.  How a sweep is organized may differ from batch to batch and from rank to rank: the
     chain is the same.
+    """
+
     name = "neural-cached"
+
+    def __init__(self, action, updater, phi):
         self.cached = CachedFields(action, phi, updater.name)
+        self._is_loaded = False
+
     @classmethod
     def supports(cls, action, updater, phi):
+        """Whether these loops can run the pair on this field."""
         is_known = type(updater) in (Metropolis, HeatBath) and cls.name == f"{action.name}-cached"
         return is_known and CachedFields.supports(action, phi, updater.name)
+
+    def advance(self, state, key, n, is_untouched=False):
         """``n`` updates; returns the state and the counts of all of them."""
+        started = time.perf_counter()
+        if not (is_untouched and self._is_loaded):
             self.cached.load()
+            self._is_loaded = True
         proposed = accepted = 0
+        for t in range(state.t, state.t + n):
             sites, changed = self.cached.sweep(t, key.word)
             proposed, accepted = proposed + sites, accepted + changed
         return State(state.phi, state.t + n), Info(proposed, accepted, 0.0, time.perf_counter() - started)
+
+    def close(self):
         """Nothing is held beside the field's own domain."""
+
+
 class CachedPairwise(Cached):
     """The same, by the name of the action."""
+
     name = "pairwise-cached"
-SPECIALIZED = (BitSliced, Cached, CachedPairwise)
+
+
 class _SparseChains:
     """Independent chains of one sparse graph (``lft.sparse``); the packed copy is resident in the field."""
+
     actions = ("pairwise", "neural")
     kind = None
+
+    def __init__(self, action, updater, phi):
         self.chains = self.kind(action, phi, updater.name)
+        self._is_loaded = False
+
+    @classmethod
+    def supports(cls, action, updater, phi):
         """Whether these loops can run the pair on this field, and are the fastest of the three."""
         return type(updater) in (Metropolis, HeatBath) and supports_chains(cls.kind, action, phi, updater.name)
+
+    def advance(self, state, key, n, is_untouched=False):
+        """``n`` updates; returns the state and the counts of all of them."""
+        started = time.perf_counter()
         if state.phi.resident is not self.chains and not (is_untouched and self._is_loaded):
             self.chains.load()
+            self._is_loaded = True
+        proposed = accepted = 0
+        for t in range(state.t, state.t + n):
             sites, changed = self.chains.sweep(t, key.word)
+            proposed, accepted = proposed + sites, accepted + changed
         state.phi.resident = self.chains
+        return State(state.phi, state.t + n), Info(proposed, accepted, 0.0, time.perf_counter() - started)
+
+    def close(self):
         """Nothing is held beside the packed copy."""
+
+
 class SparseBits(_SparseChains):
     """Many chains with couplings +-K, one bit each."""
+
     name, kind = "pairwise-bits", ChainBits
+
+
 class SparseLanes(_SparseChains):
     """Many chains with any couplings, 64 of a unit together."""
+
     name, kind = "pairwise-lanes", Lanes
+
+
 class SparseColored(_SparseChains):
     """Few chains with any couplings, a color of the graph at a time."""
+
     name, kind = "pairwise-colored", Colored
-SPECIALIZED = (BitSliced, SparseBits, SparseLanes, SparseColored)
+
+
+SPECIALIZED = (BitSliced, BlockedPhi4, SparseBits, SparseLanes, SparseColored, Cached, CachedPairwise)
+"""In the order of choice: a sparse graph without lags runs on its own kernels, any other on cached fields."""
 
 
 def choose(action, updater, phi, kernel=AUTO):

@@ -13,7 +13,7 @@ from lft.archive import Archive, Recorder, check_output, on_root
 from lft.chain import Chain, drive
 from lft.config import MAX_UPDATES, make_updater
 from lft.errors import InputError
-from lft.observables import observables_of
+from lft.observables import default_observables, observables_of
 from lft.protocols import State
 from lft.replica_sections import make_ladder
 from lft.tempering import Tempering
@@ -68,19 +68,6 @@ def run(config, path, comm=None, overwrite=False, is_quiet=False):
     slots = 1 if config.ladder is None else len(config.ladder.inverse_temperatures)
     check_memory(config.geometry, config.action, 1 if comm is None else comm.Get_size(), slots)
     chain = _new_chain(config, comm) if config.ladder is None else _new_tempering(config, comm)
-    _check_memory(config.geometry, config.action, 1 if comm is None else comm.Get_size())
-    phi = config.action.new_field(config.geometry, comm)
-    config.action.bind(phi)  # couplings that do not fit the lattice are found out before there is a file
-    start(phi, config.start, config.key)
-    chain = Chain(
-        config.action,
-        config.updater,
-        State(phi, 0),
-        config.key,
-        config.schedule,
-        observables_of(config.action, config.geometry, config.updater),
-        kernel=config.kernel,
-    )
     meta = {
         "config": json.dumps(config.resolved),
         "config_text": config.text,
@@ -104,7 +91,7 @@ def _new_chain(config, comm):
         State(phi, 0),
         config.key,
         config.schedule,
-        default_observables(config.action, config.geometry),
+        observables_of(config.action, config.geometry, config.updater),
         kernel=config.kernel,
     )
 
@@ -169,23 +156,19 @@ def resume(path, updates=None, comm=None, is_quiet=False):
     if schedule.updates > MAX_UPDATES:
         raise InputError(f"--updates {updates}: all updates of an archive must stay below 2^47")
     old.config["run"]["updates"] = schedule.updates
-    updater, observables = make_updater(old.update, action, str(path)), default_observables(action, old.geometry)
-    phi = action.new_field(old.geometry, comm)
-    phi.values[...] = phi.domain.scatter(on_root_only.get("field"), phi.data.dtype)
-    phi.exchange()
     updater = make_updater(old.update, action, str(path))
-    parts = (action, updater, State(phi, old.t), old.key, schedule)
-    observables = observables_of(action, old.geometry, updater)
     try:
         if old.tempering is None:
             phi = action.new_field(old.geometry, comm)
             phi.values[...] = phi.domain.scatter(on_root_only.get("fields", [None])[0], phi.data.dtype)
             phi.exchange()
             parts = (action, updater, State(phi, old.t), old.key, schedule)
+            observables = observables_of(action, old.geometry, updater)
             chain = Chain(*parts, observables, old.counters, kernel=str(old.meta["kernel"]))
         else:
             ladder = make_ladder(old.config["tempering"], action, schedule, str(path))
             parts = (action, updater, old.geometry, old.key, schedule, ladder)
+            observables = default_observables(action, old.geometry)
             chain = Tempering(*parts, observables, comm, old.update["kernel"])
             chain.restore(old.t, old.counters, old.tempering, on_root_only.get("fields"))
     except InputError as error:

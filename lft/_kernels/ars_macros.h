@@ -9,6 +9,7 @@
 #undef MAJORITY
 #undef NEITHER
 #undef XORAND
+#undef ORAND
 #undef ROUNDS
 #undef COUNT
 #undef NONZERO
@@ -25,6 +26,7 @@
 #define MAJORITY(a, b, c) (((a) & (b)) | (((a) | (b)) & (c)))
 #define NEITHER(a, b, c) (~((a) | ((b) & (c))))
 #define XORAND(a, b, c) ((a) ^ ((b) & (c)))
+#define ORAND(a, b, c) ((a) | ((b) & (c)))
 #define ROUNDS(x, keys, from, to) rounds_plain(x, keys, from, to)
 #define COUNT(x) count_plain(x)
 #define NONZERO(x) ((uint64_t)((x)[0] != 0) | (uint64_t)((x)[1] != 0) << 1)
@@ -41,6 +43,7 @@
 #define MAJORITY(a, b, c) (((a) & (b)) | (((a) | (b)) & (c)))
 #define NEITHER(a, b, c) (~((a) | ((b) & (c))))
 #define XORAND(a, b, c) ((a) ^ ((b) & (c)))
+#define ORAND(a, b, c) ((a) | ((b) & (c)))
 #define ROUNDS(x, keys, from, to) rounds_avx2(x, keys, from, to)
 #define COUNT(x) popcount_avx2(x)
 #define NONZERO(x)                                                                                                    \
@@ -58,6 +61,7 @@
 #define MAJORITY(a, b, c) TERNARY(a, b, c, 0xE8)
 #define NEITHER(a, b, c) TERNARY(a, b, c, 0x07)
 #define XORAND(a, b, c) TERNARY(a, b, c, 0x78)
+#define ORAND(a, b, c) TERNARY(a, b, c, 0xF8)
 #define ROUNDS(x, keys, from, to) rounds_avx512(x, keys, from, to)
 #define COUNT(x) ((lanes8)_mm512_popcnt_epi64((__m512i)(x)))
 #define NONZERO(x) ((uint64_t)_mm512_test_epi64_mask((__m512i)(x), (__m512i)(x)))

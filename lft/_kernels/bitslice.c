@@ -52,60 +52,9 @@
  */
 #include "ars.h"
 #include "bitslice.h"
-#include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-#define LFT_X86 1
-#include <immintrin.h>
-#else
-#define LFT_X86 0
-#endif
-
-/* ---- random blocks */
-static inline void round_key(uint64_t key, int i, uint64_t out[2])
-{
-    out[0] = key + (uint64_t)i * 0x9E3779B97F4A7C15u;
-    out[1] = (uint64_t)i * 0xBB67AE8584CAA73Bu;
-}
-
-static uint8_t sbox[256];
-static uint32_t columns[4][256]; /* SubBytes, ShiftRows and MixColumns of one byte: a column, little endian */
-
-static inline uint8_t doubled(uint8_t x) { return (uint8_t)(x << 1 ^ (x & 0x80 ? 0x1B : 0)); }
-
-/* The S-box from its definition: inverse in GF(2^8) by logarithms to the base 3, then the affine map. */
-static void fill_tables(void)
-{
-    uint8_t power[256], log[256] = {0}, x = 1;
-    for (int i = 0; i < 255; i++) {
-        power[i] = x;
-        log[x] = (uint8_t)i;
-        x ^= doubled(x);
-    }
-    for (int i = 0; i < 256; i++) {
-        uint8_t inverse = i ? power[(255 - log[i]) % 255] : 0, s = 0x63;
-        for (int k = 0; k < 5; k++) s ^= (uint8_t)(inverse << k | inverse >> (8 - k));
-        sbox[i] = s;
-        uint32_t column = doubled(s) | (uint32_t)s << 8 | (uint32_t)s << 16 | (uint32_t)(doubled(s) ^ s) << 24;
-        for (int r = 0; r < 4; r++) columns[r][i] = r ? column << 8 * r | column >> (32 - 8 * r) : column;
-    }
-}
-
-static inline void aes_round(uint64_t x[2], const uint64_t key[2], int last)
-{
-    uint32_t in[4] = {(uint32_t)x[0], (uint32_t)(x[0] >> 32), (uint32_t)x[1], (uint32_t)(x[1] >> 32)}, out[4];
-    for (int c = 0; c < 4; c++) {
-        uint32_t a = in[c] & 255, b = in[(c + 1) & 3] >> 8 & 255, d = in[(c + 2) & 3] >> 16 & 255,
-                 e = in[(c + 3) & 3] >> 24;
-        out[c] = last ? sbox[a] | (uint32_t)sbox[b] << 8 | (uint32_t)sbox[d] << 16 | (uint32_t)sbox[e] << 24
-                      : columns[0][a] ^ columns[1][b] ^ columns[2][d] ^ columns[3][e];
-    }
-    x[0] = (out[0] | (uint64_t)out[1] << 32) ^ key[0];
-    x[1] = (out[2] | (uint64_t)out[3] << 32) ^ key[1];
-}
 
 void lft_bits_aes_round(uint64_t state[2], const uint64_t key[2], int last)
 {
@@ -183,121 +132,13 @@ static int64_t seam_sites(const lft_bits_rule *rule, const lft_bits_rows *rows, 
 
 /* ---- the loops, once per instruction set */
 #define LFT_BITS_LOOPS
-
-static inline int64_t popcount_plain(uint64_t x)
-{
-    x -= x >> 1 & 0x5555555555555555u;
-    x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
-    x = (x + (x >> 4)) & 0x0F0F0F0F0F0F0F0Fu;
-    return (int64_t)(x * 0x0101010101010101u >> 56);
-}
-
-typedef uint64_t lanes2 __attribute__((vector_size(16)));
-static inline lanes2 rounds_plain(lanes2 x, const lanes2 *key, int from, int to)
-{
-    uint64_t s[2] = {x[0], x[1]};
-    for (int i = from; i < to; i++) {
-        uint64_t k[2] = {key[i][0], key[i][1]};
-        aes_round(s, k, i == 6);
-    }
-    return (lanes2){s[0], s[1]};
-}
-static inline lanes2 count_plain(lanes2 x)
-{
-    return (lanes2){(uint64_t)popcount_plain(x[0]), (uint64_t)popcount_plain(x[1])};
-}
-
-#define NAME(x) x##_baseline
-#define ATTR
-#define VEC 16
-#define MUX(x, a, b) (((x) & ((a) ^ (b))) ^ (b))
-#define LESS(x, t, less) ((((x) ^ (t)) & ((t) ^ (less))) ^ (less))
-#define EQUAL(alike, x, t) ((alike) & ~((x) ^ (t)))
-#define XOR3(a, b, c) ((a) ^ (b) ^ (c))
-#define MAJORITY(a, b, c) (((a) & (b)) | (((a) | (b)) & (c)))
-#define NEITHER(a, b, c) (~((a) | ((b) & (c))))
-#define XORAND(a, b, c) ((a) ^ ((b) & (c)))
-#define ORAND(a, b, c) ((a) | ((b) & (c)))
-#define ROUNDS(x, keys, from, to) rounds_plain(x, keys, from, to)
-#define COUNT(x) count_plain(x)
-#define NONZERO(x) ((uint64_t)((x)[0] != 0) | (uint64_t)((x)[1] != 0) << 1)
-#define BLOCK block_plain
-#define POPCOUNT popcount_plain
 #define LFT_PATH 0
 #include "ars_macros.h"
 #include "bitslice.h"
 #if LFT_X86
-typedef uint64_t lanes4 __attribute__((vector_size(32)));
-#define AVX2 __attribute__((target("avx2,aes,popcnt")))
-AVX2 static inline __attribute__((always_inline)) lanes4 rounds_avx2(lanes4 x, const lanes4 *key, int from, int to)
-{
-    __m128i a = _mm256_castsi256_si128((__m256i)x), b = _mm256_extracti128_si256((__m256i)x, 1);
-    for (int i = from; i < to; i++) {
-        __m128i k = _mm256_castsi256_si128((__m256i)key[i]);
-        a = i < 6 ? _mm_aesenc_si128(a, k) : _mm_aesenclast_si128(a, k);
-        b = i < 6 ? _mm_aesenc_si128(b, k) : _mm_aesenclast_si128(b, k);
-    }
-    return (lanes4)_mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1);
-}
-AVX2 static inline __attribute__((always_inline)) lanes4 popcount_avx2(lanes4 x)
-{
-    const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2,
-                                           2, 3, 2, 3, 3, 4);
-    const __m256i low = _mm256_set1_epi8(15);
-    __m256i a = _mm256_shuffle_epi8(table, _mm256_and_si256((__m256i)x, low));
-    __m256i b = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16((__m256i)x, 4), low));
-    return (lanes4)_mm256_sad_epu8(_mm256_add_epi8(a, b), _mm256_setzero_si256());
-}
-#define NAME(x) x##_avx2
-#define ATTR AVX2
-#define VEC 32
-#define MUX(x, a, b) (((x) & ((a) ^ (b))) ^ (b))
-#define LESS(x, t, less) ((((x) ^ (t)) & ((t) ^ (less))) ^ (less))
-#define EQUAL(alike, x, t) ((alike) & ~((x) ^ (t)))
-#define XOR3(a, b, c) ((a) ^ (b) ^ (c))
-#define MAJORITY(a, b, c) (((a) & (b)) | (((a) | (b)) & (c)))
-#define NEITHER(a, b, c) (~((a) | ((b) & (c))))
-#define XORAND(a, b, c) ((a) ^ ((b) & (c)))
-#define ORAND(a, b, c) ((a) | ((b) & (c)))
-#define ROUNDS(x, keys, from, to) rounds_avx2(x, keys, from, to)
-#define COUNT(x) popcount_avx2(x)
-#define NONZERO(x)                                                                                                    \
-    (15 ^ (uint64_t)_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64((__m256i)(x), _mm256_setzero_si256()))))
-#define BLOCK block_aes
-#define POPCOUNT __builtin_popcountll
-#include "bitslice.h"
-
-typedef uint64_t lanes8 __attribute__((vector_size(64)));
-#define AVX512                                                                                                        \
-    __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512vpopcntdq,vaes,aes,popcnt,"                       \
-                          "prefer-vector-width=512")))
-AVX512 static inline __attribute__((always_inline)) lanes8 rounds_avx512(lanes8 x, const lanes8 *key, int from, int to)
-{
-    __m512i a = (__m512i)x;
-    for (int i = from; i < to; i++)
-        a = i < 6 ? _mm512_aesenc_epi128(a, (__m512i)key[i]) : _mm512_aesenclast_epi128(a, (__m512i)key[i]);
-    return (lanes8)a;
-}
-#define TERNARY(a, b, c, table)                                                                                       \
-    ((lanes8)_mm512_ternarylogic_epi64((__m512i)(a), (__m512i)(b), (__m512i)(c), table))
-#define NAME(x) x##_avx512
-#define ATTR AVX512
-#define VEC 64
-#define MUX(x, a, b) TERNARY(x, a, b, 0xCA)
-#define LESS(x, t, less) TERNARY(x, t, less, 0x8E)
-#define EQUAL(alike, x, t) TERNARY(alike, x, t, 0x90)
-#define XOR3(a, b, c) TERNARY(a, b, c, 0x96)
-#define MAJORITY(a, b, c) TERNARY(a, b, c, 0xE8)
-#define NEITHER(a, b, c) TERNARY(a, b, c, 0x07)
-#define XORAND(a, b, c) TERNARY(a, b, c, 0x78)
-#define ORAND(a, b, c) TERNARY(a, b, c, 0xF8)
-#define ROUNDS(x, keys, from, to) rounds_avx512(x, keys, from, to)
-#define COUNT(x) ((lanes8)_mm512_popcnt_epi64((__m512i)(x)))
-#define NONZERO(x) ((uint64_t)_mm512_test_epi64_mask((__m512i)(x), (__m512i)(x)))
-#define BLOCK block_aes
-#define POPCOUNT __builtin_popcountll
 #define LFT_PATH 1
 #include "ars_macros.h"
+#include "bitslice.h"
 #define LFT_PATH 2
 #include "ars_macros.h"
 #include "bitslice.h"

@@ -93,7 +93,6 @@ static void uniforms_scalar(uint64_t site, uint64_t stride, const uint64_t *at, 
         ptrdiff_t m = 0;                                                                                              \
         for (; m + LANES <= n; m += LANES) {                                                                          \
             if (at) sites = LOAD((const void *)(at + m));                                                             \
-            VEC a = AND(sites, low), b = SRL(sites, 32), c = SET1((long long)w2), d = SET1((long long)w3);            \
             VEC a = sites, b = SRL(sites, 32), c = SET1((long long)w2), d = SET1((long long)w3);                      \
             uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);                                                  \
             for (int r = 0; r < 10; r++) {                                                                            \

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import statistics
+import time
 
 import numpy as np
 
-from lft._kernels import noise
 from lft.actions import Ising, Neural, Pairwise, Phi4
-from lft.actions import Ising, Neural, Phi4
 from lft.commands import roofs
 from lft.errors import InputError
 from lft.geometry import Graph, Lattice
@@ -27,7 +27,6 @@ from lft.implementations import choose
 from lft.protocols import State
 from lft.rng import Key
 from lft.updaters import HMC, HeatBath, Metropolis, Overrelax, SwendsenWang, Wolff, start
-from lft.updaters import HMC, HeatBath, Metropolis, start
 from lft.wavefront import Phi4Waves
 
 
@@ -104,26 +103,6 @@ def _updates(action, geometry, updater, n, kernel="generic"):
     return measure
 
 
-def _wolff(action, geometry, n):
-    """Sites of clusters per ns: an update visits one cluster, not the lattice."""
-
-    def measure(scale):
-        key, phi = Key(13), action.new_field(geometry)
-        start(phi, "cold", key)
-        state, rates = State(phi, 0), []
-        for _ in range(max(2, int(20 * scale))):
-            state, _ = SwendsenWang().step(action, state, key)
-        for _ in range(REPEATS + 1):
-            began, visited = time.process_time(), 0
-            for _ in range(max(1, int(n * scale))):
-                state, info = Wolff().step(action, state, key)
-                visited += info.proposed
-            rates.append(visited / max(time.process_time() - began, 1e-9) / 1e9)
-        return statistics.median(rates[1:])
-
-    return measure
-
-
 def _leapfrog(geometry, n):
     """Site-steps per ns of the bare force, kick and drift with the halo exchange."""
 
@@ -147,24 +126,51 @@ def _leapfrog(geometry, n):
 
 
 def _blocked_leapfrog(geometry, precision="float64"):
-    """Site-steps per ns of leapfrog steps blocked in time, ten at a time, from stored momenta."""
+    """Site-steps per ns of leapfrog steps blocked in time, twenty at a time, from stored momenta."""
 
     def measure(scale):
         action = Phi4(kappa=0.2 / len(geometry.shape), lam=0.5, precision=precision)
         phi = action.new_field(geometry)
         start(phi, "hot", Key(12))
-        waves = Phi4Waves(action, phi, HMC(10, 0.2))
+        waves = Phi4Waves(action, phi, HMC(20, 0.4))
         waves.load()
         momenta = [np.zeros_like(phi.values)]
 
         def run(repeats):
-            momenta[0] = waves.evolve(momenta[0], [(0.02, 0.02)] * (10 * repeats))
+            momenta[0] = waves.evolve(momenta[0], [(0.02, 0.02)] * (20 * repeats))
 
         run(1)
-        return 10 * geometry.n_sites / _median(run, 3e7 / geometry.n_sites, scale)
+        return 20 * geometry.n_sites / roofs.median_ns(run, 2e7 / geometry.n_sites, scale)
+
+    return measure
+
+
+def _wolff(action, geometry, n):
+    """Sites of clusters per ns: an update visits one cluster, not the lattice."""
+
+    def measure(scale):
+        key, phi = Key(13), action.new_field(geometry)
+        start(phi, "cold", key)
+        state, rates = State(phi, 0), []
+        for _ in range(max(2, int(20 * scale))):
+            state, _ = SwendsenWang().step(action, state, key)
+        for _ in range(roofs.REPEATS + 1):
+            began, visited = time.process_time(), 0
+            for _ in range(max(1, int(n * scale))):
+                state, info = Wolff().step(action, state, key)
+                visited += info.proposed
+            rates.append(visited / max(time.process_time() - began, 1e-9) / 1e9)
+        return statistics.median(rates[1:])
+
+    return measure
+
+
 def _sparse(n_chains, is_real, n):
     """Site updates per ns of chains on a random graph of 1e5 units, degree 6 (a few less), couplings 0.5 J."""
+
+    def measure(scale):
         from scipy.sparse import csr_matrix
+
         size, rng = max(1000, int(100_000 * min(1, scale))), np.random.default_rng(5)
         ends = rng.permutation(np.repeat(np.arange(size), 6)).reshape(-1, 2)
         ends = np.unique(np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1), axis=0)
@@ -173,6 +179,8 @@ def _sparse(n_chains, is_real, n):
         return _updates(Pairwise(J=J + J.T), Graph(size, n_chains), Metropolis(), n, "auto")(scale)
 
     return measure
+
+
 BITS = "ising-bits"
 HEAD, BLOCK = ("ars-bits", 11), ("uniform", 2)
 
@@ -188,16 +196,20 @@ def _cases():
     A = np.triu(rng.normal(0, 0.05, (100, 100)), 1)
     neural = Neural(A=A + A.T, B={1: -0.3}, I=np.full(100, 2.0))
     large = Lattice((256, 256, 256))
+    phi4 = Phi4(0.2, 0.5), Lattice((512, 512))
+    J = np.triu(rng.normal(0, 1000**-0.5, (1000, 1000)), 1)
+    glass = Pairwise(J + J.T)
+    sparks = Neural(A=A + A.T, B={1: -0.3, 2: -0.1, 3: 0.05}, I=np.full(100, 4.6))
     return [
-        ("ising-bits-2d-metropolis", _updates(Ising(critical), square, Metropolis(), 200, "ising-bits"), 0.5, 2**17),
-        ("ising-bits-2d-heatbath", _updates(Ising(critical), square, HeatBath(), 200, "ising-bits"), 0.5, 2**17),
-        ("ising-bits-3d-metropolis", _updates(Ising(0.2216), large, Metropolis(), 20, "ising-bits"), 0.5, 2**21),
-        ("ising-2d-metropolis", _updates(Ising(critical), square, Metropolis(), 3), 4, 2**20),
-        ("ising-2d-heatbath", _updates(Ising(critical), square, HeatBath(), 3), 4, 2**20),
-        ("ising-3d-metropolis", _updates(Ising(0.2216), cube, Metropolis(), 12), 4, 2**18),
+        ("ising-bits-2d-metropolis", _updates(Ising(critical), square, Metropolis(), 200, BITS), 0.5, 2**17, HEAD),
+        ("ising-bits-2d-heatbath", _updates(Ising(critical), square, HeatBath(), 200, BITS), 0.5, 2**17, HEAD),
+        ("ising-bits-3d-metropolis", _updates(Ising(0.2216), large, Metropolis(), 20, BITS), 0.5, 2**21, HEAD),
+        ("ising-2d-metropolis", _updates(Ising(critical), square, Metropolis(), 3), 4, 2**20, BLOCK),
+        ("ising-2d-heatbath", _updates(Ising(critical), square, HeatBath(), 3), 4, 2**20, BLOCK),
+        ("ising-3d-metropolis", _updates(Ising(0.2216), cube, Metropolis(), 12), 4, 2**18, BLOCK),
         ("ising-2d-swendsen-wang", _updates(Ising(critical), square, SwendsenWang(), 3), 24, 2**23),
         ("ising-2d-wolff", _wolff(Ising(critical), square, 20), 48, 2**25),
-        ("phi4-2d-overrelax", _updates(Phi4(0.34, 0.5), Lattice((512, 512)), Overrelax(), 2), 32, 2**21),
+        ("phi4-2d-overrelax", _updates(Phi4(0.34, 0.5), Lattice((512, 512)), Overrelax(), 2), 32, 2**21, BLOCK),
         ("phi4-2d-leapfrog", _leapfrog(Lattice((512, 512)), 20), 32, 2**22),
         ("phi4-3d-leapfrog", _leapfrog(cube, 20), 32, 2**22),
         ("phi4-blocked-2d-leapfrog", _blocked_leapfrog(Lattice((512, 512))), 3.2, 2**22),
@@ -205,21 +217,15 @@ def _cases():
         ("phi4-blocked-large-leapfrog", _blocked_leapfrog(Lattice((4096, 4096))), 3.2, 2**28),
         ("phi4-blocked-2d-leapfrog-f32", _blocked_leapfrog(Lattice((512, 512)), "float32"), 1.6, 2**21),
         ("phi4-blocked-3d-leapfrog-f32", _blocked_leapfrog(cube, "float32"), 1.6, 2**21),
-        ("phi4-blocked-2d-hmc", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), HMC(10, 1.0), 20, "auto"), 1.6, 2**22),
-        ("phi4-2d-hmc", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), HMC(10, 1.0), 2), 32, 2**22),
-        ("phi4-2d-metropolis", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), Metropolis(), 2), 32, 2**21),
-        ("sparse-one-chain", _sparse(1, True, 100), 82, 2**23),
+        ("phi4-blocked-2d-hmc", _updates(*phi4, HMC(10, 1.0), 20, "phi4-blocked"), 1.6, 2**22, ("normal", 0.1)),
+        ("phi4-2d-hmc", _updates(*phi4, HMC(10, 1.0), 2), 32, 2**22, ("normal", 0.1)),
+        ("phi4-2d-metropolis", _updates(*phi4, Metropolis(), 2), 32, 2**21, BLOCK),
+        ("dense-one-chain", _updates(glass, Graph(1000, 1), Metropolis(), 40, "pairwise-cached"), 1300, 2**22, BLOCK),
+        ("dense-64-chains", _updates(glass, Graph(1000, 64), Metropolis(), 2, "pairwise-cached"), 128, 2**23, BLOCK),
+        ("sparse-one-chain", _sparse(1, True, 100), 82, 2**23, BLOCK),
         ("sparse-64-chains", _sparse(64, True, 40), 1.9, 2**23),
-        ("sparse-pm-512-chains", _sparse(512, False, 40), 1.1, 2**23),
-        ("neural-dense-100-heatbath", _updates(neural, Graph(100, 2000), HeatBath(), 2), 100 * 9, 2**18),
-        ("ising-bits-2d-metropolis", _updates(Ising(critical), square, Metropolis(), 200, BITS), 0.5, 2**17, HEAD),
-        ("ising-bits-2d-heatbath", _updates(Ising(critical), square, HeatBath(), 200, BITS), 0.5, 2**17, HEAD),
-        ("ising-bits-3d-metropolis", _updates(Ising(0.2216), large, Metropolis(), 20, BITS), 0.5, 2**21, HEAD),
-        ("ising-2d-metropolis", _updates(Ising(critical), square, Metropolis(), 3), 4, 2**20, BLOCK),
-        ("ising-2d-heatbath", _updates(Ising(critical), square, HeatBath(), 3), 4, 2**20, BLOCK),
-        ("ising-3d-metropolis", _updates(Ising(0.2216), cube, Metropolis(), 12), 4, 2**18, BLOCK),
-        ("phi4-2d-hmc", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), HMC(10, 1.0), 2), 32, 2**22, ("normal", 0.1)),
-        ("phi4-2d-metropolis", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), Metropolis(), 2), 32, 2**21, BLOCK),
+        ("sparse-pm-512-chains", _sparse(512, False, 40), 1.1, 2**23, HEAD),
+        ("neural-100-rare", _updates(sparks, Graph(100, 10000), HeatBath(), 2, "neural-cached"), 9, 2**20, BLOCK),
         ("neural-dense-100-heatbath", _updates(neural, Graph(100, 2000), HeatBath(), 2), 100 * 9, 2**18, BLOCK),
     ]
 

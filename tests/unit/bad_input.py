@@ -250,13 +250,14 @@ ANNEAL_KEYS = {
 }
 CASES = [
     run_with(base, key, value, f"{key.rpartition('.')[2]}|{words}")
-    for base, table in ((ISING, SECTION_KEYS), (PHI4, PHI4_KEYS), (NEURAL, NEURAL_KEYS), (PAIRWISE, PAIRWISE_KEYS),
-                        (TEMPERED, TEMPERED_KEYS), (SPREAD, SPREAD_KEYS), (ANNEALED, ANNEAL_KEYS))
     for base, table in (
         (ISING, SECTION_KEYS),
         (PHI4, PHI4_KEYS),
         (NEURAL, NEURAL_KEYS),
         (PAIRWISE, PAIRWISE_KEYS),
+        (TEMPERED, TEMPERED_KEYS),
+        (SPREAD, SPREAD_KEYS),
+        (ANNEALED, ANNEAL_KEYS),
         ({**ISING, "update.name": '"wolff"'}, WOLFF_KEYS),
     )
     for key, (words, values) in table.items()

@@ -41,15 +41,13 @@ def chain_of(action, geometry, updater, kernel="auto", schedule=None):
         (Ising(0.4), Lattice((2, 2), mask=MASK), HeatBath(), "generic-ising"),
         (Ising(0.0), Lattice((16, 64)), Metropolis(), "generic-ising"),
         (Phi4(0.1, 0.5), Lattice((8, 8)), HMC(), "phi4-blocked"),
-        (Neural(I=np.ones(3)), Graph(3, 8), HeatBath(), "generic-neural"),
-        (Phi4(0.1, 0.5), Lattice((8, 8)), HMC(), "generic-phi4"),
         (Neural(I=np.ones(3)), Graph(3, 8), HeatBath(), "neural-cached"),
         (Pairwise(RING), Graph(9, 7), Metropolis(), "pairwise-colored"),
         (Pairwise(RING), Graph(9, 8), HeatBath(), "pairwise-lanes"),
         (Pairwise(RING), Graph(9, 65), Metropolis(), "pairwise-bits"),
         (Pairwise(UNEQUAL), Graph(9, 128), Metropolis(), "pairwise-lanes"),
         (Neural(UNEQUAL, I=1.0), Graph(9, 200), HeatBath(), "pairwise-lanes"),
-        (Neural(RING, B={2: 0.1}), Graph(9, 200), HeatBath(), "generic-neural"),
+        (Neural(RING, B={2: 0.1}), Graph(9, 200), HeatBath(), "neural-cached"),
     ],
 )
 def test_the_fastest_loops_that_support_a_pair_run_it(action, geometry, updater, name):
