@@ -5,7 +5,8 @@ another one, so its name goes into the archive and ``lft resume`` insists on it.
 and lattice alone, never on the number of ranks or the processor.
 
 Loops with a packed copy of their own may offer more: ``update`` and ``store`` (the two halves of ``advance``),
-``weights`` and ``sums`` (the action from integers), ``exchange`` (two copies trade places).  Tempering then moves no data.
+``weights`` and ``sums`` (the action from integers), ``exchange`` (two copies trade places).  Tempering then moves no
+data.
 """
 
 from __future__ import annotations
