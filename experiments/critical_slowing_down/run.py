@@ -72,7 +72,8 @@ METHODS = {
     ),
     "hmc-overrelax": Method(
         "phi4", "HMC + 4 overrelaxation sweeps", "#e08e0b", lambda L: Sequence([HMC(steps_of(L), 1.0), Overrelax(4)]),
-        (16, 24, 32, 48, 64, 96, 128), lambda L: max(1, round(0.004 * L**2)), lambda L: 3000 if L < 64 else 600 if L < 128 else 500,
+        (16, 24, 32, 48, 64, 96, 128),
+        lambda L: max(1, round(0.004 * L**2)), lambda L: 3000 if L < 64 else 600 if L < 128 else 500,
     ),
     "hmc-clusters": Method(
         "phi4", "HMC + cluster flips of the signs", "#3c3c3c", lambda L: Sequence([HMC(steps_of(L), 1.0), SignFlips()]),
