@@ -126,21 +126,21 @@ def _leapfrog(geometry, n):
 
 
 def _blocked_leapfrog(geometry, precision="float64"):
-    """Site-steps per ns of leapfrog steps blocked in time, ten at a time, from stored momenta."""
+    """Site-steps per ns of leapfrog steps blocked in time, twenty at a time, from stored momenta."""
 
     def measure(scale):
         action = Phi4(kappa=0.2 / len(geometry.shape), lam=0.5, precision=precision)
         phi = action.new_field(geometry)
         start(phi, "hot", Key(12))
-        waves = Phi4Waves(action, phi, HMC(10, 0.2))
+        waves = Phi4Waves(action, phi, HMC(20, 0.4))
         waves.load()
         momenta = [np.zeros_like(phi.values)]
 
         def run(repeats):
-            momenta[0] = waves.evolve(momenta[0], [(0.02, 0.02)] * (10 * repeats))
+            momenta[0] = waves.evolve(momenta[0], [(0.02, 0.02)] * (20 * repeats))
 
         run(1)
-        return 10 * geometry.n_sites / _median(run, 3e7 / geometry.n_sites, scale)
+        return 20 * geometry.n_sites / _median(run, 2e7 / geometry.n_sites, scale)
 
     return measure
 
