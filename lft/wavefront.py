@@ -232,7 +232,8 @@ class Phi4Waves:
             self._exchange(self._fields[x])
             if momenta is not None:
                 self._exchange(momenta)
-            y = 1 + k % 2 if steps.n_steps else x  # a pass without steps leaves the field
+            y = 1 - x if keeps_momenta else 1 + k % 2  # an evolution may write over the first field
+            y = y if steps.n_steps else x  # the energies alone leave it
             while len(self._fields) <= y:
                 self._fields.append(self._buffer())
             while (len(self._momenta) <= k % 2 and not is_last) or (len(self._momenta) < 2 and keeps_momenta):
