@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from lft._kernels import noise
-from lft.actions import Ising, Neural, Phi4
+from lft.actions import Ising, Neural, Pairwise, Phi4
 from lft.geometry import Graph, Lattice
 from lft.implementations import choose
 from lft.protocols import State
@@ -131,6 +131,9 @@ def _cases():
     rng = np.random.default_rng(5)  # couplings of an example, not of a chain
     A = np.triu(rng.normal(0, 0.05, (100, 100)), 1)
     neural = Neural(A=A + A.T, B={1: -0.3}, I=np.full(100, 2.0))
+    J = np.triu(rng.normal(0, 1000**-0.5, (1000, 1000)), 1)
+    glass = Pairwise(J + J.T)
+    sparks = Neural(A=A + A.T, B={1: -0.3, 2: -0.1, 3: 0.05}, I=np.full(100, 4.6))
     large = Lattice((256, 256, 256))
     return [
         ("ising-bits-2d-metropolis", _updates(Ising(critical), square, Metropolis(), 200, "ising-bits"), 0.5, 2**17),
@@ -143,6 +146,9 @@ def _cases():
         ("phi4-3d-leapfrog", _leapfrog(cube, 20), 32, 2**22),
         ("phi4-2d-hmc", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), HMC(10, 1.0), 2), 32, 2**22),
         ("phi4-2d-metropolis", _updates(Phi4(0.2, 0.5), Lattice((512, 512)), Metropolis(), 2), 32, 2**21),
+        ("pairwise-1000-one-chain", _updates(glass, Graph(1000, 1), Metropolis(), 40, "pairwise-cached"), 1300, 2**22),
+        ("pairwise-1000-64-chains", _updates(glass, Graph(1000, 64), Metropolis(), 2, "pairwise-cached"), 128, 2**23),
+        ("neural-100-rare", _updates(sparks, Graph(100, 10000), HeatBath(), 2, "neural-cached"), 9, 2**20),
         ("neural-dense-100-heatbath", _updates(neural, Graph(100, 2000), HeatBath(), 2), 100 * 9, 2**18),
     ]
 
