@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lft.actions import Ising, Neural, Phi4
+from lft.actions import Ising, Neural, Pairwise, Phi4
 from lft.archive import Archive
 from lft.chain import Chain, Schedule
 from lft.cli import main
@@ -122,3 +122,21 @@ def test_the_archive_keeps_its_kernel(tmp_path):
         with Archive(whole) as archive:
             assert np.array_equal(archive.last(), fields[kernel])
     assert not np.array_equal(fields["auto"], fields["generic"])  # another chain of the same distribution
+
+
+@pytest.mark.parametrize("updater", [Metropolis(), HeatBath()])
+@pytest.mark.parametrize("n_bins", [2, 40])
+def test_batches_do_not_change_a_chain_of_cached_fields(updater, n_bins):
+    J = np.triu(np.random.default_rng(2).normal(0, 0.1, (70, 70)), 1)
+    actions = (Pairwise(J + J.T, h=0.1), Neural(A=J + J.T, B={1: -0.3}, I=np.full(70, 1.0)))
+    for action, name in zip(actions, ("pairwise-cached", "neural-cached"), strict=True):
+        one, many, kept = (chain_of(action, Graph(70, n_bins), updater) for _ in range(3))
+        assert one.kernel == name
+        for _ in range(12):
+            one.advance()
+        many.advance(5)
+        many.advance(7)
+        kept.advance(5)
+        kept.advance(7, is_untouched=True)
+        for chain in (many, kept):
+            assert np.array_equal(one.state.phi.values, chain.state.phi.values)
