@@ -261,16 +261,15 @@ class Couplings:
 
 
 def cheapest(n, n_bins, density, flips, can_block, n_sites):
-    """``kept``, ``fresh`` or ``blocked`` by cycles per unit, as measured (cached.c)."""
-    add = n / 10.0  # one row of couplings
-    common = 0.5 * flips * n / 16
-    cost = {
-        "kept": 0.5 * common * 2 + (0.5 if 4 * n_sites < 2**21 else 3.0),
-        "fresh": density * add + common,
-    }
-    if can_block and n_bins >= 16:
-        lanes = -(-n_bins // 64) * 64 / n_bins
-        cost["blocked"] = lanes * (n / 100 + 3)
+    """``kept``, ``fresh`` or ``blocked`` by nanoseconds per unit, fitted to the rates in _kernels/cached.c.
+
+    ``n_bins`` is the number of local bins of a color class, ``density`` that of high units, ``flips`` per unit.
+    """
+    scan = 4.6 + 30 * flips
+    memory = 0.3 if 4 * n_sites < 2**21 else 1.5  # fields that leave the L2 cache are read and written in each sweep
+    cost = {"kept": scan + 0.05 * flips * n + memory, "fresh": scan + (0.05 * density + 0.025 * flips) * n}
+    if can_block:
+        cost["blocked"] = -(-n_bins // 64) * 64 / max(n_bins, 1) * (2.8 + 0.004 * n)
     return min(cost, key=cost.get)
 
 

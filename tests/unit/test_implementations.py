@@ -172,3 +172,21 @@ def test_sparse_chains_notice_a_changed_field():
     twin.state.phi.values[...] = -1
     twin.advance()
     assert np.array_equal(chain.state.phi.values, twin.state.phi.values)
+
+
+@pytest.mark.parametrize("updater", [Metropolis(), HeatBath()])
+@pytest.mark.parametrize("n_bins", [2, 40])
+def test_batches_do_not_change_a_chain_of_cached_fields(updater, n_bins):
+    J = np.triu(np.random.default_rng(2).normal(0, 0.1, (70, 70)), 1)
+    actions = (Pairwise(J + J.T, h=0.1), Neural(A=J + J.T, B={1: -0.3}, I=np.full(70, 1.0)))
+    for action, name in zip(actions, ("pairwise-cached", "neural-cached"), strict=True):
+        one, many, kept = (chain_of(action, Graph(70, n_bins), updater) for _ in range(3))
+        assert one.kernel == name
+        for _ in range(12):
+            one.advance()
+        many.advance(5)
+        many.advance(7)
+        kept.advance(5)
+        kept.advance(7, is_untouched=True)
+        for chain in (many, kept):
+            assert np.array_equal(one.state.phi.values, chain.state.phi.values)
