@@ -282,7 +282,7 @@ AVX2 static inline __attribute__((always_inline)) lanes4 popcount_avx2(lanes4 x)
 #define NAME(x) x##_avx2
 #define ATTR AVX2
 #define VEC 32
-#define GROUP 1
+#define GROUP 3
 #define MUX(x, a, b) (((x) & ((a) ^ (b))) ^ (b))
 #define LESS(x, t, less) ((((x) ^ (t)) & ((t) ^ (less))) ^ (less))
 #define EQUAL(alike, x, t) ((alike) & ~((x) ^ (t)))
