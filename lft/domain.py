@@ -237,7 +237,7 @@ class Domain:
 
     @property
     def local_copies(self):
-        """Flat (target, source, length) of the runs that :meth:`exchange` copies, in order; None if it sends messages."""
+        """Flat (target, source, length) of the runs that :meth:`exchange` copies; None if it sends messages."""
         if any(kind != "runs" for kind, _ in self._steps):
             return None
         return self._steps[0][1] if self._steps else [np.zeros(0, np.intp)] * 3

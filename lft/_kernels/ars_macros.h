@@ -2,6 +2,7 @@
 #undef NAME
 #undef ATTR
 #undef VEC
+#undef GROUP
 #undef MUX
 #undef LESS
 #undef EQUAL
@@ -19,6 +20,7 @@
 #define NAME(x) x##_baseline
 #define ATTR
 #define VEC 16
+#define GROUP 1
 #define MUX(x, a, b) (((x) & ((a) ^ (b))) ^ (b))
 #define LESS(x, t, less) ((((x) ^ (t)) & ((t) ^ (less))) ^ (less))
 #define EQUAL(alike, x, t) ((alike) & ~((x) ^ (t)))
@@ -36,6 +38,7 @@
 #define NAME(x) x##_avx2
 #define ATTR AVX2
 #define VEC 32
+#define GROUP 3
 #define MUX(x, a, b) (((x) & ((a) ^ (b))) ^ (b))
 #define LESS(x, t, less) ((((x) ^ (t)) & ((t) ^ (less))) ^ (less))
 #define EQUAL(alike, x, t) ((alike) & ~((x) ^ (t)))
@@ -54,6 +57,7 @@
 #define NAME(x) x##_avx512
 #define ATTR AVX512
 #define VEC 64
+#define GROUP 3
 #define MUX(x, a, b) TERNARY(x, a, b, 0xCA)
 #define LESS(x, t, less) TERNARY(x, t, less, 0x8E)
 #define EQUAL(alike, x, t) TERNARY(alike, x, t, 0x90)

@@ -73,11 +73,11 @@ int lft_bits_force(const char *name);
 #endif
 
 #ifdef LFT_BITS_LOOPS
-/* Expects NAME(x), ATTR, VEC (bytes), MUX, LESS, EQUAL, XOR3, MAJORITY, NEITHER, XORAND, ORAND, ROUNDS(x, keys, from, to), COUNT(v), NONZERO(v), BLOCK, POPCOUNT. */
+/* Expects NAME(x), ATTR, VEC (bytes), GROUP (rounds generated together), MUX, LESS, EQUAL, XOR3, MAJORITY, NEITHER,
+ * XORAND, ORAND, ROUNDS(x, keys, from, to), COUNT(v), NONZERO(v), BLOCK, POPCOUNT. */
 typedef uint64_t NAME(v) __attribute__((vector_size(VEC)));
 typedef uint64_t NAME(u) __attribute__((vector_size(VEC), aligned(8), may_alias));
 #define V NAME(v)
-#define GROUP 3
 #define LOAD(p) ((V) * (const NAME(u) *)(p))
 #define STORE(p, x) (*(NAME(u) *)(p) = (x))
 #define LANES (VEC / 8)
@@ -494,6 +494,7 @@ ATTR static void NAME(columns)(const uint64_t *plane, const ptrdiff_t *word, ptr
 #undef LESS
 #undef EQUAL
 #undef XOR3
+#undef GROUP
 #undef MAJORITY
 #undef NEITHER
 #undef XORAND
