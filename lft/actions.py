@@ -26,6 +26,7 @@ from lft.errors import InputError
 from lft.field import Field
 from lft.geometry import TIME, Graph, Lattice
 from lft.plan import Plan
+from lft.ties import neighbors_of, tied_units
 
 MAX_DISPLACEMENTS = 64
 """Most displacements that a kernel holds (lft/_kernels/actions.pxd)."""
@@ -62,6 +63,15 @@ class BaseAction:
         if unknown:
             raise InputError(f"coupling {unknown[0]!r} of {self.name}: valid are {', '.join(self._couplings)}")
         return type(self)(**{**self._couplings, **self._options, **changes})
+
+    def halves_ties(self, geometry):
+        """Whether Metropolis must refuse half of the flips that cost nothing (``lft.ties``)."""
+        if self.__dict__.get("_ties", (None,))[0] is not geometry:
+            self._ties = (geometry, self._has_ties(geometry))
+        return self._ties[1]
+
+    def _has_ties(self, geometry):
+        return False
 
     def scaled(self, b):
         """The action b S: since S is linear in its couplings, every one of them times ``b``."""
@@ -287,11 +297,12 @@ class Ising(_LatticeAction):
         terms = [K * b for K, b in zip(self.bond_couplings(phi.geometry).values(), bonds, strict=True)]
         return -math.fsum([*terms, self._couplings["h"] * self.site_sum(phi)])
 
-    @property
-    def is_free(self):
-        """True if every coupling is zero."""
-        K = self._couplings["K"]
-        return not np.any(list(K.values()) if isinstance(K, dict) else K) and not np.any(self._couplings["h"])
+    def _has_ties(self, geometry):
+        if geometry.mask is not None:
+            return True  # what the mask leaves may be a ring
+        bonds = [d for d, K in self.bond_couplings(geometry).items() if K and geometry.joins(d)]
+        periodic = [b == "periodic" for b in geometry.boundary]
+        return len(neighbors_of(bonds, geometry.shape, periodic)) <= 2
 
 
 class Phi4(_LatticeAction):
@@ -448,11 +459,10 @@ class Neural(BaseAction):
         pairs = _pair_sums(phi, self._couplings["A"])
         return {"A": pairs, "B": lags, "I": first if self._couplings["I"].ndim else first.sum()}
 
-    @property
-    def is_free(self):
-        """True if some unit has no coupling at all: its flips cost nothing, and Metropolis must refuse half of them."""
-        A, B, I = (self._couplings[name] for name in "ABI")
-        return not any(B.values()) and _has_free_unit(A, I)
+    def _has_ties(self, geometry):
+        A, B = self._couplings["A"], self._couplings["B"]
+        lags = [2.0 * b for lag, b in B.items() if lag < geometry.n_bins]
+        return len(tied_units(None if A is None else 2.0 * A, self._per_unit(geometry), (0, 1), lags)) > 0
 
 
 class Pairwise(BaseAction):
@@ -515,22 +525,12 @@ class Pairwise(BaseAction):
         pairs = -0.5 * _pair_sums(phi, self._couplings["J"])
         return {"J": pairs, "h": first if self._couplings["h"].ndim else first.sum()}
 
-    @property
-    def is_free(self):
-        """True if some unit has no coupling at all: its flips cost nothing, and Metropolis must refuse half of them.
+    def tied_units(self, geometry):
+        """Units that :meth:`halves_ties` is about."""
+        return tied_units(self._couplings["J"], self.fields(geometry), (-1, 1))
 
-        Else two such units would flip together for ever, and their product would never change.
-        """
-        return _has_free_unit(self._couplings["J"], self._couplings["h"])
-
-
-def _has_free_unit(matrix, one_body):
-    """Whether some unit has neither a pair coupling nor a one-body coupling."""
-    free = one_body == 0.0
-    if matrix is not None:
-        nonzero = matrix != 0
-        free = free & (np.asarray(nonzero.sum(axis=1)).ravel() == 0)
-    return bool(np.any(free))
+    def _has_ties(self, geometry):
+        return len(self.tied_units(geometry)) > 0
 
 
 def _pair_sums(phi, matrix):

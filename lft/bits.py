@@ -70,10 +70,7 @@ class IsingBits:
         geometry, shape = phi.geometry, phi.domain.shape
         self._couplings = _axis_couplings(action, geometry)
         self._h = action.couplings["h"]
-        # On rings a flip that costs nothing moves a domain wall, always in the direction it came from: accepted always,
-        # the walls of each direction keep their number difference.  Half of these flips are refused there.
-        neighbors = sum(min(n - 1, 2) for n, K in zip(shape, self._couplings, strict=True) if K)
-        self._halves_ties = not self.is_heatbath and not self._h and neighbors <= 2
+        self._halves_ties = not self.is_heatbath and action.halves_ties(geometry)
         self._order = geometry.storage_order
         self.length, self._periodic = shape[-1], geometry.storage_periodic
         units = -(-((self.length + 1) // 2) // UNIT)
@@ -263,7 +260,7 @@ class IsingBits:
                 exact.append((2**63 if self._halves_ties and not field else metropolis_threshold(field), False))
         thresholds = [T for T, _ in exact]
         is_single = len(groups) == 1 and not self._h
-        if is_single and n[0] in (4, 6, 8):
+        if is_single and n[0] in (4, 6, 8) and not self._halves_ties:
             half = n[0] // 2
             own = [thresholds[n[0] - c] for c in range(half + 1)] if self.is_heatbath else thresholds[:half]
             if max(own) < 2**64:
@@ -464,7 +461,7 @@ class IsingLine:
         if reason:
             raise InputError(f"bit-sliced sweeps: {reason}")
         geometry = phi.geometry
-        lattice = Lattice((1, *geometry.shape), ("line", *geometry.axes), ("open", *geometry.boundary))
+        lattice = Lattice((1, *geometry.shape), boundary=("open", *geometry.boundary))  # an axis t would come first
         self.phi = phi
         self._row = Field(lattice, "spin")
         couplings = (0.0, *_axis_couplings(action, geometry))

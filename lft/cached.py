@@ -281,8 +281,8 @@ def _refusal(action, phi, updater_name):
         return "valid are the actions Neural and Pairwise"
     if type(action) is Pairwise and not isinstance(action.couplings["J"], np.ndarray):
         return "J is sparse"
-    if updater_name == "metropolis" and action.is_free:
-        return "a unit without couplings under Metropolis"
+    if updater_name == "metropolis" and action.halves_ties(phi.geometry):
+        return "units whose flips cost nothing under Metropolis"
     half_width = Couplings(action, phi).resolution(2 * LOG_ERROR)[1]
     if half_width > MAX_WINDOW:
         return f"couplings so large that fixed point resolves {half_width:.2g} of S, valid is at most {MAX_WINDOW}"

@@ -29,6 +29,7 @@ from lft.bits import heatbath_threshold, metropolis_threshold
 from lft.errors import InputError
 from lft.geometry import Graph
 from lft.rng import Stream
+from lft.ties import tied_units
 
 UPDATERS = {"metropolis": Stream.METROPOLIS, "heatbath": Stream.HEATBATH}
 FEW, MANY = 8, 65
@@ -69,6 +70,13 @@ class Model:
         self.J = matrix.data.astype(np.float64)
         self.degree = np.diff(self.start)
         self.is_free = (self.degree == 0) & (self.h == 0)
+
+    def has_ties(self):
+        """Whether flips of coupled units may cost nothing for ever (``lft.ties``)."""
+        from scipy.sparse import csr_matrix
+
+        edges = csr_matrix((self.J, self.to, self.start), shape=(self.n, self.n))
+        return bool(np.any(self.degree[tied_units(edges, self.h, (-1, 1))]))
 
     def sum_rows(self, values):
         """Sums over the edges of each unit."""
@@ -420,13 +428,13 @@ def make_rule(degree, K, h, is_heatbath):
                 exact.append((heatbath_threshold(abs(field)), field < 0))
             else:  # a set member is a bond that a flip satisfies
                 field -= Decimal(h) * (2 * spin - 1)
-                is_free = degree == 0 and not h
-                exact.append((2**63 if is_free else metropolis_threshold(field), False))
+                is_tie = degree <= 2 and not field  # lft.ties
+                exact.append((2**63 if is_tie else metropolis_threshold(field), False))
     thresholds = [T for T, _ in exact]
     own = sorted({T for T in thresholds if 0 < T < 2**64})
     fast = 0
     half = degree // 2
-    if not h and 1 <= degree <= 8:
+    if not h and 1 <= degree <= 8 and (is_heatbath or degree > 2):
         ordered = [thresholds[degree - c] for c in range(half + 1)] if is_heatbath else thresholds[: (degree + 1) // 2]
         if max(ordered) < 2**64 and min(ordered) > 0:
             own, fast = ordered, degree + 16 * is_heatbath
@@ -484,8 +492,10 @@ def supports(kind, action, phi, updater_name):
     """Whether a class of this module is the one to run the pair on this field, by action and geometry alone."""
     if refusal(action, phi, updater_name):
         return False
-    n = phi.geometry.n_bins
+    n, model = phi.geometry.n_bins, Model(action, phi.geometry)
+    if kind is not ChainBits and updater_name == "metropolis" and model.has_ties():
+        return False
     if kind is Colored:
         return n < FEW
-    use_bits = n >= MANY and not ChainBits.unequal(Model(action, phi.geometry))
+    use_bits = n >= MANY and not ChainBits.unequal(model)
     return n >= FEW and use_bits == (kind is ChainBits)

@@ -48,9 +48,8 @@ class Metropolis:
     """Single-site Metropolis: propose, accept with probability min(1, exp(-dS)).
 
     Binary fields propose the flip; real fields ``phi + width (2 u - 1)`` with u uniform.  Sites of one color class do
-    not interact, so their order is free and the sweep leaves exp(-S) invariant.  Where all couplings are zero every
-    flip would be accepted and the sweep would be deterministic; there half of the proposals are refused, which
-    keeps detailed balance and makes the spins independent.
+    not interact, so their order is free and the sweep leaves exp(-S) invariant.  Where no site has more than two
+    neighbors half of the flips that cost nothing are refused: else the chain would not be ergodic (``lft.ties``).
 
     Parameters
     ----------
@@ -74,7 +73,7 @@ class Metropolis:
         _need_kind(self, action, self.kinds)
         if action.kind == "real":
             return _sweep(self, action, state, key, Stream.METROPOLIS, self.width)
-        return _sweep(self, action, state, key, Stream.METROPOLIS, False, getattr(action, "is_free", False))
+        return _sweep(self, action, state, key, Stream.METROPOLIS, False, action.halves_ties(state.phi.geometry))
 
 
 class HeatBath:

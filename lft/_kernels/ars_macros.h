@@ -1,4 +1,8 @@
-/* What the loops of one instruction set expect, LFT_PATH = 0 (plain C), 1 (AVX2), 2 (AVX-512); after ars.h. */
+/* Vector words of one instruction set, LFT_PATH = 0 (plain C), 1 (AVX2) or 2 (AVX-512); include after ars.h.
+ *
+ * Design: the bit-sliced loops are written once over these names and compiled once per instruction set, each time
+ * after this file has defined them anew; intrinsics stand here alone, so that all paths give the same bits.
+ */
 #undef NAME
 #undef ATTR
 #undef VEC

@@ -25,7 +25,7 @@ cdef inline int64_t _metropolis(binary_action_t S, signed char *phi, const Py_ss
         for m in range(count[i]):
             x = phi[p]
             dS = S.raising(phi, p, q, n) * (1 - 2 * (x == high))
-            yes = (dS < u[m]) & (not halve_ties or v[m] < 0.5)
+            yes = (dS < u[m]) & (not halve_ties or dS != 0.0 or v[m] < 0.5)
             if active != NULL:
                 yes &= active[q]
             phi[p] = <signed char>(x + yes * (total - 2 * x))

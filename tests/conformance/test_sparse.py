@@ -127,7 +127,7 @@ def twin(cls, J, h, s, updater, n_updates, beta=None):
                     if updater == "heatbath":
                         is_likely = bits < heatbath_threshold(Decimal(abs(f)))
                         s[chain, i] = (1 if f >= 0 else -1) * (1 if is_likely else -1)
-                    elif bits < (2**63 if is_free[i] else metropolis_threshold(Decimal(-own * f))):
+                    elif bits < (2**63 if degree[i] <= 2 and not f else metropolis_threshold(Decimal(-own * f))):
                         s[chain, i] = -own
                     continue
                 u = ((uniform(cls, where[i], chain, high) >> 12) + 0.5) * 2.0**-52

@@ -138,7 +138,8 @@ def test_binary_sweep_equals_its_twin(case, updater):
             new = high if raising < u[0] else low
         else:
             dS = raising if x[i] == low else -raising
-            is_accepted = dS < -np.log(u[0]) and not (case.action.is_free and v[0] >= 0.5)
+            is_tie = dS == 0 and case.action.halves_ties(case.geometry)
+            is_accepted = dS < -np.log(u[0]) and not (is_tie and v[0] >= 0.5)
             new = low + high - x[i] if is_accepted else x[i]
         changed += new != x[i]
         x[i] = new
@@ -234,29 +235,47 @@ def test_free_spins_under_metropolis_are_not_deterministic(action):
     phi = action.new_field(Lattice((6, 6)))
     start(phi, "cold", KEY)
     _, info = Metropolis().step(action, State(phi, 0), KEY)
-    assert action.is_free and 0 < info.accepted < 36
+    assert action.halves_ties(phi.geometry) and 0 < info.accepted < 36
 
 
-def test_is_free_means_that_a_flip_may_cost_nothing():
+def test_ties_are_halved_where_no_site_has_a_third_neighbor():
     pair, lone = np.array([[0, 0.1], [0.1, 0]]), np.zeros((3, 3))
     lone[:2, :2] = pair
-    assert Neural(A=np.zeros((2, 2)), B={1: 0.0}).is_free and Neural().is_free
-    assert Pairwise(J=lone).is_free and Pairwise(J=csr_matrix(lone), h=np.array([0.1, 0.1, 0.0])).is_free
-    assert Neural(A=lone).is_free and Neural(A=csr_matrix(lone), I=np.zeros(3)).is_free
-    assert not any(
-        a.is_free
-        for a in (
-            Neural(I=0.1),
-            Neural(B={1: 0.1}),
-            Neural(A=pair),
-            Neural(A=lone, B={1: 0.1}),
-            Pairwise(J=csr_matrix(pair)),
-            Pairwise(J=lone, h=np.array([0.0, 0.0, 0.1])),
-            Ising(K=0.1),
-            Ising(K=0.0, h=0.1),
-            Ising(K={(1,): 0.1}),
-        )
-    )
+    ring = 0.5 * (np.roll(np.eye(6), 1, axis=1) + np.roll(np.eye(6), -1, axis=1))
+    unequal = ring.copy()
+    unequal[0, 1] = unequal[1, 0] = 0.3
+    branched = ring.copy()
+    branched[0, 3] = branched[3, 0] = 0.5
+    wide = Graph(3, 5)
+    halved = [
+        (Neural(A=np.zeros((3, 3)), B={1: 0.0}), wide),
+        (Neural(), wide),
+        (Neural(A=csr_matrix(lone), I=np.zeros(3)), wide),
+        (Neural(B={1: -0.5}, I=1.0), wide),  # a spin chain in time, by s = 2 phi - 1
+        (Pairwise(J=lone), wide),
+        (Pairwise(J=csr_matrix(lone), h=np.array([0.1, 0.1, 0.0])), wide),
+        (Pairwise(J=ring), Graph(6, 2)),
+        (Pairwise(J=csr_matrix(unequal)), Graph(6, 2)),
+        (Ising(0.4), Lattice((8,))),
+        (Ising(0.4), Lattice((2, 2))),
+        (Ising((0.4, 0.0)), Lattice((5, 5))),
+        (Ising({(1, 1): 0.4}), Lattice((4, 4))),
+        (Ising(0.4), Lattice((3, 3), boundary="open", mask=np.arange(9).reshape(3, 3) != 4)),
+    ]
+    assert all(action.halves_ties(geometry) for action, geometry in halved)
+    always = [
+        (Neural(I=0.1), wide),
+        (Neural(B={1: 0.1, 2: 0.1}), wide),
+        (Neural(B={1: 0.1}, I=0.3), wide),
+        (Pairwise(J=csr_matrix(pair)), Graph(2, 2)),
+        (Pairwise(J=lone, h=np.array([0.0, 0.0, 0.1])), wide),
+        (Pairwise(J=branched), Graph(6, 2)),
+        (Pairwise(J=ring, h=0.1), Graph(6, 2)),
+        (Ising(0.1), Lattice((3, 4))),
+        (Ising(0.1), Lattice((2, 4))),
+        (Ising({(1,): 0.1, (2,): 0.1}), Lattice((8,))),
+    ]
+    assert not any(action.halves_ties(geometry) for action, geometry in always)
 
 
 def test_the_product_of_two_free_spins_changes_under_metropolis():

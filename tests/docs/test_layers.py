@@ -14,7 +14,7 @@ LAYERS = (
     ("threads",),
     ("_kernels",),
     ("rng", "geometry", "domain", "groups"),
-    ("plan", "field"),
+    ("plan", "field", "ties"),
     ("protocols",),
     ("actions",),
     ("integrators", "clusters", "updaters", "observables"),

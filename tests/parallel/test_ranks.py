@@ -364,7 +364,8 @@ def step(self, action, state, key):
     return original(self, action, state, key)
 
 Metropolis.step = step
-sys.exit(main(["run", "ising-2d-odd.toml", "-o", "broken.h5", "--overwrite", "--quiet"]))
+arguments = ["--set", "update.kernel=generic", "--overwrite", "--quiet"]
+sys.exit(main(["run", "ising-2d-odd.toml", "-o", "broken.h5", *arguments]))
 """
 
 

@@ -534,6 +534,37 @@ def test_pairwise_spins_against_enumeration(updater):
     assert is_rejected(estimates(sample(PAIRWISE, CHAINS, Weak(updater, 0.95), glass_observables, 3000)), glass_exact())
 
 
+RINGS = {
+    "lattice": (Ising(0.5), Lattice((8,))),
+    "torus of four": (Ising(0.5), Lattice((2, 2))),
+    "mask": (Ising(0.5), Lattice((3, 3), boundary="open", mask=np.arange(9).reshape(3, 3) != 4)),
+    "graph": (Pairwise(0.5 * (np.roll(np.eye(8), 1, axis=1) + np.roll(np.eye(8), -1, axis=1))), Graph(8, 30)),
+    "time": (Neural(B={1: -1.0}, I=2.0), Graph(5, 8, "periodic")),  # S = -2 phi phi' + 2 phi: K = 1/2 by s = 2 phi - 1
+}
+
+
+def ring_action(name, updater):
+    """Mean action per site and its exact value for a closed chain of L spins at K (the torus of four doubles K)."""
+    action, geometry = RINGS[name]
+    L, K = (4, 1.0) if name == "torus of four" else (8, 0.5)
+    t = math.tanh(K)
+    bond = (t + t ** (L - 1)) / (1 + t**L)
+    # of the gas: -2 phi phi' + 2 phi = -(s s' + s + s' + 1)/2 + s + 1 = -(s s')/2 + 1/2, s and s' on average alike
+    exact = 0.5 - 0.5 * bond if name == "time" else -K * bond
+    found = sample(action, geometry, updater, lambda phi: action.S(phi) / geometry.n_active, 6000)
+    return estimates(found), exact
+
+
+@pytest.mark.parametrize("name", RINGS)
+def test_a_ring_under_metropolis_reaches_its_whole_space(name, monkeypatch):
+    agree(*ring_action(name, Metropolis()), None)
+    agree(*ring_action(name, HeatBath()), None)
+    # mutant: flips that cost nothing are always accepted, and walls never turn around
+    monkeypatch.setattr(type(RINGS[name][0]), "halves_ties", lambda self, geometry: False)
+    found, exact = ring_action(name, Metropolis())
+    assert abs(z_score(found[0], exact)) > 8
+
+
 # --- one distribution, several updaters
 
 
