@@ -224,7 +224,7 @@ def test_the_error_of_single_precision_stays_below_its_bound(updater, loops):
     [
         (Pairwise(csr_matrix(matrix(9, 0.3, 1))), Graph(9, 3), "metropolis", "sparse"),
         (Neural(I=np.ones(3)), Graph(3, 4), "hmc", "metropolis, heatbath"),
-        (Neural(I=0.0), Graph(3, 4), "metropolis", "without couplings"),
+        (Neural(I=0.0), Graph(3, 4), "metropolis", "cost nothing"),
         (Neural(A=matrix(9, 1e9, 1)), Graph(9, 3), "heatbath", "fixed point"),
         (Ising(0.4), Lattice((8, 8)), "heatbath", "Neural and Pairwise"),
     ],

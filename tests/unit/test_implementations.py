@@ -42,7 +42,9 @@ def chain_of(action, geometry, updater, kernel="auto", schedule=None):
         (Ising(0.0), Lattice((16, 64)), Metropolis(), "generic-ising"),
         (Phi4(0.1, 0.5), Lattice((8, 8)), HMC(), "phi4-blocked"),
         (Neural(I=np.ones(3)), Graph(3, 8), HeatBath(), "neural-cached"),
-        (Pairwise(RING), Graph(9, 7), Metropolis(), "pairwise-colored"),
+        (Pairwise(RING), Graph(9, 7), HeatBath(), "pairwise-colored"),
+        (Pairwise(RING), Graph(9, 7), Metropolis(), "generic-pairwise"),  # its ties must be halved
+        (Pairwise(UNEQUAL), Graph(9, 7), Metropolis(), "pairwise-colored"),
         (Pairwise(RING), Graph(9, 8), HeatBath(), "pairwise-lanes"),
         (Pairwise(RING), Graph(9, 65), Metropolis(), "pairwise-bits"),
         (Pairwise(UNEQUAL), Graph(9, 128), Metropolis(), "pairwise-lanes"),

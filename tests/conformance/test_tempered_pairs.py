@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from cases import CASES, name_of
 
 from lft.chain import Schedule
 from lft.observables import default_observables
 from lft.rng import Key
 from lft.tempering import Ladder, Tempering
 from lft.updaters import HMC, HeatBath, Metropolis
-from tests.conformance.cases import CASES, name_of
 
 UPDATERS = (Metropolis(), HeatBath(), HMC(2, 0.2))
 
