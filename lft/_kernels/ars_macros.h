@@ -42,7 +42,7 @@
 #define NAME(x) x##_avx2
 #define ATTR AVX2
 #define VEC 32
-#define GROUP 3
+#define GROUP 11
 #define MUX(x, a, b) (((x) & ((a) ^ (b))) ^ (b))
 #define LESS(x, t, less) ((((x) ^ (t)) & ((t) ^ (less))) ^ (less))
 #define EQUAL(alike, x, t) ((alike) & ~((x) ^ (t)))

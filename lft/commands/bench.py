@@ -221,7 +221,7 @@ def _cases():
         ("phi4-2d-hmc", _updates(*phi4, HMC(10, 1.0), 2), 32, 2**22, ("normal", 0.1)),
         ("phi4-2d-metropolis", _updates(*phi4, Metropolis(), 2), 32, 2**21, BLOCK),
         ("dense-one-chain", _updates(glass, Graph(1000, 1), Metropolis(), 40, "pairwise-cached"), 1300, 2**22, BLOCK),
-        ("dense-64-chains", _updates(glass, Graph(1000, 64), Metropolis(), 2, "pairwise-cached"), 128, 2**23, BLOCK),
+        ("dense-64-chains", _updates(glass, Graph(1000, 64), Metropolis(), 20, "pairwise-cached"), 128, 2**23, BLOCK),
         ("sparse-one-chain", _sparse(1, True, 100), 82, 2**23, BLOCK),
         ("sparse-64-chains", _sparse(64, True, 40), 1.9, 2**23),
         ("sparse-pm-512-chains", _sparse(512, False, 40), 1.1, 2**23, HEAD),
