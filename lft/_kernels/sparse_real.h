@@ -122,7 +122,7 @@ INLINE void NAME(lanes)(const lft_sparse_net *net, const NAME(keys) *keys, const
                         uint64_t counter, const float *factor, int first, int n, uint64_t *sure, uint64_t *open)
 {
     uint16_t noise[64] __attribute__((aligned(64)));
-    F f[8];
+    F f[64 / WIDE]; /* the narrowest registers need most of them */
     const int heatbath = net->heatbath;
     NAME(draw)(keys, counter + ((uint64_t)first >> 3 << 32), (uint64_t)1 << 32, n * WIDE < 16 ? 16 : n * WIDE, noise);
     _Pragma("GCC unroll 8")
