@@ -45,7 +45,7 @@ def loops(request):
     try:
         phi4_waves.force(request.param)
     except ValueError:
-        pytest.skip("this processor lacks the instructions")
+        pytest.skip("this processor lacks the instructions")  # baseline always runs
     yield request.param
     phi4_waves.force(best)
 

@@ -85,7 +85,7 @@ def test_the_bits_are_those_of_a_numpy_twin(shape, boundary, kappa, loops):
     try:
         phi4_waves.force(loops)
     except ValueError:
-        pytest.skip("this processor lacks the instructions")
+        pytest.skip("this processor lacks the instructions")  # baseline always runs
     lattice, key, updater = Lattice(shape, boundary=boundary), Key(3), HMC(5, 1.0, "omelyan2")
     action = Phi4(kappa, 0.4, precision="float32")
     try:

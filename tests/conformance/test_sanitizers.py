@@ -65,7 +65,7 @@ def run(copy, *command):
 def sanitized(tmp_path_factory):
     """A copy of the package and its tests, built with both sanitizers."""
     if library("libasan.so") is None or library("libubsan.so") is None:
-        pytest.skip("the compiler brings no libasan and libubsan")
+        pytest.skip("the compiler brings no libasan and libubsan")  # nothing to preload
     copy = tmp_path_factory.mktemp("sanitized")
     ignore = shutil.ignore_patterns("*.so", "__pycache__")
     for folder in ("lft", "tests"):

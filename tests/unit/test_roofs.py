@@ -21,7 +21,7 @@ def test_triad_is_a_plus_s_b():
 def test_ars_makes_the_bits_that_it_counts():
     bits, fold = loops.ars(5, 7, False, 64)
     if not bits:
-        pytest.skip("this processor has no AES instructions")
+        pytest.skip("this processor has no AES instructions")  # the supply of ARS bits is measured only with them
     assert bits >= 64 * 512 and bits % 512 == 0
     assert loops.ars(5, 7, False, 64) == (bits, fold)
     expected = np.zeros(2, np.uint64)
