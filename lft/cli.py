@@ -253,10 +253,6 @@ def cmd_flow(args, comm):
     flow, notes = flow_source(args)
     if args.json:
         write_json(flow.as_json(), args.json)
-    if args.plot:
-        from lft.plotting import plot_flow
-
-        plot_flow(flow, args.plot)
     if args.json != "-":
         print(flow.table())
     for note in notes:

@@ -35,7 +35,7 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 STRANGERS = ({"rg", "inference"}, {"rg", "meanfield"}, {"inference", "meanfield"})
 # what only some modules may import at all, and what no module imports before it is used
-KEEPERS = {"mpi4py": {"domain.py", "archive.py", "cli.py"}, "matplotlib": {"plotting.py"}}
+KEEPERS = {"mpi4py": {"domain.py", "archive.py", "cli.py"}, "matplotlib": {"plotting/figure.py"}}
 LAZY = {"mpi4py", "matplotlib", "h5py", "scipy"}
 MAX_LINES = 600
 

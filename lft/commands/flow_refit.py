@@ -1,0 +1,125 @@
+"""``lft flow --method refit``: block, fit again, level by level."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+
+from lft.archive import SCHEMA as ARCHIVE_SCHEMA
+from lft.archive import Archive
+from lft.commands.fit import describe, lattice_field, open_recording, parse_reach
+from lft.errors import DataWarning, InputError
+from lft.field import Field
+from lft.geometry import Lattice
+from lft.inference.lattice_fit import fit_lattice
+from lft.rg.blocking import BLOCKINGS
+from lft.rg.flow import flow, save_flow
+
+
+def compute(args):
+    """The flow that the command line asks for; returns (flow, notes)."""
+    if args.blocking is not None and args.blocking not in BLOCKINGS:
+        raise InputError(f"--blocking {args.blocking!r}: valid are {', '.join(BLOCKINGS)}")
+    if args.levels < 0:
+        raise InputError(f"--levels {args.levels}: valid is an integer >= 0")
+    factor, reach = _factor(args.factor), parse_reach(args.reach, args.diagonals)
+    if _is_archive(args.source):
+        fields, site_field, notes, default = *_archive_fields(args.source), "majority"
+    else:
+        fields, site_field, notes, default = *_recording_fields(args), "or"
+    blocking = args.blocking or default
+    if blocking == "average":
+        raise InputError("--blocking average: makes real fields, which refit cannot fit; valid are or, majority, "
+                         "decimation, k-of-n")
+    _check_k(blocking, args.k, factor, fields[0].geometry)
+    if args.blocking is None:
+        source = "an archive" if default == "majority" else "a recording"
+        notes.append(f"blocking: {blocking} (the default for {source})")
+
+    def fit(fields):
+        result = fit_lattice(fields, reach=reach, diagonals=args.diagonals, site_field=site_field, test=0.0)
+        couplings = dict(result.couplings)
+        couplings.setdefault("h", result.h_mean)
+        return couplings
+
+    result = flow(fields, fit, blocking=blocking, factor=factor, levels=args.levels, k=args.k)
+    result.notes[:0] = notes
+    return result, result.notes
+
+
+def save(result, path):
+    """Write FLOW.h5."""
+    save_flow(result, path)
+
+
+def plot(result, path):
+    """Draw the couplings against the scale."""
+    from lft.plotting import plot_flow
+
+    plot_flow(result, path)
+
+
+def _factor(text):
+    try:
+        parts = [int(p) for p in text.split(",")]
+    except ValueError:
+        parts = [0]
+    if min(parts) < 1 or max(parts) == 1:
+        valid = "an integer >= 2, or integers >= 1 per axis such as 2,2,1"
+        raise InputError(f"--factor {text!r}: valid is {valid}")
+    return parts[0] if len(parts) == 1 else parts
+
+
+def _check_k(blocking, k, factor, geometry):
+    if blocking != "k-of-n":
+        if k is not None:
+            raise InputError(f"--k {k}: only with --blocking k-of-n, this one is {blocking}")
+        return
+    n = factor ** len(geometry.shape) if isinstance(factor, int) else math.prod(factor)
+    if k is None or not 1 <= k <= n:
+        given = "--k is missing" if k is None else f"--k {k}"
+        raise InputError(f"{given}: k-of-n takes an integer from 1 to {n}, the sites of a block")
+
+
+def _is_archive(path):
+    try:
+        with open(path, "rb") as file:
+            if file.read(8) != b"\x89HDF\r\n\x1a\n":
+                return False
+    except OSError:
+        return False  # the reader of recordings says what is wrong
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return file.attrs.get("schema") == ARCHIVE_SCHEMA
+    except (OSError, KeyError, RuntimeError):
+        return False
+
+
+def _archive_fields(path):
+    with Archive(path) as archive:
+        if not isinstance(archive.geometry, Lattice):
+            raise InputError(f"{path}: a graph has no blocks in space; valid is an archive on a lattice")
+        if archive.kind != "spin":
+            what = f"action {archive.action.name!r} has a {archive.kind} field"
+            raise InputError(f"{path}: {what}; refit takes spin fields")
+        notes, n = [], archive.n_configurations
+        if n:
+            arrays = [archive.configuration(k) for k in range(n)]
+        else:
+            arrays = [archive.last()]
+            notes.append(f"{path}: holds no saved configurations (save_every = 0): only the last one is used")
+        site_field = bool(np.ndim(archive.action.couplings["h"]))
+        return [Field.from_array(archive.geometry, "spin", a) for a in arrays], site_field, notes
+
+
+def _recording_fields(args):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        recording, bin_s = open_recording(args.source, args.bin)
+        field, report = lattice_field(recording, bin_s, args.pitch)
+    messages = [str(w.message) for w in caught if issubclass(w.category, DataWarning)]
+    return [field], True, [*getattr(recording, "notes", ()), *describe(report), *messages]

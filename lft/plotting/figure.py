@@ -1,0 +1,52 @@
+"""What all figures share: the one module that imports matplotlib.
+
+Figures are made with the object interface (no pyplot, no global state, no display) and written as PNG, SVG or PDF by
+the ending of the file name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lft.archive import aside
+from lft.errors import InputError
+
+COLORS = ("#1b6ca8", "#d1495b", "#2e7d32", "#8e6c8a", "#e08e0b", "#3c3c3c")
+ENDINGS = (".png", ".svg", ".pdf")
+
+
+def new_figure(n_rows=1, n_columns=1, width=4.2, height=3.2):
+    """A figure and its axes, an array of n_rows by n_columns; width and height in inches per axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * n_columns, height * n_rows), layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, squeeze=False)
+    for ax in axes.ravel():
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def check_figure_path(path):
+    """Raise InputError unless the ending names a format that can be written."""
+    if Path(path).suffix.lower() not in ENDINGS:
+        raise InputError(f"{path}: valid endings of a figure are {', '.join(ENDINGS)}")
+
+
+def save(figure, path):
+    """Write a figure, as a whole or not at all."""
+    check_figure_path(path)
+    with aside(path, "writing the figure") as part:
+        figure.savefig(part, dpi=150, format=Path(path).suffix[1:].lower())
+
+
+def axis_label(name, quantity):
+    """Label of an axis with its unit; in sites where there is none."""
+    return f"{name} ({quantity.unit})" if quantity is not None else f"{name} (sites)"
+
+
+def finite(*arrays):
+    """The arrays without the places where one of them is not finite."""
+    keep = np.all([np.isfinite(a) for a in arrays], axis=0)
+    return [np.asarray(a)[keep] for a in arrays]
