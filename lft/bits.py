@@ -21,13 +21,14 @@ from lft._kernels import ising_bits
 from lft.actions import Ising
 from lft.domain import Domain
 from lft.errors import InputError
-from lft.field import Field
 from lft.geometry import Lattice
 from lft.rng import Stream
 
 UPDATERS = {"metropolis": Stream.METROPOLIS, "heatbath": Stream.HEATBATH}
 UNIT = 128  # sites of one random block
 CHUNK_WORDS = 512  # words of a row or of several rows whose shifted neighbors are prepared together
+LATENCY_S, SITE_S = 15e-6, 6e-11
+"""An exchange between ranks and a site update, for the choice of the depth of halos; they change no bit."""
 _EXACT = Context(prec=50, Emax=10**8, Emin=-(10**8))
 
 
@@ -61,14 +62,14 @@ class IsingBits:
     """
 
     def __init__(self, action, phi, updater_name):
-        reason = _refusal(action, phi, updater_name)
+        reason = refusal(action, phi, updater_name)
         if reason:
             raise InputError(f"bit-sliced sweeps: {reason}")
         self.phi = phi
         self.is_heatbath = updater_name == "heatbath"
         self._stream = int(UPDATERS[updater_name])
         geometry, shape = phi.geometry, phi.domain.shape
-        self._couplings = _axis_couplings(action, geometry)
+        self._couplings = axis_couplings(action, geometry)
         self._h = action.couplings["h"]
         self._halves_ties = not self.is_heatbath and action.halves_ties(geometry)
         self._order = geometry.storage_order
@@ -76,10 +77,13 @@ class IsingBits:
         units = -(-((self.length + 1) // 2) // UNIT)
         self._words = 2 * units
         lines = shape[:-1]
+        self._seams = [a for a, n in enumerate(lines) if self._periodic[a] and n % 2]
+        self._n_classes = 4 if self._periodic[-1] and self.length % 2 else 2
+        depth = 1 if self._seams else choose_depth(phi.domain, self._n_classes)
         self.domain = Domain(
             (*lines, 8 * self._words),
             (*self._periodic[:-1], False),
-            (*(1 for _ in lines), 0),
+            (*(depth if ranks > 1 else 1 for ranks in phi.domain.grid[:-1]), 0),
             phi.domain.comm,
             phi.domain.grid,
         )
@@ -91,17 +95,17 @@ class IsingBits:
         self._rows = self._make_rows()
         self._make_lines()
         self.can_reside = max(phi.domain.halo) <= 1  # else the halo of the field needs messages
-        self._sums = None
-        self._seams = [a for a, n in enumerate(lines) if self._periodic[a] and n % 2]
+        self._sums, self._is_watched = None, False
         self._faces = self._seam_faces()
-        self._classes = self._make_classes()
-        self._copies = None if self._seams else self.domain.local_copies
+        self._make_passes(depth)
+        self._copies = self.domain.local_copies
+        self._n_bonds = self._count_bonds()
         self.n_sites = math.prod(phi.domain.local_shape)
 
     @staticmethod
     def supports(action, phi, updater_name):
         """Whether these sweeps can run: else the generic loops serve."""
-        return not _refusal(action, phi, updater_name)
+        return not refusal(action, phi, updater_name)
 
     # ---- layout
     def _make_rows(self):
@@ -121,8 +125,10 @@ class IsingBits:
         right = valid[0] & valid[1]
         left = valid[0] if is_periodic else valid[0] & ~_mask(words, (0,))
         none = np.zeros(words, np.uint64)
-        masks = np.zeros((4, 2, chunk * words), np.uint64)
-        for k, pair in enumerate([sliced, (right, none), (left, none), valid]):
+        same = (right, valid[1])
+        moved = (left, valid[1] if is_periodic or length % 2 else valid[1] & ~_mask(words, (n_bits[1] - 1,)))
+        masks = np.zeros((6, 2, chunk * words), np.uint64)
+        for k, pair in enumerate([sliced, (right, none), (left, none), valid, same, moved]):
             for r in range(2):
                 masks[k, r] = np.concatenate([pair[(r + i) % 2] for i in range(chunk)])
         stride = -(-(chunk * words + 16) // 8) * 8
@@ -130,99 +136,154 @@ class IsingBits:
         return ising_bits.Rows(words, n_bits, chunk, closed, has_ends, masks, work)
 
     def _make_lines(self):
-        """First word and parity of each local line, and its start in the flat padded field."""
+        """First word and parity of each local line, its start in the flat padded field, and where lines of the halo
+        lie."""
         domain, field = self.domain, self.phi.domain
-        x = np.indices(domain.local_shape[:-1]).reshape(len(domain.shape) - 1, -1)
-        starts = np.array([s.start for s in domain.slices[:-1]])
-        strides = np.array(domain.strides[:-1]) // 8
-        self._line_word = ((x + 1) * strides[:, None]).sum(axis=0).astype(np.intp)
-        self._line_parity = ((x + starts[:, None]).sum(axis=0) % 2).astype(np.intp)
-        halo = np.array(field.halo[:-1])[:, None]
-        start = ((x + halo) * np.array(field.strides[:-1])[:, None]).sum(axis=0) + field.halo[-1]
-        self._line_start = start.astype(np.intp)
+        depth, halo = (np.array(d.halo[:-1])[:, None] for d in (domain, field))
+        starts = np.array([s.start for s in domain.slices[:-1]])[:, None]
+        strides, shape = np.array(domain.strides[:-1])[:, None] // 8, domain.padded_shape[:-1]
+        x = np.indices(shape).reshape(len(shape), -1) - depth
+        y = x + starts
+        word = ((x + depth) * strides).sum(axis=0).astype(np.intp)
+        parity = (y.sum(axis=0) % 2).astype(np.intp)  # across an odd seam too: there the halo rows trade planes
+        start = (((x + halo) * np.array(field.strides[:-1])[:, None]).sum(axis=0) + field.halo[-1]).astype(np.intp)
+        exists = np.ones(x.shape[1], bool)
+        number = np.zeros(x.shape[1], np.uint64)
+        for axis, n in enumerate(domain.shape[:-1]):
+            exists &= self._periodic[axis] | ((y[axis] >= 0) & (y[axis] < n))
+            number = number * np.uint64(n) + (y[axis] % n).astype(np.uint64)
+        extents = np.array(domain.local_shape[:-1])[:, None]
+        margin = np.maximum(0, np.maximum(-x, x - extents + 1))
+        is_own = (margin == 0).all(axis=0)
+        self._line_word, self._line_parity, self._line_start = word[is_own], parity[is_own], start[is_own]
         self._words_by_parity = [np.ascontiguousarray(self._line_word[self._line_parity == p]) for p in range(2)]
         # the same with the lines of the halo that exist: those of the field as far as it is one line wide
-        x = np.indices(domain.padded_shape[:-1]).reshape(len(starts), -1) - 1
-        padded, y = np.array(field.padded_shape[:-1])[:, None], x + starts[:, None]
-        is_there = ((x + halo >= 0) & (x + halo < padded)).all(axis=0)
-        for axis, n in enumerate(domain.shape[:-1]):
-            is_there &= self._periodic[axis] | ((y[axis] >= 0) & (y[axis] < n))
-        x, y = x[:, is_there], y[:, is_there]
-        start = ((x + halo) * np.array(field.strides[:-1])[:, None]).sum(axis=0) + field.halo[-1]
-        self._padded_lines = (
-            start.astype(np.intp),
-            ((x + 1) * strides[:, None]).sum(axis=0).astype(np.intp),
-            (y.sum(axis=0) % 2).astype(np.intp),  # across an odd seam too: there the halo rows trade planes
-        )
+        padded = np.array(field.padded_shape[:-1])[:, None]
+        is_there = exists & ((x + halo >= 0) & (x + halo < padded)).all(axis=0)
+        self._padded_lines = tuple(v[is_there] for v in (start, word, parity))
+        # over all lines: what a run of them needs; neighbors in memory are neighbors in number within one turn
+        turn = y[-1] // domain.shape[-2]
+        self._all_lines = {k: v.reshape(shape) for k, v in (("word", word), ("parity", parity), ("number", number),
+                                                            ("turn", turn), ("exists", exists))}
+        self._at_line, self._margin = y.reshape(-1, *shape), margin.reshape(-1, *shape)
 
     def _make_runs(self, keep):
-        """Runs of the local lines for which ``keep`` (over the local lines' shape) holds."""
-        domain = self.domain
-        starts = [s.start for s in domain.slices[:-1]]
-        word = self._line_word.reshape(domain.local_shape[:-1])
-        parity = self._line_parity.reshape(word.shape)
-        edge = np.diff(keep.astype(np.int8), axis=-1, prepend=0, append=0)
-        first, stop = np.argwhere(edge == 1), np.argwhere(edge == -1)
+        """Runs of the lines, those of the halo included, for which ``keep`` holds."""
+        lines = self._all_lines
+        label = np.where(keep, lines["turn"] - lines["turn"].min() + 1, 0)
+        ends = np.zeros((*keep.shape[:-1], 1), label.dtype)
+        first = np.argwhere((label != np.concatenate([ends, label[..., :-1]], -1)) & (label > 0))
+        last = np.argwhere((label != np.concatenate([label[..., 1:], ends], -1)) & (label > 0))
         at = tuple(first.T)
-        line = np.zeros(len(first), np.uint64)
-        for axis, n in enumerate(domain.shape[:-1]):
-            line = line * np.uint64(n) + (first[:, axis] + starts[axis]).astype(np.uint64)
         return ising_bits.Runs(
-            np.ascontiguousarray(word[at]),
-            np.ascontiguousarray((stop - first)[:, -1].astype(np.intp)),
-            np.ascontiguousarray(parity[at]),
-            line * np.uint64(self._words // 2),
+            np.ascontiguousarray(lines["word"][at]),
+            np.ascontiguousarray((last - first)[:, -1].astype(np.intp) + 1),
+            np.ascontiguousarray(lines["parity"][at]),
+            lines["number"][at] * np.uint64(self._words // 2),
         )
 
     def _at(self, axis, index):
-        """Over the local lines: whether the global coordinate has this value."""
-        domain = self.domain
-        shape = [1] * (len(domain.shape) - 1)
-        shape[axis] = -1
-        s = domain.slices[axis]
-        here = (np.arange(s.start, s.stop) == index % domain.shape[axis]).reshape(shape)
-        return np.broadcast_to(here, domain.local_shape[:-1])
+        """Over all lines: whether the global coordinate has this value."""
+        n = self.domain.shape[axis]
+        return self._at_line[axis] % n == index % n
 
-    def _make_classes(self):
-        """Per class of the sweep: (color, first, rest, is_last_column), both a list of (rule, end rule, runs).
+    def _make_passes(self, depth):
+        """What one sweep does, by the number of valid layers of the halo that it begins with.
 
-        The colors of the seams come last.  Without seams the edges of the axis whose halo is exchanged by messages come
-        first and travel during the rest.
+        ``_passes[v]``: the classes of a sweep as :func:`ising_bits.sweeps` wants them.  A class takes one layer: it
+        updates what is up to v - 1 lines away, the next one v - 2.  Where a class ends with the halo used up and the
+        first axis is cut, its edges come first and travel while the rest follows.
         """
         domain = self.domain
-        whole = np.ones(domain.local_shape[:-1], bool)
-        is_open = [a for a in range(whole.ndim) if not self._periodic[a]]
+        exists, cut = self._all_lines["exists"], [a for a, p in enumerate(domain.grid[:-1]) if p > 1]
+        uncut = [a for a in range(exists.ndim) if a not in cut]
+        is_open = [a for a in range(exists.ndim) if not self._periodic[a]]
+        own = (self._margin == 0).all(axis=0)
         groups = {}
         for ends in itertools.product(*[((0, 0), (0, 1), (1, 0), (1, 1)) for _ in is_open]):
-            keep = whole
+            keep = exists & (self._margin[uncut] == 0).all(axis=0)
             for axis, (low, high) in zip(is_open, ends, strict=True):
                 keep = keep & (self._at(axis, 0) == low) & (self._at(axis, -1) == high)
             if keep.any():
                 groups[ends] = keep
-        rules = {ends: self._make_rules(dict(zip(is_open, ends, strict=True))) for ends in groups}
-        classes = []
-        for flags in itertools.product(*[(False, True) for _ in self._seams]):
-            inside = whole
-            for axis, flag in zip(self._seams, flags, strict=True):
-                inside = inside & (self._at(axis, -1) == flag)
+        rules = {}
+        for ends in groups:
+            missing = dict(zip(is_open, ends, strict=True))
+            rules[ends] = (*self._make_rules(missing), self._make_bonds(missing))
 
-            def select(where):
-                return [(*rules[e], self._make_runs(k & where)) for e, k in groups.items() if (k & where).any()]
+        def parts(where, is_counted):
+            return [
+                (rule, end, self._make_runs(groups[ends] & where), is_counted, bonds)
+                for ends, (rule, end, bonds) in rules.items()
+                if (groups[ends] & where).any()
+            ]
 
-            parts, is_odd = select(inside), self._periodic[-1] and self.length % 2
-            if domain.first_cut is None or self._seams or is_odd:
-                classes += [(color, [], parts, False) for color in range(2)]
-            else:
-                edges = np.zeros_like(whole)
-                np.moveaxis(edges, domain.first_cut, 0)[[0, -1]] = True
-                classes += [(color, select(edges), select(~edges), False) for color in range(2)]
-            if is_odd:
-                classes += [(color, [], parts, True) for color in range(2)]
-        self._all = self._make_runs(whole)
-        self._upper = [
-            self._make_runs(whole if self._periodic[a] else ~self._at(a, -1)) for a in range(whole.ndim)
-        ]
-        return classes
+        self._all = self._make_runs(own)
+        self._upper = [self._make_runs(own if self._periodic[a] else own & ~self._at(a, -1)) for a in range(own.ndim)]
+        seams = list(itertools.product(*[(False, True) for _ in self._seams]))
+        columns = (False, True) if self._n_classes == 4 else (False,)
+        kinds = list(itertools.product(seams, columns, range(2)))
+        self._is_fused = not self._seams and len(columns) == 1
+        self._valid = self._depth = depth if depth >= len(kinds) else 0
+        self._programs = {}
+        if not self._depth:
+            lines = []
+            for flags in seams:
+                inside = [self._at(a, -1) == flag for a, flag in zip(self._seams, flags, strict=True)]
+                lines.append(parts(np.logical_and.reduce([own, *inside]), True))
+            self._passes = [
+                (0, color, lines[seams.index(flags)], is_last, n + 1 == len(kinds))
+                for n, (flags, is_last, color) in enumerate(kinds)
+            ]
+            return
+        reach = [parts((self._margin[cut] <= r).all(axis=0) & ~own, False) for r in range(depth)]
+        mine = [parts(own, True)]
+        if domain.first_cut is not None:
+            a = domain.first_cut
+            x = self._at_line[a] - domain.slices[a].start
+            near = (x < depth) | (x >= domain.local_shape[a] - depth)
+            mine.append(parts(own & near, True))
+            mine.append(parts(own & ~near, True))
+        self._kinds, self._mine, self._reach = kinds, mine, reach
+
+    def _program(self, n, is_last):
+        """Passes of ``n`` sweeps, a class taking one of the valid layers of the halo, and what is left for the time
+        that the edges travel, if these sweeps use the halo up; ``is_last``: the last one may count its bonds."""
+        key = self._valid, n, is_last
+        if key not in self._programs:
+            passes, valid = [], self._valid
+            for step in range(n):
+                for k, (_, is_column, color) in enumerate(self._kinds):
+                    valid -= 1
+                    is_final = is_last and step + 1 == n and k + 1 == len(self._kinds)
+                    passes.append((step, color, self._mine[0] + self._reach[valid], is_column, is_final))
+            rest = []
+            if not valid and len(self._mine) > 1:
+                step, color, _, is_column, is_final = passes.pop()
+                edges, inside = ((step, color, lines, is_column, is_final) for lines in self._mine[1:])
+                passes.append(edges)
+                rest.append(inside)
+            self._programs[key] = passes, rest
+        return self._programs[key]
+
+    def _count_bonds(self):
+        """Per stored axis, the bonds of the local sites of the color that is updated last."""
+        sites = np.array([self.length // 2, (self.length + 1) // 2])[self._line_parity]  # even parity: the odd sites
+        own = (self._margin == 0).all(axis=0)
+        counts = []
+        for axis in range(own.ndim):
+            ends = [0 if self._periodic[axis] else self._at(axis, end)[own].astype(int) for end in (0, -1)]
+            counts.append((sites * (2 - sum(ends))).sum())
+        return np.array([*counts, len(sites) * (self.length - (not self._periodic[-1]))])
+
+    def _make_bonds(self, ends):
+        """Neighbors in other lines, by axis, and the bonds along the line."""
+        neighbors = []
+        for axis, stride in enumerate(self.domain.strides[:-1]):
+            for step, missing in zip((-1, 1), ends.get(axis, (0, 0)), strict=True):
+                if not missing:
+                    neighbors.append((axis, step * stride // 8))
+        return ising_bits.Bonds(neighbors, len(self._periodic) - 1)
 
     # ---- rules
     def _make_rules(self, ends):
@@ -286,8 +347,8 @@ class IsingBits:
 
     def _exchange(self, colors=(0, 1)):
         """Fresh halo.  Across an odd seam a neighbor has the same color, so its row goes to the other plane."""
-        for color in (0, 1) if self._seams else colors:
-            self.domain.exchange(self._bytes[color])
+        self.domain.exchange(*(self._bytes[c] for c in ((0, 1) if self._seams else colors)))
+        self._valid = self._depth
         for face in self._faces:
             kept = self._bytes[0][face].copy()
             self._bytes[0][face] = self._bytes[1][face]
@@ -320,47 +381,71 @@ class IsingBits:
         changed (collective)."""
         if not 0 <= t <= t + n <= 2**48:
             raise InputError(f"t = {t}, n = {n}: valid are numbers of updates from 0 to 2^48 - 1")
-        self._sums = None
-        if self._copies is None:
-            return n * self.n_sites, sum(self._sweep(t + i, key_word) for i in range(n))
-        classes = [(color, rest, is_last_column) for color, _, rest, is_last_column in self._classes]
-        changed = ising_bits.sweeps(classes, self._rows, *self.planes, *self._copies, t, n, self._stream, key_word)
+        counts = np.zeros(ising_bits.UP + 1, np.int64) if self._is_watched and self._is_fused else None
+        self._sums, self._is_watched = None, False
+        if self._depth:
+            changed = self._sweep_deep(t, key_word, n, counts)
+        elif self._seams or self.domain.sends_messages:
+            counts, changed = None, sum(self._sweep_classes(t + i, key_word) for i in range(n))
+        else:
+            changed = self._run(self._passes, t, key_word, n, counts)
+        if counts is not None:
+            self._sums = self._bond_sums(counts)
         return n * self.n_sites, changed
 
-    def _sweep(self, t, key_word):
+    def _run(self, passes, t, key_word, n=1, counts=None):
+        return ising_bits.sweeps(passes, self._rows, *self.planes, *self._copies, t, n, self._stream, key_word, counts)
+
+    def _sweep_classes(self, t, key_word):
+        """One sweep with an exchange after each class."""
         changed = 0
-        for color, first, rest, is_last_column in self._classes:
-            planes = self.planes[color], self.planes[1 - color]
-            what = color, t, self._stream, key_word
-            for rule, end, runs in first:
-                changed += ising_bits.update(rule, end, self._rows, runs, *planes, *what)
-            if first:
-                self.domain.begin(self._bytes[color])
-            for rule, end, runs in rest:
-                if is_last_column:
-                    changed += ising_bits.seam(rule, self._rows, runs, *planes, *what)
-                else:
-                    changed += ising_bits.update(rule, end, self._rows, runs, *planes, *what)
-            if first:
-                self.domain.end(self._bytes[color])
-            else:
-                self._exchange((color,))
+        for one in self._passes:
+            changed += self._run([one], t, key_word)
+            self._exchange((one[1],))
+        return changed
+
+    def _sweep_deep(self, t, key_word, n, counts):
+        """Several sweeps between exchanges: lines of the halo are updated too, with the same random numbers as where
+        they are at home."""
+        changed, done = 0, 0
+        while done < n:
+            m = min(n - done, self._valid // len(self._kinds))
+            if not m:
+                self._exchange()
+                continue
+            passes, rest = self._program(m, done + m == n)
+            changed += self._run(passes, t + done, key_word, 1, counts)
+            self._valid -= m * len(self._kinds)
+            done += m
+            if rest:
+                self.domain.begin(*self._bytes)
+                changed += self._run(rest, t + done - m, key_word, 1, counts)
+                self.domain.end(*self._bytes)
+                self._valid = self._depth
+            elif not self._valid:
+                self._exchange()
         return changed
 
     def exchange(self, other):
         """Trade configurations, packed and not, with another copy of the same layout: only references move."""
-        for name in ("_buffer", "planes", "_bytes"):
+        for name in ("_buffer", "planes", "_bytes", "_valid", "_sums"):
             mine, theirs = getattr(self, name), getattr(other, name)
             setattr(self, name, theirs)
             setattr(other, name, mine)
-        self._sums, other._sums = other._sums, self._sums
         if self.can_reside:
             self.phi.resident, other.phi.resident = self, other
         else:
             self.phi.data, other.phi.data = other.phi.data, self.phi.data
 
     def measure(self):
-        """Local sums: sum_x s_x s_(x+1) per axis (user's order, each bond by its lower site), and sum_x s_x."""
+        """This rank's share of sum_x s_x s_(x+1) per axis (user's order) and of sum_x s_x.
+
+        Who measures after a sweep is taken to measure after the next call of :meth:`sweep` too: its last pass then
+        counts what it leaves, line by line while they are in the nearest cache, instead of a pass of its own.  The
+        sums over all ranks are the same; a bond belongs to the rank of its lower site, or of its site of the color
+        that is updated last.
+        """
+        self._is_watched = True
         if self._sums is None:
             self._sums = self._measure()
         return self._sums
@@ -392,6 +477,11 @@ class IsingBits:
                 up[r::2] += counts[: len(up[r::2])]
         return 2 * up - math.prod(lines)
 
+    def _bond_sums(self, counts):
+        """The same from what the last pass counted: bonds of the sites of the last color, spins of the lines."""
+        bonds = self._n_bonds - 2 * counts[: len(self._n_bonds)]
+        return bonds[np.argsort(self._order)], 2 * counts[ising_bits.UP] - self.n_sites
+
     def _measure(self):
         bonds = np.zeros(len(self._periodic), np.int64)
         lines = self.domain.local_shape[:-1]
@@ -413,7 +503,34 @@ class IsingBits:
         return bonds[np.argsort(self._order)], 2 * up - self.n_sites
 
 
-def _refusal(action, phi, updater_name):
+def choose_depth(domain, n_classes):
+    """Layers of halo of bits: an exchange every so many sweeps against the lines that are then computed twice.
+
+    With w seconds for a line more on both sides of a block and E for an exchange, m sweeps between two exchanges cost
+    E/m + w c m per sweep of c classes, least at m = sqrt(E / (w c)).
+
+    Parameters
+    ----------
+    domain : Domain
+        The blocks; the choice is the same on every rank.
+    n_classes : int
+        Classes of sites of a sweep, each of which uses up one layer.
+
+    Returns
+    -------
+    int
+        A multiple of ``n_classes``, or 1 if there is nobody to exchange with or a block is thinner than that.
+    """
+    cut = [k for k, ranks in enumerate(domain.grid) if ranks > 1]
+    most = min((domain.shape[k] // domain.grid[k] for k in cut), default=0) // n_classes
+    if not most:
+        return 1
+    block = [-(-n // ranks) for n, ranks in zip(domain.shape, domain.grid, strict=True)]
+    work = SITE_S * math.prod(block) * sum(1 / block[k] for k in cut)
+    return n_classes * max(1, min(most, round(math.sqrt(LATENCY_S / (work * n_classes)))))
+
+
+def refusal(action, phi, updater_name):
     """Why the generic loops must serve, or ''."""
     if sys.byteorder != "little":
         return "rows are packed for little-endian processors"
@@ -428,7 +545,7 @@ def _refusal(action, phi, updater_name):
         return f"{len(geometry.shape)} axes, valid are 1 to 4"
     if np.ndim(action.couplings["h"]):
         return "h differs between sites"
-    couplings = _axis_couplings(action, geometry)
+    couplings = axis_couplings(action, geometry)
     if couplings is None:
         return "K has displacements other than nearest neighbors"
     if (length := geometry.storage_shape[-1] if len(geometry.shape) > 1 else geometry.shape[0]) < 2:
@@ -438,80 +555,13 @@ def _refusal(action, phi, updater_name):
     return ""
 
 
-def _axis_couplings(action, geometry):
+def axis_couplings(action, geometry):
     """K per stored axis (0 where no bonds exist), None if the action has other bonds."""
     units = geometry.unit_displacements()
     bonds = action.bond_couplings(geometry)
     if any(d not in units for d in bonds):
         return None
     return [bonds.get(units[i], 0.0) if geometry.joins(units[i]) else 0.0 for i in geometry.storage_order]
-
-
-class IsingLine:
-    """The same of a chain of spins, the only axis of its lattice: one row of bits that every rank keeps whole.
-
-    The row is not cut, since one color of it is updated at once: every rank does all the work and needs no messages
-    but those of :meth:`load`, so ranks do not speed it up, and the chain does not depend on their number.
-    """
-
-    can_reside = True
-
-    def __init__(self, action, phi, updater_name):
-        reason = _refusal(action, phi, updater_name)
-        if reason:
-            raise InputError(f"bit-sliced sweeps: {reason}")
-        geometry = phi.geometry
-        lattice = Lattice((1, *geometry.shape), boundary=("open", *geometry.boundary))  # an axis t would come first
-        self.phi = phi
-        self._row = Field(lattice, "spin")
-        couplings = (0.0, *_axis_couplings(action, geometry))
-        self._bits = IsingBits(Ising(couplings, action.couplings["h"]), self._row, updater_name)
-        self.domain = self._bits.domain
-        self._mine = phi.domain.slices[0]
-
-    def load(self):
-        """Pack the whole row from the blocks of all ranks (collective)."""
-        whole = np.zeros(self._bits.length, np.int64)
-        whole[self._mine] = self.phi.values[:, 0]
-        self._row.values[0] = self.phi.domain.sum_int(whole)
-        self._bits.load()
-
-    def store(self):
-        """Write block and halo of this rank to the field."""
-        self._bits.store()
-        self.phi.resident = None
-        domain, row = self.phi.domain, self._row.values[0]
-        at = np.arange(domain.padded_shape[0]) - domain.halo[0] + self._mine.start
-        is_there = (at >= 0) & (at < len(row)) | domain.periodic[0]
-        self.phi.data[is_there, domain.halo[1]] = row[at[is_there] % len(row)]
-
-    def sweep(self, t, key_word, n=1):
-        """``n`` sweeps; proposals are those of this rank's sites, all changes are counted by rank 0."""
-        _, changed = self._bits.sweep(t, key_word, n)
-        return n * self.phi.domain.local_shape[0], changed if self.phi.domain.rank == 0 else 0
-
-    def exchange(self, other):
-        """Trade configurations with another copy of the same layout."""
-        self._bits.exchange(other._bits)
-        self.phi.resident, other.phi.resident = self, other
-
-    def measure(self):
-        """Sums as those of :class:`IsingBits`, all of them on rank 0."""
-        bonds, total = self._bits.measure()
-        is_root = self.phi.domain.rank == 0
-        return bonds[1:] * is_root, total * is_root
-
-    def site_sum(self):
-        """sum_x s_x on rank 0."""
-        return int(self.measure()[1])
-
-    def bond_sum(self, displacement):
-        """sum_x s_x s_(x+1) on rank 0."""
-        return int(self.measure()[0][0]) if displacement == (1,) else None
-
-    def plane_sums(self, axis):
-        """The spins of this rank's block; across the storage axis of extent 1 their sum, on rank 0."""
-        return self._bits.plane_sums(1)[self._mine] if axis == 0 else np.array([self.site_sum()])
 
 
 def _mask(words, bits):

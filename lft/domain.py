@@ -19,6 +19,9 @@ import numpy as np
 from lft._kernels import halo as _halo
 from lft.errors import DivergenceError, DomainError, LftError
 
+DIRECT_BYTES = 65536
+"""Faces of one piece and at least so large travel without copies; smaller ones by persistent requests."""
+
 _SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
@@ -166,7 +169,7 @@ class Domain:
         self.padded_shape = tuple(n + 2 * w for n, w in zip(self.local_shape, self.halo, strict=True))
         self.interior = tuple(slice(w, w + n) for n, w in zip(self.local_shape, self.halo, strict=True))
         self._steps = self._plan()
-        self._messages = {}
+        self._messages, self._posted = {}, {}
 
     def __repr__(self):
         return f"Domain({self.shape}, {self.periodic}, {self.halo}, ranks={self.grid})"
@@ -210,37 +213,44 @@ class Domain:
         source = np.concatenate([outer + n * stride, outer + w * stride])
         return [target, source, np.full(len(target), w * stride, np.intp)]
 
-    def exchange(self, data):
-        """Fill the halo of a padded local array of any type from the neighbors; open ends keep zeros."""
-        self.begin(data)
-        self.end(data)
+    def exchange(self, *arrays):
+        """Fill the halo of padded local arrays of one type from the neighbors; open ends keep zeros.
 
-    def begin(self, data):
+        Several arrays travel in the same messages.
+        """
+        self.begin(*arrays)
+        self.end(*arrays)
+
+    def begin(self, *arrays):
         """First half of :meth:`exchange`: the messages of the first cut axis are on their way when it returns.
 
-        The edge planes of that axis (:attr:`first_cut`, as wide as its halo) must be final; every other site may
-        still change before :meth:`end`, which does the rest.
+        The edge planes of that axis (:attr:`first_cut`, as wide as its halo) must be final and stay; every other site
+        may still change before :meth:`end`, which does the rest, but nobody may read the halo.
         """
         if self.first_cut is not None:
-            self._start_axis(data, self.first_cut)
+            self._start_axis(arrays, self.first_cut)
 
-    def end(self, data):
+    def end(self, *arrays):
         """Second half of :meth:`exchange`."""
-        flat = data.reshape(-1)
         for number, (kind, what) in enumerate(self._steps):
             if kind == "runs":
-                _halo.copy_runs(flat, *what)
+                for data in arrays:
+                    _halo.copy_runs(data.reshape(-1), *what)
             else:
                 if number:
-                    self._start_axis(data, what)
-                self._finish_axis(data, what)
+                    self._start_axis(arrays, what)
+                self._finish_axis(arrays, what)
 
     @property
     def local_copies(self):
-        """Flat (target, source, length) of the runs that :meth:`exchange` copies; None if it sends messages."""
-        if any(kind != "runs" for kind, _ in self._steps):
-            return None
-        return self._steps[0][1] if self._steps else [np.zeros(0, np.intp)] * 3
+        """Flat (target, source, length) of the runs that :meth:`exchange` copies without messages."""
+        runs = [what for kind, what in self._steps if kind == "runs"]
+        return [np.concatenate(parts) for parts in zip(*runs, strict=True)] if runs else [np.zeros(0, np.intp)] * 3
+
+    @property
+    def sends_messages(self):
+        """Whether :meth:`exchange` needs other ranks."""
+        return any(kind == "axis" for kind, _ in self._steps)
 
     @property
     def first_cut(self):
@@ -262,9 +272,9 @@ class Domain:
             return MPI.PROC_NULL
         return int(np.ravel_multi_index(where, self.grid))
 
-    def _open_messages(self, axis, dtype):
+    def _open_messages(self, axis, dtype, n_arrays):
         """Persistent requests of one axis: buffers [send down, send up, receive from up, receive from down]."""
-        shape = tuple(self.halo[axis] if k == axis else n for k, n in enumerate(self.padded_shape))
+        shape = (n_arrays, *(self.halo[axis] if k == axis else n for k, n in enumerate(self.padded_shape)))
         buffers = [np.zeros(shape, dtype) for _ in range(4)]
         down, up = self._neighbor(axis, -1), self._neighbor(axis, +1)
         tag_down, tag_up = 2 * axis, 2 * axis + 1
@@ -276,26 +286,54 @@ class Domain:
         ]
         return buffers, requests
 
-    def _start_axis(self, data, axis):
+    def _is_direct(self, arrays, axis):
+        """Whether the planes of a face are one piece of memory, and so many that copies of them would cost."""
+        n_bytes = self.halo[axis] * self.strides[axis] * arrays[0].itemsize
+        return math.prod(self.padded_shape[:axis]) == 1 and n_bytes >= DIRECT_BYTES
+
+    def _post(self, arrays, axis):
+        """Messages straight between the arrays: requests."""
+        down, up = self._neighbor(axis, -1), self._neighbor(axis, +1)
+        n, w = self.local_shape[axis], self.halo[axis]
+        requests = []
+        for k, data in enumerate(arrays):
+            tag_down, tag_up = (2 * (axis + k * len(self.shape)) + side for side in (0, 1))
+            requests += [
+                self.comm.Irecv(data[self._slab(axis, n + w, w)], up, tag_down),
+                self.comm.Irecv(data[self._slab(axis, 0, w)], down, tag_up),
+                self.comm.Isend(data[self._slab(axis, w, w)], down, tag_down),
+                self.comm.Isend(data[self._slab(axis, n, w)], up, tag_up),
+            ]
+        return requests
+
+    def _start_axis(self, arrays, axis):
         from mpi4py import MPI
 
-        key = (axis, data.dtype.str)
+        if self._is_direct(arrays, axis):
+            self._posted[axis] = self._post(arrays, axis)
+            return
+        key = (axis, arrays[0].dtype.str, len(arrays))
         if key not in self._messages:
-            self._messages[key] = self._open_messages(axis, data.dtype)
+            self._messages[key] = self._open_messages(axis, arrays[0].dtype, len(arrays))
         buffers, requests = self._messages[key]
         n, w = self.local_shape[axis], self.halo[axis]
-        buffers[0][...] = data[self._slab(axis, w, w)]
-        buffers[1][...] = data[self._slab(axis, n, w)]
+        for k, data in enumerate(arrays):
+            buffers[0][k] = data[self._slab(axis, w, w)]
+            buffers[1][k] = data[self._slab(axis, n, w)]
         MPI.Prequest.Startall(requests)
 
-    def _finish_axis(self, data, axis):
+    def _finish_axis(self, arrays, axis):
         from mpi4py import MPI
 
-        buffers, requests = self._messages[axis, data.dtype.str]
+        if axis in self._posted:
+            MPI.Request.Waitall(self._posted.pop(axis))
+            return
+        buffers, requests = self._messages[axis, arrays[0].dtype.str, len(arrays)]
         MPI.Request.Waitall(requests)
         n, w = self.local_shape[axis], self.halo[axis]
-        data[self._slab(axis, n + w, w)] = buffers[2]
-        data[self._slab(axis, 0, w)] = buffers[3]
+        for k, data in enumerate(arrays):
+            data[self._slab(axis, n + w, w)] = buffers[2][k]
+            data[self._slab(axis, 0, w)] = buffers[3][k]
 
     def close(self):
         """Free the persistent requests; a later exchange opens them again."""

@@ -17,7 +17,8 @@ import time
 import numpy as np
 
 from lft import threads
-from lft.bits import IsingBits, IsingLine
+from lft.bits import IsingBits
+from lft.bits_line import IsingLine
 from lft.cached import CachedFields
 from lft.errors import InputError
 from lft.protocols import Info, State

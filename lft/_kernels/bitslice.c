@@ -221,7 +221,8 @@ __attribute__((target("avx512f,avx512bw,bmi2"))) static void scatter_avx512(uint
 typedef struct {
     const char *name;
     int64_t (*pass)(const lft_bits_rule *, const lft_bits_rule *, const lft_bits_rows *, const lft_bits_runs *,
-                    uint64_t *, const uint64_t *, int, uint64_t, uint64_t, ptrdiff_t, ptrdiff_t);
+                    uint64_t *, const uint64_t *, int, uint64_t, uint64_t, ptrdiff_t, ptrdiff_t, const lft_bits_bonds *,
+                    int64_t *);
     int64_t (*unlike)(const lft_bits_rows *, const lft_bits_runs *, const uint64_t *, const uint64_t *, ptrdiff_t, int,
                       int);
     int64_t (*count)(const uint64_t *, ptrdiff_t);
@@ -271,7 +272,7 @@ int lft_bits_force(const char *name)
 
 int64_t lft_bits_pass(const lft_bits_rule *rule, const lft_bits_rule *end, const lft_bits_rows *rows,
                       const lft_bits_runs *runs, uint64_t *own, const uint64_t *other, int color, uint64_t t,
-                      uint32_t stream, uint64_t key)
+                      uint32_t stream, uint64_t key, const lft_bits_bonds *bonds, int64_t *counts)
 {
     uint64_t high = t << 16 | (uint64_t)(stream & 15) << 12 | (uint64_t)color << 8;
     const bits_path *now = path();
@@ -280,7 +281,8 @@ int64_t lft_bits_pass(const lft_bits_rule *rule, const lft_bits_rule *end, const
     for (ptrdiff_t s = 0; s < runs->n; s++) chunks += (runs->lines[s] + rows->chunk - 1) / rows->chunk;
     const ptrdiff_t most = chunks / LFT_BITS_GRAIN;
     const int threads = rows->threads < most ? rows->threads : (int)most;
-    if (threads < 2) return now->pass(rule, end, rows, runs, own, other, color, high, key, 0, chunks);
+    if (threads < 2)
+        return now->pass(rule, end, rows, runs, own, other, color, high, key, 0, chunks, bonds, counts);
 #ifdef _OPENMP
 #pragma omp parallel num_threads(threads) reduction(+ : flips)
     {
@@ -288,10 +290,16 @@ int64_t lft_bits_pass(const lft_bits_rule *rule, const lft_bits_rule *end, const
         lft_bits_rows mine = *rows;
         mine.side += i * rows->work, mine.open += i * rows->work;
         mine.flipped += i * rows->work, mine.list += i * rows->work;
-        flips += now->pass(rule, end, &mine, runs, own, other, color, high, key, chunks * i / n, chunks * (i + 1) / n);
+        int64_t part[LFT_BITS_UP + 1] = {0};
+        flips += now->pass(rule, end, &mine, runs, own, other, color, high, key, chunks * i / n, chunks * (i + 1) / n,
+                           bonds, part);
+        for (int a = 0; a <= LFT_BITS_UP && bonds; a++) {
+#pragma omp atomic
+            counts[a] += part[a];
+        }
     }
 #else
-    flips = now->pass(rule, end, rows, runs, own, other, color, high, key, 0, chunks);
+    flips = now->pass(rule, end, rows, runs, own, other, color, high, key, 0, chunks, bonds, counts);
 #endif
     return flips;
 }

@@ -11,6 +11,7 @@
 #define LFT_BITS_GRAIN 8     /* chunks that are worth a thread */
 #define LFT_BITS_SHAPED 15   /* most combinations of the loops for two groups of fixed size */
 #define LFT_BITS_ALWAYS 255  /* class of probability 1 */
+#define LFT_BITS_UP 4        /* of the counts of a pass: sites that are up; before it the axes */
 
 enum { LFT_BITS_SELF, LFT_BITS_SIDE, LFT_BITS_LINE, LFT_BITS_SPIN };
 enum { LFT_BITS_OPEN, LFT_BITS_EVEN, LFT_BITS_ODD };
@@ -41,6 +42,8 @@ typedef struct {
     const uint64_t *mask[2];                 /* sites of the sliced update, for chunks whose first row is even, odd */
     const uint64_t *right[2], *left[2];      /* even sites with a neighbor j+1, j-1; 0 on rows of odd sites */
     const uint64_t *valid[2];                /* all sites */
+    const uint64_t *same[2], *moved[2];      /* sites whose neighbors along the line exist: the one in the same bit of
+                                                the other plane, the one that ``side`` holds */
     int threads;                             /* at most so many; each has its own work arrays */
     ptrdiff_t work;                          /* words from the arrays of a thread to those of the next */
     uint64_t *side, *open, *flipped, *list;  /* work arrays of one chunk */
@@ -52,9 +55,19 @@ typedef struct {                             /* runs of lines that are neighbors
     const uint64_t *unit;                    /* global number of the first 128 bits */
 } lft_bits_runs;
 
+typedef struct {                             /* what a pass counts of the lines it leaves, neighbors included */
+    int n;                                   /* neighbors in other lines */
+    int axis[LFT_BITS_MEMBERS];              /* stored axis of each */
+    ptrdiff_t offset[LFT_BITS_MEMBERS];      /* words */
+    int last;                                /* number of the last stored axis */
+} lft_bits_bonds;
+
+/* Update one color of the lines; returns the number of sites that changed.  With ``bonds``, counts[a] grows by the
+ * bonds with unlike ends along axis a of the updated sites, counts[LFT_BITS_UP] by the sites of the lines, of both
+ * colors, that are up.  Not for closed lines of odd length. */
 int64_t lft_bits_pass(const lft_bits_rule *rule, const lft_bits_rule *end, const lft_bits_rows *rows,
                       const lft_bits_runs *runs, uint64_t *own, const uint64_t *other, int color, uint64_t t,
-                      uint32_t stream, uint64_t key);
+                      uint32_t stream, uint64_t key, const lft_bits_bonds *bonds, int64_t *counts);
 /* The last column of closed lines of odd length, a color class of its own: site by site. */
 int64_t lft_bits_seam(const lft_bits_rule *rule, const lft_bits_rows *rows, const lft_bits_runs *runs, uint64_t *own,
                       const uint64_t *other, int color, uint64_t t, uint32_t stream, uint64_t key);
@@ -369,10 +382,45 @@ ATTR static int64_t NAME(chunk)(const lft_bits_rule *rule, const lft_bits_rows *
     return flips;
 }
 
+/* Bonds and spins of a chunk that has just been left: all of it is still in the nearest cache. */
+ATTR static __attribute__((noinline)) void NAME(tally)(const lft_bits_rows *rows, const lft_bits_bonds *bonds,
+                                                       const uint64_t *own, const uint64_t *other, ptrdiff_t n, int r,
+                                                       int64_t *counts)
+{
+    const uint64_t *side = rows->side, *valid = rows->valid[r], *same = rows->same[r], *moved = rows->moved[r];
+    V along = (V){}, up = (V){}, across[LFT_BITS_MEMBERS];
+    int64_t sum[LFT_BITS_MEMBERS] = {0}, last = 0, n_up = 0;
+    ptrdiff_t i = 0;
+    for (int k = 0; k < bonds->n; k++) {
+        const uint64_t *there = other + bonds->offset[k];
+        across[k] = (V){};
+        for (i = 0; i + LANES <= n; i += LANES) across[k] += COUNT((LOAD(own + i) ^ LOAD(there + i)) & LOAD(valid + i));
+        for (; i < n; i++) sum[k] += POPCOUNT((own[i] ^ there[i]) & valid[i]);
+    }
+    for (i = 0; i + LANES <= n; i += LANES) {
+        const V a = LOAD(own + i), b = LOAD(other + i);
+        along += COUNT((a ^ b) & LOAD(same + i)) + COUNT((a ^ LOAD(side + i)) & LOAD(moved + i));
+        up += COUNT(a) + COUNT(b);
+    }
+    for (; i < n; i++) {
+        last += POPCOUNT((own[i] ^ other[i]) & same[i]) + POPCOUNT((own[i] ^ side[i]) & moved[i]);
+        n_up += POPCOUNT(own[i]) + POPCOUNT(other[i]);
+    }
+    for (int j = 0; j < LANES; j++) {
+        last += (int64_t)along[j];
+        n_up += (int64_t)up[j];
+        for (int k = 0; k < bonds->n; k++) sum[k] += (int64_t)across[k][j];
+    }
+    for (int k = 0; k < bonds->n; k++) counts[bonds->axis[k]] += sum[k];
+    counts[bonds->last] += last;
+    counts[LFT_BITS_UP] += n_up;
+}
+
 /* The chunks first..stop-1 of all runs. */
 ATTR static int64_t NAME(pass)(const lft_bits_rule *rule, const lft_bits_rule *end, const lft_bits_rows *rows,
                                const lft_bits_runs *runs, uint64_t *own, const uint64_t *other, int color,
-                               uint64_t high, uint64_t key, ptrdiff_t first, ptrdiff_t stop)
+                               uint64_t high, uint64_t key, ptrdiff_t first, ptrdiff_t stop,
+                               const lft_bits_bonds *bonds, int64_t *counts)
 {
     NAME(keys) keys;
     const uint64_t *at[LFT_BITS_MEMBERS];
@@ -400,7 +448,7 @@ ATTR static int64_t NAME(pass)(const lft_bits_rule *rule, const lft_bits_rule *e
             ptrdiff_t lines = runs->lines[s] - l < rows->chunk ? runs->lines[s] - l : rows->chunk;
             ptrdiff_t w = runs->word[s] + l * words;
             uint64_t unit = runs->unit[s] + (uint64_t)(l * (words >> 1));
-            int r = (int)((runs->parity[s] + l + color) & 1), needs_side = 0;
+            int r = (int)((runs->parity[s] + l + color) & 1), needs_side = bonds != 0;
             for (int m = 0; m < rule->n_members; m++) {
                 needs_side |= rule->kind[m] == LFT_BITS_SIDE;
                 at[m] = rule->kind[m] == LFT_BITS_SIDE   ? rows->side
@@ -411,6 +459,7 @@ ATTR static int64_t NAME(pass)(const lft_bits_rule *rule, const lft_bits_rule *e
             flips += NAME(chunk)(rule, rows, &keys, at, rows->mask[r], own + w, lines * words, unit, high, key);
             if (rows->ends)
                 flips += end_sites(end, rows, own + w, other + w, lines, r, unit, high, key);
+            if (bonds) NAME(tally)(rows, bonds, own + w, other + w, lines * words, r, counts);
         }
     }
     return flips;

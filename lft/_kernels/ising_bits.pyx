@@ -7,7 +7,7 @@ cdef extern from "bitslice.h" nogil:
     enum:
         LFT_BITS_HEAD, LFT_BITS_MEMBERS, LFT_BITS_GROUPS, LFT_BITS_COMBOS, LFT_BITS_ALWAYS
         LFT_BITS_SELF, LFT_BITS_SIDE, LFT_BITS_LINE, LFT_BITS_SPIN, LFT_BITS_SHAPED
-        LFT_BITS_OPEN, LFT_BITS_EVEN, LFT_BITS_ODD
+        LFT_BITS_OPEN, LFT_BITS_EVEN, LFT_BITS_ODD, LFT_BITS_UP
     ctypedef struct lft_bits_rule:
         int heatbath, n_groups, n_members, n_combos, n_classes, fast, shape
         int *size
@@ -29,6 +29,8 @@ cdef extern from "bitslice.h" nogil:
         const uint64_t **right
         const uint64_t **left
         const uint64_t **valid
+        const uint64_t **same
+        const uint64_t **moved
         int threads
         Py_ssize_t work
         uint64_t *side
@@ -41,9 +43,14 @@ cdef extern from "bitslice.h" nogil:
         const Py_ssize_t *lines
         const Py_ssize_t *parity
         const uint64_t *unit
+    ctypedef struct lft_bits_bonds:
+        int n
+        int *axis
+        Py_ssize_t *offset
+        int last
     int64_t lft_bits_pass(const lft_bits_rule *rule, const lft_bits_rule *end, const lft_bits_rows *rows,
                           const lft_bits_runs *runs, uint64_t *own, const uint64_t *other, int color, uint64_t t,
-                          uint32_t stream, uint64_t key)
+                          uint32_t stream, uint64_t key, const lft_bits_bonds *bonds, int64_t *counts)
     int64_t lft_bits_seam(const lft_bits_rule *rule, const lft_bits_rows *rows, const lft_bits_runs *runs,
                           uint64_t *own, const uint64_t *other, int color, uint64_t t, uint32_t stream, uint64_t key)
     int64_t lft_bits_unlike(const lft_bits_rows *rows, const lft_bits_runs *runs, const uint64_t *own,
@@ -63,6 +70,7 @@ cdef extern from "bitslice.h" nogil:
 HEAD, ALWAYS, MAX_COMBOS = LFT_BITS_HEAD, LFT_BITS_ALWAYS, LFT_BITS_COMBOS
 SELF, SIDE, LINE, SPIN = LFT_BITS_SELF, LFT_BITS_SIDE, LFT_BITS_LINE, LFT_BITS_SPIN
 OPEN, EVEN, ODD = LFT_BITS_OPEN, LFT_BITS_EVEN, LFT_BITS_ODD
+UP = LFT_BITS_UP
 
 
 # most classes of the loops for groups of these sizes, (Metropolis, heat bath); 0 where there are none
@@ -103,9 +111,10 @@ cdef class Rule:
 
 
 cdef class Rows:
-    """Shape of packed rows.  ``masks``: uint64 arrays (4, 2, words of a chunk) of the sites of the sliced update, of
-    even sites with a neighbor to the right, to the left, and of all sites, by the parity of the first row; ``work``
-    has four rows of a chunk and 16 more words for each thread."""
+    """Shape of packed rows.  ``masks``: uint64 arrays (6, 2, words of a chunk) of the sites of the sliced update, of
+    even sites with a neighbor to the right, to the left, of all sites, of those whose neighbor in the same bit of the
+    other plane exists, and of those whose other neighbor along the line does, by the parity of the first row;
+    ``work`` has four rows of a chunk and 16 more words for each thread."""
     cdef lft_bits_rows c
     cdef object keep
 
@@ -120,6 +129,7 @@ cdef class Rows:
             self.c.bits[r] = bits[r]
             self.c.mask[r], self.c.right[r] = &masks[0, r, 0], &masks[1, r, 0]
             self.c.left[r], self.c.valid[r] = &masks[2, r, 0], &masks[3, r, 0]
+            self.c.same[r], self.c.moved[r] = &masks[4, r, 0], &masks[5, r, 0]
         self.keep = (masks, work)
 
 
@@ -136,52 +146,61 @@ cdef class Runs:
         self.keep = (word, lines, parity, unit)
 
 
-def update(Rule rule, Rule end, Rows rows, Runs runs, uint64_t[::1] own, const uint64_t[::1] other, int color,
-           uint64_t t, uint32_t stream, uint64_t key):
-    """Update one color of these lines; returns the number of sites that changed."""
-    cdef int64_t n
-    with nogil:
-        n = lft_bits_pass(&rule.c, &end.c, &rows.c, &runs.c, &own[0], &other[0], color, t, stream, key)
-    return n
+cdef class Bonds:
+    """Neighbors whose bonds a pass counts: (stored axis, offset in words) in other lines, and along the line."""
+    cdef lft_bits_bonds c
+
+    def __init__(self, neighbors, last):
+        if len(neighbors) > LFT_BITS_MEMBERS:
+            raise ValueError(f"{len(neighbors)} neighbors: too many")
+        self.c.n, self.c.last = len(neighbors), last
+        for k, (axis, offset) in enumerate(neighbors):
+            self.c.axis[<int>k], self.c.offset[<int>k] = axis, offset
 
 
-def sweeps(classes, Rows rows, uint64_t[::1] first, uint64_t[::1] second, const Py_ssize_t[::1] target,
+def sweeps(passes, Rows rows, uint64_t[::1] first, uint64_t[::1] second, const Py_ssize_t[::1] target,
            const Py_ssize_t[::1] source, const Py_ssize_t[::1] size, uint64_t t, Py_ssize_t n, uint32_t stream,
-           uint64_t key):
-    """``n`` sweeps over all classes (color, [(rule, end rule, runs)], is_last_column); after each class the halo of its
-    plane is copied, runs of bytes.  Returns the number of sites that changed."""
+           uint64_t key, int64_t[::1] counts=None):
+    """All passes, ``n`` times, with t, t + 1, ...; returns the number of sites that changed.
+
+    A pass is (step, color, parts, is_last_column, is_final), a part (rule, end rule, runs, is_counted, bonds): the
+    lines of the runs are updated as those of the sweep t + step; what changes on lines of a halo is not counted.
+    After a pass the halo of its plane is copied, runs of bytes.  With ``counts``, final passes of the last of the n
+    rounds add up what their bonds say.
+    """
     cdef uint64_t *plane[2]
     cdef char *own
     cdef int c
-    cdef int64_t changed = 0
+    cdef uint64_t now
+    cdef int64_t changed = 0, flips
+    cdef int64_t *sums = NULL
+    cdef const lft_bits_bonds *neighbors
     cdef Py_ssize_t i, j
-    cdef bint is_column
+    cdef bint is_column, counts_bonds
     cdef Rule rule, end
     cdef Runs runs
+    cdef Bonds bonds
     plane[0], plane[1] = &first[0], &second[0]
+    if counts is not None:
+        sums = &counts[0]
     for i in range(n):
-        for color, parts, is_last_column in classes:
-            c, is_column = color, is_last_column
-            for rule, end, runs in parts:
+        for step, color, parts, is_last_column, is_final in passes:
+            c, is_column, now = color, is_last_column, t + i + <uint64_t>step
+            counts_bonds = is_final and sums != NULL and i + 1 == n
+            for rule, end, runs, is_counted, bonds in parts:
+                neighbors = &bonds.c if counts_bonds and is_counted else NULL
                 with nogil:
                     if is_column:
-                        changed += lft_bits_seam(&rule.c, &rows.c, &runs.c, plane[c], plane[1 - c], c, t + i, stream, key)
+                        flips = lft_bits_seam(&rule.c, &rows.c, &runs.c, plane[c], plane[1 - c], c, now, stream, key)
                     else:
-                        changed += lft_bits_pass(&rule.c, &end.c, &rows.c, &runs.c, plane[c], plane[1 - c], c, t + i,
-                                                 stream, key)
+                        flips = lft_bits_pass(&rule.c, &end.c, &rows.c, &runs.c, plane[c], plane[1 - c], c, now, stream,
+                                              key, neighbors, sums)
+                if is_counted:
+                    changed += flips
             own = <char *>plane[c]
             for j in range(size.shape[0]):
                 memcpy(own + target[j], own + source[j], size[j])
     return changed
-
-
-def seam(Rule rule, Rows rows, Runs runs, uint64_t[::1] own, const uint64_t[::1] other, int color, uint64_t t,
-         uint32_t stream, uint64_t key):
-    """Update one color of the last column of closed lines of odd length; returns the number of changed sites."""
-    cdef int64_t n
-    with nogil:
-        n = lft_bits_seam(&rule.c, &rows.c, &runs.c, &own[0], &other[0], color, t, stream, key)
-    return n
 
 
 def unlike(Rows rows, Runs runs, const uint64_t[::1] own, const uint64_t[::1] other, Py_ssize_t offset, int color):

@@ -15,7 +15,8 @@ import pytest
 
 from lft._kernels import ising_bits
 from lft.actions import Ising
-from lft.bits import IsingBits, IsingLine, heatbath_threshold, metropolis_threshold
+from lft.bits import IsingBits, heatbath_threshold, metropolis_threshold
+from lft.bits_line import IsingLine
 from lft.domain import Domain
 from lft.errors import InputError
 from lft.field import Field
@@ -427,7 +428,8 @@ SCRIPT = """
 import hashlib, json, sys
 import numpy as np
 from lft.actions import Ising
-from lft.bits import IsingBits, IsingLine
+from lft.bits import IsingBits
+from lft.bits_line import IsingLine
 from lft.domain import world
 from lft.field import Field
 from lft.geometry import Lattice

@@ -19,6 +19,7 @@ LAYERS = (
     ("actions",),
     ("integrators", "clusters", "updaters", "observables"),
     ("bits", "wavefront", "cached"),
+    ("bits_line",),
     ("sparse",),
     ("implementations",),
     ("chain", "tempering", "annealing", "sections"),

@@ -8,7 +8,8 @@ import pytest
 
 import lft.bits
 from lft.actions import Ising
-from lft.bits import IsingBits, IsingLine
+from lft.bits import IsingBits
+from lft.bits_line import IsingLine
 from lft.geometry import Lattice
 from lft.rng import Key
 from lft.testing import assert_agrees, enumerate_lattice, kaufman_bonds, z_score
