@@ -72,7 +72,7 @@ class IsingBits:
         self._couplings = axis_couplings(action, geometry)
         self._h = action.couplings["h"]
         self._halves_ties = not self.is_heatbath and action.halves_ties(geometry)
-        self._order = geometry.storage_order
+        self._user = np.argsort(geometry.storage_order)
         self.length, self._periodic = shape[-1], geometry.storage_periodic
         units = -(-((self.length + 1) // 2) // UNIT)
         self._words = 2 * units
@@ -480,7 +480,7 @@ class IsingBits:
     def _bond_sums(self, counts):
         """The same from what the last pass counted: bonds of the sites of the last color, spins of the lines."""
         bonds = self._n_bonds - 2 * counts[: len(self._n_bonds)]
-        return bonds[np.argsort(self._order)], 2 * counts[ising_bits.UP] - self.n_sites
+        return bonds[self._user], 2 * counts[ising_bits.UP] - self.n_sites
 
     def _measure(self):
         bonds = np.zeros(len(self._periodic), np.int64)
@@ -500,7 +500,7 @@ class IsingBits:
         )
         bonds[-1] = math.prod(lines) * (self.length - (not self._periodic[-1])) - 2 * unlike
         up = sum(ising_bits.count(self._rows, self._all, p) for p in self.planes)
-        return bonds[np.argsort(self._order)], 2 * up - self.n_sites
+        return bonds[self._user], 2 * up - self.n_sites
 
 
 def choose_depth(domain, n_classes):

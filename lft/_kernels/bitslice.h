@@ -382,38 +382,48 @@ ATTR static int64_t NAME(chunk)(const lft_bits_rule *rule, const lft_bits_rows *
     return flips;
 }
 
-/* Bonds and spins of a chunk that has just been left: all of it is still in the nearest cache. */
-ATTR static __attribute__((noinline)) void NAME(tally)(const lft_bits_rows *rows, const lft_bits_bonds *bonds,
-                                                       const uint64_t *own, const uint64_t *other, ptrdiff_t n, int r,
-                                                       int64_t *counts)
+/* Bonds and spins of a chunk that has just been left: all of it is still in the nearest cache.  Rows of neighboring
+ * lines have as many sites, and zeros beyond. */
+INLINE void NAME(tally_lines)(const lft_bits_rows *rows, const lft_bits_bonds *bonds, const uint64_t *own,
+                              const uint64_t *other, ptrdiff_t n, int r, int n_lines, int64_t *counts)
 {
-    const uint64_t *side = rows->side, *valid = rows->valid[r], *same = rows->same[r], *moved = rows->moved[r];
+    const uint64_t *side = rows->side, *same = rows->same[r], *moved = rows->moved[r], *line[LFT_BITS_MEMBERS];
     V along = (V){}, up = (V){}, across[LFT_BITS_MEMBERS];
     int64_t sum[LFT_BITS_MEMBERS] = {0}, last = 0, n_up = 0;
     ptrdiff_t i = 0;
-    for (int k = 0; k < bonds->n; k++) {
-        const uint64_t *there = other + bonds->offset[k];
-        across[k] = (V){};
-        for (i = 0; i + LANES <= n; i += LANES) across[k] += COUNT((LOAD(own + i) ^ LOAD(there + i)) & LOAD(valid + i));
-        for (; i < n; i++) sum[k] += POPCOUNT((own[i] ^ there[i]) & valid[i]);
-    }
-    for (i = 0; i + LANES <= n; i += LANES) {
+    _Pragma("GCC unroll 8")
+    for (int k = 0; k < n_lines; k++) line[k] = other + bonds->offset[k], across[k] = (V){};
+    for (; i + LANES <= n; i += LANES) {
         const V a = LOAD(own + i), b = LOAD(other + i);
         along += COUNT((a ^ b) & LOAD(same + i)) + COUNT((a ^ LOAD(side + i)) & LOAD(moved + i));
         up += COUNT(a) + COUNT(b);
+        _Pragma("GCC unroll 8")
+        for (int k = 0; k < n_lines; k++) across[k] += COUNT(a ^ LOAD(line[k] + i));
     }
     for (; i < n; i++) {
         last += POPCOUNT((own[i] ^ other[i]) & same[i]) + POPCOUNT((own[i] ^ side[i]) & moved[i]);
         n_up += POPCOUNT(own[i]) + POPCOUNT(other[i]);
+        for (int k = 0; k < n_lines; k++) sum[k] += POPCOUNT(own[i] ^ line[k][i]);
     }
     for (int j = 0; j < LANES; j++) {
         last += (int64_t)along[j];
         n_up += (int64_t)up[j];
-        for (int k = 0; k < bonds->n; k++) sum[k] += (int64_t)across[k][j];
+        for (int k = 0; k < n_lines; k++) sum[k] += (int64_t)across[k][j];
     }
-    for (int k = 0; k < bonds->n; k++) counts[bonds->axis[k]] += sum[k];
+    for (int k = 0; k < n_lines; k++) counts[bonds->axis[k]] += sum[k];
     counts[bonds->last] += last;
     counts[LFT_BITS_UP] += n_up;
+}
+
+ATTR static __attribute__((noinline)) void NAME(tally)(const lft_bits_rows *rows, const lft_bits_bonds *bonds,
+                                                       const uint64_t *own, const uint64_t *other, ptrdiff_t n, int r,
+                                                       int64_t *counts)
+{
+    switch (bonds->n) {
+    case 2: NAME(tally_lines)(rows, bonds, own, other, n, r, 2, counts); break;
+    case 4: NAME(tally_lines)(rows, bonds, own, other, n, r, 4, counts); break;
+    default: NAME(tally_lines)(rows, bonds, own, other, n, r, bonds->n, counts);
+    }
 }
 
 /* The chunks first..stop-1 of all runs. */
