@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lft.analysis.estimate import estimate
-from lft.analysis.source import as_source, n_bins_of, ordered_map, site_means, weighted_mean
+from lft.analysis.source import as_source, n_bins_of, normalized, ordered_map, site_means, weighted_mean
 from lft.analysis.spectrum import count_pairs, padded_shape, pair_sums
 from lft.errors import InputError
 
@@ -36,7 +36,7 @@ class Correlator:
     step : Quantity or None
         Physical length of one site.
     rows, weights : ndarray or None
-        The blocks' correlators (blocks, r) and their weights: what covariances are made of.
+        The blocks' correlators (blocks, r) and their weights, (blocks,) or (blocks, r): what covariances are made of.
     period : int or None
         Extent of a periodic axis.
     """
@@ -64,19 +64,22 @@ class Correlator:
     @property
     def covariance(self):
         """Covariance matrix of the values from the blocks: its rank is at most blocks - 1."""
-        weights = self.weights / self.weights.sum()
-        scaled = weights[:, np.newaxis] * (self.rows - self.value)
-        return scaled.T @ scaled * len(weights) / (len(weights) - 1)
+        scaled = normalized(self.weights, 2) * (self.rows - self.value)
+        return scaled.T @ scaled * len(scaled) / (len(scaled) - 1)
+
+    @property
+    def left_out(self):
+        """Means of all blocks but one, (blocks, r)."""
+        w = normalized(self.weights, 2)
+        return (self.value - w * self.rows) / (1 - w)
 
     def jackknife(self, function):
         """``(value, error)`` of a function of C(r), leaving out one block at a time.
 
         error^2 = sum_b (B-1)/B (f_b - mean f)^2 for equal blocks; a function value that is not finite makes both NaN.
         """
-        weights = self.weights / self.weights.sum()
-        out = (self.value - weights[:, np.newaxis] * self.rows) / (1 - weights[:, np.newaxis])
         whole = np.asarray(function(self.value), float)
-        parts = np.array([function(row) for row in out], float)
+        parts = np.array([function(row) for row in self.left_out], float)
         return whole, np.sqrt((len(parts) - 1) / len(parts) * ((parts - parts.mean(axis=0)) ** 2).sum(axis=0))
 
     def as_json(self):
@@ -248,7 +251,7 @@ def _of_sums(source, axis, lags, parts, scale):
     if not usable.any():
         raise InputError(f"max_lag = {lags[-1]}: longer than every block of time; take a shorter one or fewer blocks")
     rows = np.array([total / (n * scale) for (total, n), good in zip(parts, usable, strict=True) if good])
-    return correlator_of(source, axis, lags, rows, counts[usable, 0])
+    return correlator_of(source, axis, lags, rows, counts[usable])
 
 
 def _time_sums(source, block, mean, lags):
@@ -418,9 +421,7 @@ def anisotropy(first, second, length=None):
         length = lambda c, of: _second_moment(of.r, c, reach[id(of)])  # noqa: E731
     parts = []
     for c in (first, second):
-        weights = (c.weights / c.weights.sum())[:, np.newaxis]
-        out = (c.value - weights * c.rows) / (1 - weights)
-        parts.append(np.array([length(row, c) for row in (c.value, *out)]))
+        parts.append(np.array([length(row, c) for row in (c.value, *c.left_out)]))
     ratio = parts[0] / parts[1]
     n = len(ratio) - 1
     return float(ratio[0]), float(np.sqrt((n - 1) / n * ((ratio[1:] - ratio[1:].mean()) ** 2).sum()))

@@ -4,9 +4,9 @@
     pearson:     C_ij(k) / sqrt(var_i var_j)
     raw:         (1/n_k) sum_a phi_i^a phi_j^(a+k)
 
-with n_k pairs of bins and f_i the mean of unit i, so ``C_ij(-k) = C_ji(k)``: i leads j where C_ij(k) is large at k > 0.  Pairs never cross the border of a configuration.
-Counts of binary data are exact integers: sparse products where few sites are up, else matrix products of
-single-precision 0/1 numbers, which are exact below 2^24 bins a piece.
+with n_k pairs of bins and f_i the mean of unit i, so ``C_ij(-k) = C_ji(k)``: i leads j where C_ij(k) is large at
+k > 0.  Pairs never cross the border of a configuration.  Counts of binary data are exact integers: sparse products
+where few sites are up, else matrix products of single-precision 0/1 numbers, which are exact below 2^24 bins a piece.
 """
 
 from __future__ import annotations

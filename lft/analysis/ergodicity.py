@@ -148,7 +148,7 @@ def ergodicity(data, n_cells=8, null="blocks", n_null=400, seed=0, max_units=400
     """
     source = as_source(data)
     if not source.has_time or source.n_configurations < 2:
-        raise InputError(f"{source.name}: {source.n_configurations} trials; ergodicity compares at least 2, with a time "
+        raise InputError(f"{source.name}: {source.n_configurations} trials; ergodicity compares at least 2 with a time "
                          "axis (windows of one recording: stationarity)")
     length = _cell_length(source.n_bins, n_cells, "n_cells")
     cells = [[(c, s * length, (s + 1) * length)] for c in range(source.n_configurations) for s in range(n_cells)]

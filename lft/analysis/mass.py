@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lft.analysis.estimate import format_with_error
+from lft.analysis.source import normalized
 from lft.errors import InputError
 
 COVARIANCES = ("auto", "full", "svd", "shrinkage", "diagonal")
@@ -196,7 +197,7 @@ def fit_mass(correlator, first, last, n_states=1, covariance="auto", cut=1e-4):
     (True, 'full', True)
     """
     index = _range(correlator, first, last, n_states)
-    weights = correlator.weights / correlator.weights.sum()
+    weights = normalized(correlator.weights, 2)[:, index if np.ndim(correlator.weights) > 1 else 0]
     rows, y, r = correlator.rows[:, index], correlator.value[index], np.asarray(correlator.r, float)[index]
     cov = correlator.covariance[np.ix_(index, index)]
     white, kind, notes = _whitening(rows, weights, cov, covariance, cut)
@@ -278,7 +279,8 @@ def _whitening(rows, weights, cov, covariance, cut):
 
 def _shrinkage(rows, weights):
     """Intensity ``sum var(r_ij) / sum r_ij^2`` over i != j, between 0 and 1 (Ledoit-Wolf form; standard result)."""
-    x = (rows - weights @ rows) * np.sqrt(weights * len(rows))[:, np.newaxis]
+    weights = weights.reshape(len(rows), -1)
+    x = (rows - (weights * rows).sum(axis=0)) * np.sqrt(weights * len(rows))
     x = x / np.sqrt((x**2).mean(axis=0))
     n = len(x)
     products = np.einsum("bi,bj->bij", x, x)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lft.analysis.source import normalized
 from lft.errors import InputError
 
 MIN_DISTANCES = 3
@@ -138,15 +139,14 @@ def velocity(correlations, mode="directed", reach=None):
 
 # ---- the ridge
 def _leave_out(rows, weights):
-    """Means of all blocks but one, (B, ...), and of all."""
-    w = weights / weights.sum()
-    whole = np.tensordot(w, rows, 1)
-    w = w.reshape(-1, *(1,) * (rows.ndim - 1))
+    """Means of all blocks but one, (B, distance, lag), and of all; weights (B, lag >= 0)."""
+    w = normalized(np.concatenate([weights[:, :0:-1], weights], axis=1), 2)[:, np.newaxis]
+    whole = (w * rows).sum(axis=0)
     return whole, (whole - w * rows) / (1 - w)
 
 
 def _peak(c, near, width, floor=0):
-    """Index of the largest value within ``width`` of ``near``, from ``floor`` on, and as a fraction (None at the rim)."""
+    """Index of the largest value within ``width`` of ``near``, from ``floor`` on, and as fraction (None at the rim)."""
     low, high = max(near - width, floor), min(near + width + 1, len(c))
     k = low + int(np.argmax(c[low:high]))
     if not 0 < k < len(c) - 1 or not (c[k] >= c[k - 1] and c[k] >= c[k + 1]):

@@ -262,15 +262,23 @@ def weighted_mean(rows, weights):
 
         value = sum_b w_b rows_b,   error^2 = B/(B-1) sum_b w_b^2 (rows_b - value)^2,   sum_b w_b = 1
 
-    Complex rows have complex errors: those of the real and of the imaginary part.
+    Weights are one per block, or (blocks, n) where the n entries of the second axis have their own (lags at an open
+    end).  Complex rows have complex errors: those of the real and of the imaginary part.
     """
     rows = np.asarray(rows)
-    weights = np.asarray(weights, float) / np.sum(weights)
-    value = np.tensordot(weights, rows, 1)
+    w = normalized(weights, rows.ndim)
+    value = (w * rows).sum(axis=0)
     if np.iscomplexobj(rows):
         return value, weighted_mean(rows.real, weights)[1] + 1j * weighted_mean(rows.imag, weights)[1]
-    spread = np.tensordot(weights**2, (rows - value) ** 2, 1) * len(rows) / (len(rows) - 1)
+    spread = ((w * (rows - value)) ** 2).sum(axis=0) * len(rows) / (len(rows) - 1)
     return value, np.sqrt(spread)
+
+
+def normalized(weights, n_axes):
+    """Weights of blocks that add up to 1, with trailing axes for rows of ``n_axes`` axes."""
+    w = np.asarray(weights, float)
+    w = w / w.sum(axis=0)
+    return w.reshape(*w.shape, *(1,) * (n_axes - w.ndim))
 
 
 # ---- the sources there are

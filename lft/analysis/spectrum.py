@@ -188,7 +188,7 @@ def structure_factor(data, lags=None, n_blocks=20, per_site=None, comm=None):
     parts = list(ordered_map(sums, source.blocks(n_blocks), comm))
     rows, weights = _rows(parts, source.n_active)
     if lags is None:
-        rows = rows[:, 0].real
+        rows, weights = rows[:, 0].real, weights[:, 0]
     value, error = weighted_mean(rows, weights)
     times = None if lags is None else wanted
     return StructureFactor(source.axes, _wave_numbers(source.shape), times, None, value, error, rows, weights)
@@ -202,7 +202,7 @@ def _rows(parts, scale):
         raise InputError("lags: too long for the blocks of time; take shorter ones or fewer blocks")
     shape = (-1,) + (1,) * (parts[0][0].ndim - 1)
     rows = [total / (bins.reshape(shape) * scale) for (total, bins), good in zip(parts, usable, strict=True) if good]
-    return np.array(rows), counts[usable, 0]
+    return np.array(rows), counts[usable]
 
 
 def dynamic_structure(data, segment=256, taper="hann", n_blocks=20, per_site=None, comm=None):
