@@ -1,12 +1,19 @@
-"""Propagation velocity of activity, from how the peak of C(r, t) moves with distance.
+"""Propagation velocity of activity, from how the peak of C(r, t) moves, or broadens, with distance.
 
-    plane wave:     t*(r) = s . r,      t* the lag at which C(r, t) is largest;   velocity v = s/|s|^2
-    fronts in all directions:  |t*|(d) = t_0 + d/v,   C averaged over displacements of length d and over +-t
+    directed:  t*(r) = s . r                         t* the lag at which C(r, t) is largest;  velocity v = s/|s|^2
+    radial:    |t*|(d) = t_0 + d/v                   C averaged over displacements of length d and over +-t
+    spread:    sigma^2(d) = sigma_0^2 + d^2/(D v^2)  sigma: width of that average in t, from its half maximum
 
 A travelling wave ``phi(x, a) = g(x - v a)`` has ``C(r, t) = c(r - v t)``: the ridge of C goes through the origin with
 the slowness s = 1/v.  Where waves run in all directions of a plane the ridge of the average lies at d/v, rounded off
 by the width of the waves; in three dimensions the average has no ridge.  The ridge is followed outward from the
 origin, so that a periodic wave is not confused with its own next crest, as far as C stands out of its errors.
+
+Waves that last longer than they travel keep the peak of the average over directions at lag 0.  Then it still broadens:
+pulses of one shape c(t) that run in all directions of D dimensions alike have ``C(d, t) = <c(t - d cos/v)>`` over
+directions, whose variance in t grows by ``d^2 <cos^2>/v^2 = d^2/(D v^2)``.  The width is read off at half the maximum
+as that of a Gaussian: exact for Gaussian pulses while sigma^2 grows by less than about a half; over longer distances
+(in two dimensions) the speed comes out low by up to 30 %.  (Kinematics, derived here.)
 """
 
 from __future__ import annotations
@@ -19,7 +26,10 @@ import numpy as np
 from lft.analysis.source import normalized
 from lft.errors import InputError
 
+MODES = ("directed", "radial", "spread")
 MIN_DISTANCES = 3
+LAG_FLOOR = 0.1
+"""Error in bins that every lag has at least in the fit of a line: parabolas through three lags are no better."""
 SIGNIFICANT = 3.0
 """C at the peak in units of its error, below which the ridge ends."""
 
@@ -33,11 +43,12 @@ class Ridge:
     axis : str
         Name, or ``"distance"``.
     r, lag, error : ndarray
-        Distance in sites, lag of the peak in bins (parabola through three lags), its error.
+        Distance in sites, lag of the peak in bins (parabola through three lags; ``spread``: the width sigma), its
+        error.
     slowness, slowness_error : float
         Bins per site: slope of the lag.
     offset : float
-        Lag at distance 0: 0 along an axis.
+        Lag at distance 0: 0 along an axis (``spread``: sigma_0).
     """
 
     axis: str
@@ -55,7 +66,7 @@ class Velocity:
 
     Attributes
     ----------
-    mode : {"directed", "radial"}
+    mode : {"directed", "radial", "spread"}
     speed, speed_error : float
         Sites per bin.  NaN where the slowness is not resolved: within two errors of zero the peaks do not move.
     at_least : float
@@ -94,8 +105,8 @@ def velocity(correlations, mode="directed", reach=None):
     ----------
     correlations : SpaceTime
         Of :func:`lft.analysis.spectrum.space_time`, with lags 0..max_lag (C(r, -t) = C(-r, t)).
-    mode : {"directed", "radial"}
-        One plane wave (or one preferred direction), or fronts in all directions.
+    mode : {"directed", "radial", "spread"}
+        One plane wave (or one preferred direction); fronts in all directions, from the peak or from the width.
     reach : int, optional
         Longest distance used, in sites.  Default: as far as the ridge can be followed.
 
@@ -128,13 +139,13 @@ def velocity(correlations, mode="directed", reach=None):
     >>> bool(abs(v.speed - 0.5) < 4.5 * v.speed_error + 0.01), v.direction
     (True, (1.0,))
     """
-    if mode not in ("directed", "radial"):
-        raise InputError(f"mode {mode!r}: valid are directed, radial")
+    if mode not in MODES:
+        raise InputError(f"mode {mode!r}: valid are {', '.join(MODES)}")
     if len(correlations.lags) < 4 or not correlations.axes:
         raise InputError("velocity: C(r, t) needs a spatial axis and at least the lags 0..3")
     if mode == "directed":
         return _directed(correlations, reach)
-    return _radial(correlations, reach)
+    return _radial(correlations, reach) if mode == "radial" else _spread(correlations, reach)
 
 
 # ---- the ridge
@@ -180,27 +191,37 @@ def _ridge(axis, r, rows, weights, start, has_offset, reach):
         places, exact = places[: reach + 1], exact[: reach + 1]
     if len(places) <= MIN_DISTANCES:
         return None
-    r = r[: len(places)]
-    parts = np.array([[_refine(c[d], k) for d, k in enumerate(places)] for c in out])
+    floor = start if has_offset else 0
+    parts = np.array([[_left_peak(c[d], k, width, floor) for d, k in enumerate(places)] for c in out])
     bars = np.sqrt((n - 1) / n * ((parts - parts.mean(axis=0)) ** 2).sum(axis=0))
-    slope, offset = _line(r, exact - start, has_offset)
-    slopes = np.array([_line(r, p - start, has_offset)[0] for p in parts])
+    lost = np.flatnonzero(bars > width)
+    used = slice(0, lost[0] if len(lost) else len(places))
+    r, lag, parts, bars = r[used], exact[used] - start, parts[:, used] - start, bars[used]
+    if has_offset:  # where waves last longer than they travel the peak of the average over directions stays at lag 0
+        moving = np.flatnonzero(lag < 0.5)[-1] + 1
+        fitted = slice(moving, None)
+    else:
+        fitted = slice(1, None)
+    if len(r[fitted]) < MIN_DISTANCES:
+        return None
+    weights = 1 / (bars[fitted] ** 2 + LAG_FLOOR**2)
+    slope, offset = _line(r[fitted], lag[fitted], weights, has_offset)
+    slopes = np.array([_line(r[fitted], p[fitted], weights, has_offset)[0] for p in parts])
     slope_error = math.sqrt((n - 1) / n * ((slopes - slopes.mean()) ** 2).sum())
-    return Ridge(axis, r, exact - start, bars, slope, slope_error, offset), slopes
+    return Ridge(axis, r, lag, bars, slope, slope_error, offset), slopes
 
 
-def _refine(c, k):
-    """Fractional peak beside a known place (climbs to the local maximum)."""
-    while 0 < k < len(c) - 1 and max(c[k - 1], c[k + 1]) > c[k]:
-        k += 1 if c[k + 1] > c[k - 1] else -1
-    return _peak(c, k, 0)[1] if 0 < k < len(c) - 1 else float(k)
+def _left_peak(c, k, width, floor):
+    """The peak near its place in all data, searched anew."""
+    whole, exact = _peak(c, k, width, floor)
+    return float(whole) if exact is None else exact
 
 
-def _line(r, lag, has_offset):
-    r = np.asarray(r, float)
+def _line(r, lag, weights, has_offset):
+    """Weighted least squares: (slope, offset), through the origin without an offset."""
     if not has_offset:
-        return float(r @ lag / (r @ r)), 0.0
-    slope, offset = np.polyfit(r[1:], lag[1:], 1)
+        return float((weights * r) @ lag / ((weights * r) @ r)), 0.0
+    slope, offset = np.polyfit(r, lag, 1, w=np.sqrt(weights))
     return float(slope), float(offset)
 
 
@@ -260,33 +281,83 @@ def _physical(steps, time):
     return np.array([1e3 * s.si / time.si for s in steps]), "mm/s"
 
 
-def _radial(C, reach):
+def _shells(C):
+    """Distances, and rows (blocks, distance, lag >= 0) averaged over the displacements of each; even in t."""
     grids = np.meshgrid(*[np.asarray(r, float) for r in C.r], indexing="ij")
     length = np.sqrt(sum(g**2 for g in grids))
     shell = np.rint(length).astype(int)
     top = int(min(max(abs(r[0]), r[-1]) for r in C.r if len(r) > 1))
-    weights = np.where(C.n_pairs > 0, C.n_pairs, 0).astype(float)
     rows, r = [], []
     for d in range(top + 1):
-        inside = (shell == d) & (weights > 0)
+        inside = (shell == d) & (C.n_pairs > 0)
         if not inside.any():
             break
-        w = weights[inside] / weights[inside].sum()
+        w = C.n_pairs[inside] / C.n_pairs[inside].sum()
         rows.append(C.rows[:, :, inside] @ w)
         r.append(float(length[inside] @ w))
-    rows = np.moveaxis(rows, 0, -1).swapaxes(1, 2)
+    return np.array(r), np.moveaxis(rows, 0, 1)
+
+
+def _radial(C, reach):
+    r, rows = _shells(C)
     mirrored = np.concatenate([rows[..., :0:-1], rows], axis=-1)
     # every shell holds r and -r, so its rows are even in t: only t >= 0 is searched
-    found = _ridge("distance", np.array(r), mirrored, C.weights, len(C.lags) - 1, True, reach)
+    found = _ridge("distance", r, mirrored, C.weights, len(C.lags) - 1, True, reach)
     if found is None:
-        raise InputError(f"velocity: fewer than {MIN_DISTANCES} distances have a peak of C(d, t) that stands out of "
-                         "its errors")
-    ridge, slopes = found
+        raise InputError(f"velocity: at fewer than {MIN_DISTANCES} distances has C(d, t) a peak that stands out of its "
+                         "errors and has left lag 0 (waves that last longer than they travel keep it there)")
+    return _of_distance("radial", C, *found)
+
+
+def _of_distance(mode, C, ridge, slopes):
     of = lambda s, scale: 1 / np.abs(s / scale)[..., 0]  # noqa: E731
     s, samples = np.array([ridge.slowness]), slopes[:, np.newaxis]
     value = _speed(s, samples, of, np.ones(1))
-    steps = {str(q) for q in C.steps[: len(C.axes)]}
-    scale, unit = _physical([C.steps[0]], C.steps[-1]) if len(steps) == 1 else (None, None)
+    is_isotropic = len({str(q) for q in C.steps[: len(C.axes)]}) == 1
+    scale, unit = _physical([C.steps[0]], C.steps[-1]) if is_isotropic else (None, None)
     physical = None if scale is None else (*_speed(s, samples, of, scale)[:2], unit)
-    return Velocity("radial", *value, (), (ridge,), physical)
+    return Velocity(mode, *value, (), (ridge,), physical)
 
+
+def _spread(C, reach):
+    r, rows = _shells(C)
+    w = normalized(C.weights, 2)[:, np.newaxis]
+    whole = (w * rows).sum(axis=0)
+    out = (whole - w * rows) / (1 - w)
+    n = len(out)
+    error = np.sqrt((n - 1) / n * ((out - out.mean(axis=0)) ** 2).sum(axis=0))
+    widths = [_half_width(c) if c[0] > SIGNIFICANT * e[0] else math.nan for c, e in zip(whole, error, strict=True)]
+    parts = np.array([[_half_width(c) for c in part] for part in out]) ** 2
+    bars = np.sqrt((n - 1) / n * ((parts - parts.mean(axis=0)) ** 2).sum(axis=0))
+    # a unit's correlation with itself (distance 0) has a shape of its own
+    lost = np.flatnonzero(~np.isfinite(np.array(widths)[1:] * bars[1:]))
+    stop = 1 + (lost[0] if len(lost) else len(r) - 1)
+    stop = stop if reach is None else min(stop, reach + 1)
+    if stop - 1 < MIN_DISTANCES:
+        raise InputError(f"velocity: at fewer than {MIN_DISTANCES} distances does C(d, t) fall to half its maximum "
+                         f"within {C.lags[-1]} bins; take more lags")
+    use, square = slice(1, stop), np.array(widths) ** 2
+    weights = 1 / (bars[use] ** 2 + (2 * np.array(widths)[use] * LAG_FLOOR) ** 2)
+    dimensions = sum(len(a) > 1 for a in C.r)
+    line = lambda y: _line(r[use] ** 2, y[use], weights, True)  # noqa: E731
+    slope, offset = line(square)
+    slopes = np.array([line(p)[0] for p in parts]) * dimensions
+    bar = math.sqrt((n - 1) / n * ((slopes - slopes.mean()) ** 2).sum())
+    slope *= dimensions
+    if not slope > 2 * bar:
+        raise InputError("velocity: the width of C(d, t) does not grow with distance "
+                         f"(1/v^2 = {slope:.2g} +- {bar:.2g})")
+    slowness = np.sqrt(np.maximum(slopes, 0))
+    ridge = Ridge("distance", r[use], np.array(widths)[use], bars[use] / (2 * np.array(widths)[use]), math.sqrt(slope),
+                  bar / (2 * math.sqrt(slope)), math.sqrt(max(offset, 0.0)))
+    return _of_distance("spread", C, ridge, slowness)
+
+
+def _half_width(c):
+    """Standard deviation of the Gaussian with the half maximum of c(t), t >= 0; NaN if it does not fall so far."""
+    below = np.flatnonzero(c < c[0] / 2)
+    if not len(below) or below[0] == 0:
+        return math.nan
+    k = below[0]
+    half = k - 1 + (c[k - 1] - c[0] / 2) / (c[k - 1] - c[k])
+    return half / math.sqrt(2 * math.log(2))
