@@ -25,6 +25,8 @@ from lft.analysis.source import normalized
 from lft.errors import InputError
 
 COVARIANCES = ("auto", "full", "svd", "shrinkage", "diagonal")
+P_MIN = 1e-4
+"""A scan whose best fit has a smaller p value is refused: the model is wrong."""
 BLOCKS_PER_POINT = 5
 """With at least so many blocks per fitted point ``"auto"`` inverts the full covariance, else it shrinks."""
 
@@ -405,7 +407,7 @@ def scan_mass(correlator, first=None, last=None, n_states=(1,), covariance="auto
     Raises
     ------
     InputError
-        No range holds a decay.
+        No range holds a decay whose error is smaller than it, or no fit has a p value above 1e-4.
 
     Examples
     --------
@@ -430,9 +432,18 @@ def scan_mass(correlator, first=None, last=None, n_states=(1,), covariance="auto
         tries = range(0, last - 2 * states) if first is None else first
         for low in tries:
             try:
-                fits.append(fit_mass(correlator, low, last, states, covariance, cut))
+                fit = fit_mass(correlator, low, last, states, covariance, cut)
             except InputError as error:
                 failed, reason = failed + 1, str(error)
+                continue
+            if fit.error < fit.mass:
+                fits.append(fit)
+            else:
+                failed, reason = failed + 1, f"m = {fit.mass:.2g} +- {fit.error:.2g} for r = {low}..{last}"
+    best = max((f.p for f in fits if math.isfinite(f.p)), default=0.0)
+    if fits and best < P_MIN:
+        raise InputError(f"correlator along {correlator.axis}: no sum of {' or '.join(map(str, n_states))} decays "
+                         f"describes it (best p = {best:.2g} up to r = {last})")
     if not fits:
         raise InputError(f"correlator along {correlator.axis}: no correlation length resolved ({reason})")
     start = min(f.first for f in fits)
