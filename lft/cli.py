@@ -70,9 +70,20 @@ def build_parser():
     p.add_argument("archive")
     p.add_argument("--json", metavar="FILE")
 
-    p = command("analyze", cmd_analyze, "every observable of an archive with its error")
-    p.add_argument("archive")
+    p = command("analyze", cmd_analyze, "observables of an archive, correlators of it or of a recording")
+    p.add_argument("archive", metavar="ARCHIVE.h5 or RECORDING")
     p.add_argument("--json", metavar="FILE")
+    p.add_argument("--correlators", action="store_true", help="also correlators of the saved configurations")
+    p.add_argument("--matrices", metavar="FILE.h5", help="write Phi, Pi, lagged matrices, S(k), C(r, t) as arrays")
+    p.add_argument("--lags", default="0,1,2", metavar="LIST", help="lags of the matrices, bins")
+    p.add_argument("--points", action="append", default=[], metavar="DISPLACEMENTS",
+                   help='connected n-point function, such as "1,0,0;0,1,0"; may be repeated')
+    p.add_argument("--max-lag", type=integer, default=32, metavar="N", help="longest distance and lag, sites or bins")
+    p.add_argument("--blocks", type=integer, default=20, metavar="N", help="blocks of samples behind the errors")
+    p.add_argument("--bin", metavar="DURATION", help='of a recording, such as "20 ms"')
+    p.add_argument("--pitch", metavar="LENGTH", help='of a recording\'s lattice, such as "42 um"')
+    p.add_argument("--window", metavar="START,STOP", help="part of a recording, seconds")
+    p.add_argument("--units", metavar="LIST", help="units of a recording to keep: 0,3,10-20")
     p.add_argument("--plot", metavar="FILE.png")
     p.add_argument("--overwrite", action="store_true")
 
@@ -126,7 +137,7 @@ def check_paths(args):
     """Complain about every output before anything is computed: nothing is written over what is being read."""
     given = vars(args)
     source = next((given[n] for n in ("config", "archive", "recording", "source") if n in given), None)
-    outputs = [given[n] for n in ("output", "json", "plot") if given.get(n) not in (None, "-")]
+    outputs = [given[n] for n in ("output", "json", "plot", "matrices") if given.get(n) not in (None, "-")]
     for path in outputs:
         if source is not None and os.path.exists(path) and os.path.samefile(path, source):
             raise InputError(f"{path}: is read by this command; give the output another name")
@@ -138,6 +149,10 @@ def check_paths(args):
 
         check_figure_path(args.plot)
         check_output(args.plot, args.overwrite)
+    if given.get("matrices"):
+        from lft.archive import check_output
+
+        check_output(args.matrices, args.overwrite)
     if given.get("json") not in (None, "-"):
         from lft.archive import check_json
 
@@ -211,10 +226,16 @@ def cmd_status(args, comm):
 
 
 def cmd_analyze(args, comm):
-    from lft.commands.report import analyze, at_target, format_estimates
+    from lft.commands.report import analyze_source, at_target
 
-    data, estimates, notes = analyze(args.archive)
-    if args.plot:
+    data, words, notes, estimates, result = analyze_source(args, comm)
+    if comm is not None and comm.Get_rank():
+        return
+    if args.plot and result is not None:
+        from lft.plotting import plot_correlators
+
+        plot_correlators(result, args.plot)
+    elif args.plot:
         from lft.analysis.tempered import plain
         from lft.archive import Archive
         from lft.plotting import plot_archive
@@ -224,7 +245,7 @@ def cmd_analyze(args, comm):
     if args.json:
         write_json(data, args.json)
     if args.json != "-":
-        print(format_estimates(data, estimates, args.archive))
+        print(words)
     for note in notes:
         print(f"warning: {note}", file=sys.stderr)
 
@@ -287,7 +308,7 @@ def cmd_info(args, comm):
 
 
 COMMANDS = ("run", "resume", "anneal", "status", "analyze", "fit", "flow", "demo", "bench", "info")
-PARALLEL = ("run", "resume", "anneal")
+PARALLEL = ("run", "resume", "anneal", "analyze")
 
 
 def main(argv=None):

@@ -107,6 +107,27 @@ def _connected(archive, name, add):
     return [add(f"{label}[{r}]", pair, lambda v: v[0] - v[1] ** 2 * planes) for r, pair in enumerate(pairs)]
 
 
+def connected_series(archive, name):
+    """Series (measurement, r) whose mean is the connected zero-momentum correlator, or None as in :func:`_connected`.
+
+    The product of means is expanded to first order about the means of the whole series, so that means over blocks have
+    the fluctuations of the estimate.
+    """
+    geometry, axis = archive.geometry, name.removeprefix("correlator_")
+    planes = geometry.n_active / geometry.shape[geometry.axes.index(axis)]
+    series, is_periodic = archive.samples(name), _is_periodic(geometry, axis)
+    if f"profile_{axis}" in archive.names:
+        profile = archive.samples(f"profile_{axis}")
+        p = profile.mean(axis=0)
+        cross = [correlate(q, is_periodic, other=p) + correlate(p, is_periodic, other=q) for q in profile]
+        return series - planes * (np.array(cross) - correlate(p, is_periodic))
+    is_homogeneous = geometry.mask is None and not np.ndim(archive.action.couplings.get("h", 0.0))
+    if not (is_periodic and (axis == "t" or is_homogeneous)):
+        return None
+    m = archive.samples("magnetization")[:, np.newaxis]
+    return series - planes * (2 * m * m.mean() - m.mean() ** 2)
+
+
 def _is_periodic(geometry, axis):
     boundary = geometry.boundary
     return (boundary if isinstance(boundary, str) else boundary[geometry.axes.index(axis)]) == "periodic"

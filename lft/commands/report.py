@@ -8,9 +8,12 @@ import sys
 
 from lft import threads
 from lft.analysis.estimate import Estimate
+from lft.analysis.source import as_source
 from lft.analysis.summary import as_json, physical_lengths, summarize
-from lft.analysis.tempered import format_slots, summarize_slots, travel
-from lft.archive import Archive, field_sha256
+from lft.analysis.tempered import format_slots, plain, summarize_slots, travel
+from lft.archive import Archive, field_sha256, on_root
+from lft.commands.correlators import correlate, measured_correlators, recording_source, save_matrices
+from lft.errors import InputError
 
 
 def status(path):
@@ -63,6 +66,60 @@ def analyze(path):
             data["tempering"], more = travel(archive)
             notes.extend(more)
         return data, estimates, notes
+
+
+def analyze_source(args, comm=None):
+    """(data for ``lft analyze --json``, words, notes, estimates, Correlations or None) of an archive or a recording.
+
+    Collective: the correlators of configurations are shared out among the ranks, the rest is done by rank 0.
+    """
+    if not is_recording(args.archive):
+        for name in ("bin", "pitch", "window", "units"):
+            if getattr(args, name) is not None:
+                raise InputError(f"--{name}: only for recordings, {args.archive} is none")
+        data, estimates, notes = on_root(comm, analyze, args.archive)
+        words = on_root(comm, format_estimates, data, estimates, args.archive)
+        if not (args.correlators or args.matrices or args.points):
+            return data, words, notes, estimates, None
+        with Archive(args.archive) as archive:
+            measured = on_root(comm, lambda: measured_correlators(plain(archive)))
+            if not archive.n_configurations and (args.matrices or args.points):
+                raise InputError(f"{args.archive}: holds no saved configurations; --matrices and --points need some "
+                                 "([run] save_every > 0)")
+            source = as_source(archive) if archive.n_configurations else None
+            if source is None:
+                notes = [*notes, f"{args.archive}: holds no saved configurations ([run] save_every = 0): only "
+                                 "correlators that the run has measured"]
+            result = correlate(source, args, comm, measured)
+            save_matrices(args.matrices, result, args, comm)
+    else:
+        source, notes, report = recording_source(args)
+        result, words, estimates = correlate(source, args, comm), "", {}
+        save_matrices(args.matrices, result, args, comm)
+        data = {"observables": as_json(result.observables), "recording": report.as_dict()}
+    notes = [*notes, *result.notes]
+    data |= {"correlators": result.as_json(), "warnings": notes}
+    return data, "\n".join(filter(None, [words, result.table()])), notes, estimates, result
+
+
+def is_recording(path):
+    """Whether a file holds spikes: NumPy's formats, or HDF5 that is none of this program's and has spike times."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8)
+    except OSError:
+        return False  # the archive's reader says what is wrong
+    if head.startswith((b"PK\x03\x04", b"\x93NUMPY")):
+        return True
+    if head != b"\x89HDF\r\n\x1a\n":
+        return False
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return "schema" not in file.attrs and ("spike_times" in file or "units" in file)
+    except (OSError, KeyError, RuntimeError):
+        return False
 
 
 def at_target(archive, estimates):

@@ -1,7 +1,7 @@
 """Figures, one module per kind of result; :mod:`lft.plotting.figure` alone imports matplotlib."""
 
 from lft.plotting.chains import plot_archive
-from lft.plotting.correlators import plot_comparison
+from lft.plotting.correlators import plot_comparison, plot_correlators
 from lft.plotting.figure import check_figure_path
 from lft.plotting.fits import plot_fit, plot_rates, plot_recovery
 from lft.plotting.flows import plot_flow
@@ -10,6 +10,7 @@ __all__ = [
     "check_figure_path",
     "plot_archive",
     "plot_comparison",
+    "plot_correlators",
     "plot_fit",
     "plot_flow",
     "plot_rates",
