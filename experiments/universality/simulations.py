@@ -1,13 +1,21 @@
-"""The simulations of this experiment: which lattices, at which couplings, how long."""
+"""The simulations of this experiment: which lattices, at which couplings, how long.
 
+Each is an archive like those of ``lft run``, with the bonds and the moments of the mean field alone measured: what
+finite-size scaling needs, at a tenth of the cost on small lattices.
+"""
+
+import json
 import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lft.archive import Archive
+from lft.archive import Archive, Recorder
+from lft.chain import Chain, drive
 from lft.config import read_config
-from lft.simulation import run
+from lft.observables import Bonds, Moments, Site
+from lft.protocols import State
+from lft.updaters import start
 
 K_ISING_2D = 0.5 * math.log(1 + math.sqrt(2))  # exact
 K_ISING_3D = 0.22165463
@@ -25,77 +33,82 @@ shape = {shape}
 {update}
 
 [run]
-start = "cold"
+start = "hot"
 thermalize = {thermalize}
 updates = {updates}
 measure_every = {every}
 checkpoint = "1 h"
 """
+BITS = 'name = "metropolis"'  # 64 sites per word: below L = 32 no cluster update is worth its price
 
 
 @dataclass(frozen=True)
 class Model:
-    """A theory near its critical point: coupling, sizes, and what makes a configuration file of it."""
+    """A theory near its critical point: what makes a configuration file, and by L (measurements, interval, update)."""
 
     name: str
     coupling: str
     center: float
     dimension: int
-    sizes: tuple
-    update: object  # function of L
     action: str
-    every: int
     seed: int
+    runs: dict
 
-    def text(self, L, coupling, measurements, seed):
+    def text(self, L, coupling, seed, share=1.0):
         """The TOML configuration of one run."""
+        measurements, every, update = self.runs[L]
+        n = max(1000, round(share * measurements))
         return TEMPLATE.format(
-            seed=seed, shape=[L] * self.dimension, action=self.action.format(coupling=repr(coupling)),
-            update=self.update(L), thermalize=max(500, self.every * measurements // 50),
-            updates=self.every * measurements, every=self.every,
+            seed=seed, shape=[L] * self.dimension, action=self.action.format(coupling=repr(coupling)), update=update,
+            thermalize=every * max(50, n // 50), updates=every * n, every=every,
         )
 
 
-MODELS = (
-    Model("ising2d", "K", K_ISING_2D, 2, (8, 12, 16, 24, 32, 48, 64), lambda L: 'name = "swendsen-wang"',
-          'name = "ising"\nK = {coupling}', 3, 2000),
-    Model("ising3d", "K", K_ISING_3D, 3, (6, 8, 10, 12, 16, 20, 24, 32), lambda L: 'name = "swendsen-wang"',
-          'name = "ising"\nK = {coupling}', 3, 3000),
-    Model("phi4_3d", "kappa", KAPPA_PHI4_3D, 3, (6, 8, 10, 12, 16, 20, 24),
-          lambda L: f'name = "hmc"\nlength = 1.0\nsteps = {6 if L < 16 else 8}\nclusters = 1',
-          f'name = "phi4"\nkappa = {{coupling}}\nlambda = {LAMBDA_PHI4_3D}', 2, 4000),
-)
+def _hmc(steps, length):
+    return f'name = "hmc"\nsteps = {steps}\nlength = {length}\nclusters = 2'
 
-COLLAPSE_SIZES, COLLAPSE_X = (16, 24, 32, 48), (-1.2, -0.8, -0.4, 0.4, 0.8, 1.2)
+
+MODELS = {
+    m.name: m
+    for m in (
+        Model("ising2d", "K", K_ISING_2D, 2, 'name = "ising"\nK = {coupling}', 2000, {
+            8: (200_000, 20, BITS), 12: (200_000, 40, BITS), 16: (200_000, 80, BITS), 24: (150_000, 200, BITS),
+            32: (100_000, 400, BITS), 48: (40_000, 800, BITS), 64: (30_000, 1500, BITS)}),
+        Model("ising3d", "K", K_ISING_3D, 3, 'name = "ising"\nK = {coupling}', 3000, {
+            6: (200_000, 12, BITS), 8: (300_000, 20, BITS), 10: (200_000, 32, BITS), 12: (200_000, 50, BITS),
+            16: (120_000, 80, BITS), 20: (60_000, 130, BITS), 24: (50_000, 200, BITS),
+            32: (100_000, 2, 'name = "wolff"\nclusters = 4')}),
+        Model("phi4_3d", "kappa", KAPPA_PHI4_3D, 3,
+              f'name = "phi4"\nkappa = {{coupling}}\nlambda = {LAMBDA_PHI4_3D}', 4000, {
+                  6: (120_000, 1, _hmc(6, 1.0)), 8: (120_000, 1, _hmc(6, 1.0)), 10: (100_000, 1, _hmc(8, 0.8)),
+                  12: (100_000, 1, _hmc(8, 0.8)), 16: (100_000, 1, _hmc(10, 0.6)), 20: (80_000, 1, _hmc(10, 0.6)),
+                  24: (60_000, 1, _hmc(10, 0.6))}),
+    )
+}
+
+COLLAPSE_SIZES, COLLAPSE_X, COLLAPSE_SHARE = (16, 24, 32, 48), (-1.2, -0.8, -0.4, 0.4, 0.8, 1.2), 0.15
 """The second set of 2-D Ising runs: x = (K - K_c) L on both sides of the critical point."""
 
 
-def archives(folder, measurements, names=("ising2d", "ising3d", "phi4_3d"), is_quiet=True):
-    """Run what is missing in a folder; ``{model: {L: path}}``."""
-    out = {}
-    for model in (m for m in MODELS if m.name in names):
-        out[model.name] = {
-            L: simulated(folder, f"{model.name}_L{L:02d}", model.text(L, model.center, measurements, model.seed + L),
-                         is_quiet)
-            for L in model.sizes
-        }
-    return out
+def archives(folder, name, share=1.0, say=print):
+    """Run what is missing of one model in a folder; ``{L: path}``."""
+    model = MODELS[name]
+    return {L: simulated(folder, f"{name}_L{L:02d}", model.text(L, model.center, model.seed + L, share), say)
+            for L in model.runs}
 
 
-def collapse_archives(folder, measurements, is_quiet=True):
+def collapse_archives(folder, share=1.0, say=print):
     """The 2-D Ising runs beside the critical point: ``{L: [path, ...]}``, couplings increasing."""
-    model, out = MODELS[0], {}
+    model, out = MODELS["ising2d"], {}
     for L in COLLAPSE_SIZES:
         couplings = [model.center + x / L for x in COLLAPSE_X]
-        out[L] = [
-            simulated(folder, f"collapse_L{L:02d}_{k}", model.text(L, K, measurements, 5000 + 100 * k + L), is_quiet)
-            for k, K in enumerate(couplings)
-        ]
+        texts = [model.text(L, K, 5000 + 100 * k + L, COLLAPSE_SHARE * share) for k, K in enumerate(couplings)]
+        out[L] = [simulated(folder, f"collapse_L{L:02d}_{k}", text, say) for k, text in enumerate(texts)]
     return out
 
 
-def simulated(folder, name, text, is_quiet):
-    """The archive of one run; an unfinished or older one of another configuration is replaced."""
+def simulated(folder, name, text, say):
+    """The archive of one run; an unfinished one, or one of another configuration, is replaced."""
     path = Path(folder) / f"{name}.h5"
     if path.exists():
         with Archive(path) as archive:
@@ -104,5 +117,18 @@ def simulated(folder, name, text, is_quiet):
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) / f"{name}.toml"
         source.write_text(text)
-        run(read_config(source), path, overwrite=True, is_quiet=is_quiet)
+        config = read_config(source)
+    phi = config.action.new_field(config.geometry)
+    start(phi, config.start, config.key)
+    observables = [Bonds.of(config.action, config.geometry), Site()]
+    if config.action.kind == "real":
+        observables.append(Moments())
+    chain = Chain(config.action, config.updater, State(phi, 0), config.key, config.schedule, observables,
+                  kernel=config.kernel)
+    meta = {"config": json.dumps(config.resolved), "config_text": config.text, "updater": repr(config.updater),
+            "kernel": chain.kernel, "seed": str(config.key.seed), "checkpoint_s": config.checkpoint_s}
+    drive(chain, Recorder(path, meta), config.checkpoint_s)
+    chain.close()
+    counters = chain.counters
+    say(f"{name}: {chain.kernel}, {counters.accepted_total / max(1, counters.proposed_total):.2f} accepted")
     return path

@@ -84,12 +84,12 @@ class Resamples:
         """One standard error, in the shape of the quantity."""
         if self.kind == "bootstrap":
             return _plain(self.samples.std(axis=0, ddof=1) * np.sqrt(self.h[0]))
-        return _plain(np.sqrt((self._deviations() ** 2).sum(axis=0)))
+        return _plain(np.sqrt((self.deviations() ** 2).sum(axis=0)))
 
     @property
     def covariance(self):
         """Covariance matrix of the flattened quantity, positive semi-definite."""
-        deviations = self._deviations().reshape(len(self.samples), -1)
+        deviations = self.deviations().reshape(len(self.samples), -1)
         return deviations.T @ deviations
 
     @property
@@ -110,8 +110,8 @@ class Resamples:
         h, parts = self._column(self.h, mask), self.samples[mask]
         return len(parts) * self.center - ((1 - 1 / h) * parts).sum(axis=0)
 
-    def _deviations(self):
-        """Rows whose outer products sum up to the covariance."""
+    def deviations(self):
+        """Rows whose outer products sum up to the covariance, (n_samples, *shape)."""
         if self.kind == "bootstrap":
             return (self.samples - self.samples.mean(axis=0)) * np.sqrt(self.h[0] / (len(self.samples) - 1))
         rows = np.empty_like(self.samples)
