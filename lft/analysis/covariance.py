@@ -11,7 +11,6 @@ eigenvalues are set to 0 and the diagonal is brought back to 1, and the result s
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass
 
@@ -76,10 +75,11 @@ class Covariance:
         Raises
         ------
         InputError
-            The matrix is singular to working precision: its condition number is named, nothing is inverted.
+            The matrix is singular to working precision, or was adjusted: its condition number is named, nothing is
+            inverted.
         """
         condition = np.linalg.cond(self.correlation)
-        if self.constant or not condition < 1e12:
+        if self.constant or self.is_adjusted or not condition < 1e12:
             raise InputError(f"covariance of {len(self.estimates)} quantities: condition number {condition:.2g}, too "
                              "large to invert (valid below 1e12); use fewer quantities or more measurements")
         pull = (self.values - np.asarray(expected, float)) / self.errors
@@ -99,7 +99,8 @@ def covariance(series, functions=None, *, spacing=1, s_tau=1.5, window=None, ind
     spacing, s_tau, index, name
         As for :func:`lft.analysis.estimate`.
     window : int, optional
-        Window of the correlations.  Default: the largest window of the single estimates.
+        Window of the correlations.  Default: the largest window of the single estimates.  Halved, to the value in the
+        result, while the noise leaves a variance that is not positive.
 
     Returns
     -------
@@ -142,7 +143,9 @@ def covariance(series, functions=None, *, spacing=1, s_tau=1.5, window=None, ind
         projected = [d @ slopes[live].T for d in deltas]
         scale = np.sqrt(sum((d**2).sum(axis=0) for d in projected))
         projected = [d / scale for d in projected]
-        total = _windowed(projected, used, None if index is None else check_index(index, replicas, name))
+        places = None if index is None else check_index(index, replicas, name)
+        while (np.diag(total := _windowed(projected, used, places)) <= 0).any():
+            used //= 2  # noise at this window exceeds the variance itself; window 0 is a sum of squares
         raw, smallest = _as_correlation(total)
         correlation[np.ix_(live, live)] = raw
     errors = np.array([e.error for e in estimates])
@@ -200,8 +203,6 @@ def _stride(index):
 def _as_correlation(total):
     """Positive semi-definite correlation matrix next to a symmetric one, and its smallest eigenvalue before."""
     diagonal = np.diag(total)
-    if (diagonal <= 0).any():  # noise at this window exceeds the variance itself: nothing is left to normalize by
-        return np.eye(len(total)), -math.inf
     raw = total / np.sqrt(np.outer(diagonal, diagonal))
     values, vectors = np.linalg.eigh(raw)
     if values[0] >= 0:
