@@ -25,6 +25,9 @@ from lft.errors import InputError
 MIN_P_VALUE = 0.1
 """A fit is accepted from the smallest L on at which chi^2 is not less probable than this."""
 
+MAX_DRIFT = 2.0
+"""... and at which the exponent moves by less than this, in standard errors of the move, when L_min grows."""
+
 COLUMNS = ("m2", "m4")
 MOMENTS = ("m2", "m4", "O", "m2 O", "m4 O")
 
@@ -126,22 +129,15 @@ class Scan:
     fits : list of Fit
         By increasing L_min.
     chosen : Fit
-        Of the smallest L_min with p >= MIN_P_VALUE; if none has, the last one that leaves a degree of freedom.
+        Of the smallest L_min with p >= MIN_P_VALUE whose first parameter does not drift when L_min grows further
+        (:func:`drift` below MAX_DRIFT); if none is so, the last one that leaves a degree of freedom.
     is_good : bool
-        Whether p >= MIN_P_VALUE.
+        Whether the chosen one is of that kind.
     """
 
     fits: list
     chosen: Fit
     is_good: bool
-
-    @property
-    def drift(self):
-        """Largest change of the first parameter over the accepted fits with larger L_min, in its own errors."""
-        later = self.fits[self.fits.index(self.chosen) + 1 :]
-        value = self.chosen.value[0]
-        return max((abs(f.value[0] - value) / math.sqrt(max(f.error[0] ** 2 - self.chosen.error[0] ** 2, 1e-300))
-                    for f in later if f.error[0] > self.chosen.error[0]), default=0.0)
 
 
 @dataclass
@@ -375,10 +371,11 @@ def crossings(reweightings, coupling):
     return Crossings(out, covariance, notes)
 
 
-def extrapolate(found, power):
+def extrapolate(found, power=None):
     """g_c from crossings: ``g = g_c + a L^-power`` with the smaller size as L; generalized least squares.
 
-    With a single crossing it stands for g_c itself, without degrees of freedom.
+    Without a power the crossings of large lattices are taken to agree (a = 0 from L_min on).  With a single crossing
+    it stands for g_c itself, without degrees of freedom.
 
     Returns
     -------
@@ -389,7 +386,9 @@ def extrapolate(found, power):
     fits = []
     for k in range(len(rows)):
         n = len(rows) - k
-        design = np.column_stack([np.ones(n), L[k:] ** -power])[:, : 2 if n > 2 else 1]
+        design = np.ones((n, 1))
+        if power is not None and n > 1:
+            design = np.column_stack([design, L[k:] ** -power])
         names = ("critical", "amplitude")[: design.shape[1]]
         fits.append(_linear_fit(names, design, g[k:], found.covariance[k:, k:], tuple(c.small for c in rows[k:])))
     return _choose(fits)
@@ -466,11 +465,24 @@ def scan_power(numbers, omega=None):
     return _choose(fits)
 
 
+def drift(fits):
+    """Largest move of the first parameter from the first fit to the later ones, in its standard errors.
+
+    The later fits use part of the data of the first, so the variance of the move is the difference of the variances.
+    """
+    first, moves = fits[0], [0.0]
+    for f in fits[1:]:
+        variance = f.error[0] ** 2 - first.error[0] ** 2
+        if f.dof > 0 and variance > 0:
+            moves.append(abs(f.value[0] - first.value[0]) / math.sqrt(variance))
+    return max(moves)
+
+
 def _choose(fits):
     tested = [f for f in fits if f.dof > 0]
-    good = [f for f in tested if f.p_value >= MIN_P_VALUE]
-    if good:
-        return Scan(fits, good[0], True)
+    for k, f in enumerate(tested):
+        if f.p_value >= MIN_P_VALUE and drift(tested[k:]) < MAX_DRIFT:
+            return Scan(fits, f, True)
     return Scan(fits, (tested or fits)[-1], False)
 
 
@@ -523,7 +535,9 @@ def scale(reweightings, coupling, *, binder_value=None, omega=None, nu=None):
                          "larger lattices, or a correction to scaling (omega), are needed")
         elif scan.chosen.dof == 1:
             notes.append(f"{what}: the accepted fit has 1 degree of freedom")
-    power = (1 / nu if nu else p) + (omega or 0.0)
-    critical = extrapolate(found, power).chosen if power > 0 else None
+    extrapolation = extrapolate(found, None if omega is None else (1 / nu if nu else p) + omega)
+    if not extrapolation.is_good:
+        notes.append("crossings: no extrapolation is acceptable; the last one stands alone")
+    critical = extrapolation.chosen
     return Scaling(coupling, sizes, found, critical, value, matched, slope, chi, (1 / p, dp / p**2), (2 - q, dq),
                    slope_scan, chi_scan, omega, notes)
