@@ -72,6 +72,16 @@ def build_parser():
 
     p = command("analyze", cmd_analyze, "every observable of an archive with its error")
     p.add_argument("archive")
+    p.add_argument("--reweight", action="append", metavar="COUPLING=VALUE", help="at other couplings, e.g. K=0.442")
+    p.add_argument("--json", metavar="FILE")
+    p.add_argument("--plot", metavar="FILE.png")
+    p.add_argument("--overwrite", action="store_true")
+
+    p = command("scale", cmd_scale, "critical coupling and exponents from archives of several lattices")
+    p.add_argument("archives", nargs="+", metavar="ARCHIVE.h5")
+    p.add_argument("--coupling", metavar="NAME", help="the coupling that is tuned; default: the one that differs")
+    p.add_argument("--omega", type=number, metavar="W", help="exponent of the leading correction to scaling")
+    p.add_argument("--binder", type=number, metavar="U", help="where exponents are read off; default: last crossing")
     p.add_argument("--json", metavar="FILE")
     p.add_argument("--plot", metavar="FILE.png")
     p.add_argument("--overwrite", action="store_true")
@@ -127,8 +137,9 @@ def check_paths(args):
     given = vars(args)
     source = next((given[n] for n in ("config", "archive", "recording", "source") if n in given), None)
     outputs = [given[n] for n in ("output", "json", "plot") if given.get(n) not in (None, "-")]
+    sources = [*given.get("archives", ()), *([] if source is None else [source])]
     for path in outputs:
-        if source is not None and os.path.exists(path) and os.path.samefile(path, source):
+        if any(os.path.exists(path) and os.path.exists(s) and os.path.samefile(path, s) for s in sources):
             raise InputError(f"{path}: is read by this command; give the output another name")
     if len(set(map(os.path.abspath, outputs))) < len(outputs):
         raise InputError(f"{', '.join(outputs)}: two outputs share one name; give each its own")
@@ -213,6 +224,8 @@ def cmd_status(args, comm):
 def cmd_analyze(args, comm):
     from lft.commands.report import analyze, at_target, format_estimates
 
+    if args.reweight:
+        return _analyze_reweighted(args)
     data, estimates, notes = analyze(args.archive)
     if args.plot:
         from lft.analysis.tempered import plain
@@ -225,6 +238,36 @@ def cmd_analyze(args, comm):
         write_json(data, args.json)
     if args.json != "-":
         print(format_estimates(data, estimates, args.archive))
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+
+
+def _analyze_reweighted(args):
+    from lft.commands.scale import reweighted
+
+    if args.plot:
+        raise InputError("--plot: not together with --reweight")
+    data, lines, notes = reweighted(args.archive, args.reweight)
+    if args.json:
+        write_json(data, args.json)
+    if args.json != "-":
+        print("\n".join(lines))
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+
+
+def cmd_scale(args, comm):
+    from lft.commands.scale import as_json, scale_archives, table
+
+    result, found, points, notes = scale_archives(args.archives, args.coupling, args.omega, args.binder)
+    if args.plot:
+        from lft.plotting import plot_scaling
+
+        plot_scaling(result, args.plot, found, points)
+    if args.json:
+        write_json(as_json(result, found), args.json)
+    if args.json != "-":
+        print(table(result, found))
     for note in notes:
         print(f"warning: {note}", file=sys.stderr)
 
@@ -286,7 +329,7 @@ def cmd_info(args, comm):
             print(f"{name:18} {value}")
 
 
-COMMANDS = ("run", "resume", "anneal", "status", "analyze", "fit", "flow", "demo", "bench", "info")
+COMMANDS = ("run", "resume", "anneal", "status", "analyze", "scale", "fit", "flow", "demo", "bench", "info")
 PARALLEL = ("run", "resume", "anneal")
 
 

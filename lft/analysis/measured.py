@@ -115,6 +115,8 @@ def read_measured(archive, whole=False):
     tempering = archive.tempering
     factors = [None] if tempering is None else tempering["inverse_temperatures"].tolist()
     tempered = "" if tempering is None else tempering["coupling"]
+    if whole and "action_density" not in archive.names:
+        raise InputError(f"{archive.path}: holds no action_density, so b of the whole action cannot be reweighted")
     if tempered and whole:
         raise InputError(f"{archive.path}: its temperatures scale {tempered} alone; b of the whole action cannot be "
                          f"reweighted together with them")

@@ -128,7 +128,7 @@ class Reweighting:
     """
 
     def __init__(self, ensembles, n_blocks=40, min_effective=MIN_EFFECTIVE):
-        self.ensembles = list(ensembles)
+        self.ensembles, self._columns = list(ensembles), {}
         _check(self.ensembles, n_blocks)
         self.names = sorted(self.ensembles[0].couplings)
         self.counts = np.array([e.n for e in self.ensembles])
@@ -296,7 +296,10 @@ class Reweighting:
     # ---- answers
     def columns(self, names):
         """Series of observables of all ensembles, (N, k)."""
-        return np.column_stack([np.concatenate([e.column(name) for e in self.ensembles]) for name in names])
+        for name in names:
+            if name not in self._columns:
+                self._columns[name] = np.concatenate([e.column(name) for e in self.ensembles])
+        return np.column_stack([self._columns[name] for name in names])
 
     def means(self, names, couplings=None, *, with_operator=None, **by_name):
         """Means of observables at some couplings, as jackknife :class:`~lft.analysis.resample.Resamples` (k,).

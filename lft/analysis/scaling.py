@@ -161,6 +161,8 @@ class Scaling:
         (value, error).
     slope_scan, chi_scan : Scan
     omega : float or None
+    curves : dict
+        L to arrays (coupling, U, error) beside g_c, for figures.
     notes : list of str
     """
 
@@ -177,6 +179,7 @@ class Scaling:
     slope_scan: Scan
     chi_scan: Scan
     omega: object
+    curves: dict = field(default_factory=dict)
     notes: list = field(default_factory=list)
 
     def as_json(self):
@@ -540,4 +543,18 @@ def scale(reweightings, coupling, *, binder_value=None, omega=None, nu=None):
         notes.append("crossings: no extrapolation is acceptable; the last one stands alone")
     critical = extrapolation.chosen
     return Scaling(coupling, sizes, found, critical, value, matched, slope, chi, (1 / p, dp / p**2), (2 - q, dq),
-                   slope_scan, chi_scan, omega, notes)
+                   slope_scan, chi_scan, omega, _curves(reweightings, coupling, critical["critical"][0], slope), notes)
+
+
+def _curves(reweightings, coupling, center, slope, n=17):
+    """U with its error on couplings where that of the middle size moves by 0.06 to either side, within reach."""
+    sizes = sorted(reweightings)
+    half = 0.06 / slope[sizes[len(sizes) // 2]][0]
+    out = {}
+    for L in sizes:
+        low, high = reweightings[L].reach(coupling)
+        g = np.linspace(max(low, center - half), min(high, center + half), n)
+        if g[0] < g[-1]:
+            u = [reweightings[L].means(COLUMNS, {coupling: x}).map(binder) for x in g[1:-1]]  # the ends round
+            out[L] = (g[1:-1], np.array([float(v.center) for v in u]), np.array([float(v.error) for v in u]))
+    return out
