@@ -72,6 +72,7 @@ def build_parser():
 
     p = command("analyze", cmd_analyze, "observables of an archive, correlators of it or of a recording")
     p.add_argument("archive", metavar="ARCHIVE.h5 or RECORDING")
+    p.add_argument("--reweight", action="append", metavar="COUPLING=VALUE", help="at other couplings, e.g. K=0.442")
     p.add_argument("--json", metavar="FILE")
     p.add_argument("--correlators", action="store_true", help="also correlators of the saved configurations")
     p.add_argument("--matrices", metavar="FILE.h5", help="write Phi, Pi, lagged matrices, S(k), C(r, t) as arrays")
@@ -84,6 +85,15 @@ def build_parser():
     p.add_argument("--pitch", metavar="LENGTH", help='of a recording\'s lattice, such as "42 um"')
     p.add_argument("--window", metavar="START,STOP", help="part of a recording, seconds")
     p.add_argument("--units", metavar="LIST", help="units of a recording to keep: 0,3,10-20")
+    p.add_argument("--plot", metavar="FILE.png")
+    p.add_argument("--overwrite", action="store_true")
+
+    p = command("scale", cmd_scale, "critical coupling and exponents from archives of several lattices")
+    p.add_argument("archives", nargs="+", metavar="ARCHIVE.h5")
+    p.add_argument("--coupling", metavar="NAME", help="the coupling that is tuned; default: the one that differs")
+    p.add_argument("--omega", type=number, metavar="W", help="exponent of the leading correction to scaling")
+    p.add_argument("--binder", type=number, metavar="U", help="where exponents are read off; default: last crossing")
+    p.add_argument("--json", metavar="FILE")
     p.add_argument("--plot", metavar="FILE.png")
     p.add_argument("--overwrite", action="store_true")
 
@@ -138,8 +148,9 @@ def check_paths(args):
     given = vars(args)
     source = next((given[n] for n in ("config", "archive", "recording", "source") if n in given), None)
     outputs = [given[n] for n in ("output", "json", "plot", "matrices") if given.get(n) not in (None, "-")]
+    sources = [*given.get("archives", ()), *([] if source is None else [source])]
     for path in outputs:
-        if source is not None and os.path.exists(path) and os.path.samefile(path, source):
+        if any(os.path.exists(path) and os.path.exists(s) and os.path.samefile(path, s) for s in sources):
             raise InputError(f"{path}: is read by this command; give the output another name")
     if len(set(map(os.path.abspath, outputs))) < len(outputs):
         raise InputError(f"{', '.join(outputs)}: two outputs share one name; give each its own")
@@ -228,6 +239,8 @@ def cmd_status(args, comm):
 def cmd_analyze(args, comm):
     from lft.commands.report import analyze_source, at_target
 
+    if args.reweight:
+        return _analyze_reweighted(args)
     data, words, notes, estimates, result = analyze_source(args, comm)
     if comm is not None and comm.Get_rank():
         return
@@ -246,6 +259,36 @@ def cmd_analyze(args, comm):
         write_json(data, args.json)
     if args.json != "-":
         print(words)
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+
+
+def _analyze_reweighted(args):
+    from lft.commands.scale import reweighted
+
+    if args.plot:
+        raise InputError("--plot: not together with --reweight")
+    data, lines, notes = reweighted(args.archive, args.reweight)
+    if args.json:
+        write_json(data, args.json)
+    if args.json != "-":
+        print("\n".join(lines))
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+
+
+def cmd_scale(args, comm):
+    from lft.commands.scale import as_json, scale_archives, table
+
+    result, found, points, notes = scale_archives(args.archives, args.coupling, args.omega, args.binder)
+    if args.plot:
+        from lft.plotting import plot_scaling
+
+        plot_scaling(result, args.plot, found, points)
+    if args.json:
+        write_json(as_json(result, found), args.json)
+    if args.json != "-":
+        print(table(result, found))
     for note in notes:
         print(f"warning: {note}", file=sys.stderr)
 
@@ -307,7 +350,7 @@ def cmd_info(args, comm):
             print(f"{name:18} {value}")
 
 
-COMMANDS = ("run", "resume", "anneal", "status", "analyze", "fit", "flow", "demo", "bench", "info")
+COMMANDS = ("run", "resume", "anneal", "status", "analyze", "scale", "fit", "flow", "demo", "bench", "info")
 PARALLEL = ("run", "resume", "anneal", "analyze")
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lft.analysis.series import center, check_replicas, largest
-from lft.errors import InputError, SeriesTooShort
+from lft.analysis.series import center, check_index, check_replicas, largest
+from lft.errors import DataWarning, InputError, SeriesTooShort
 
 MIN_LENGTH_IN_TAU = 50        # shorter series have an error of the error that is itself unknown
 
@@ -31,7 +31,8 @@ class Estimate:
     value : float
         The estimated quantity.
     error : float
-        One standard error of `value`, autocorrelation included; 0 for a constant series.
+        One standard error of `value`, autocorrelation included; 0 for a constant series, of which it says nothing:
+        see `is_constant`.
     error_of_error : float
         One standard error of `error`.
     tau_int : float
@@ -72,10 +73,17 @@ class Estimate:
         """
         return self.n * self.spacing >= self._needed_updates()
 
+    @property
+    def is_constant(self):
+        """True if nothing fluctuated: the error 0 then means that none could be estimated, not that there is none."""
+        return self.error == 0
+
     def _needed_updates(self):
         return MIN_LENGTH_IN_TAU * max(self.tau_int, 0.5 * self.spacing)
 
     def __str__(self):
+        if self.is_constant:
+            return f"{self.value:.10g} constant: no error can be estimated, n={self.n}"
         value = format_with_error(self.value, self.error)
         return f"{value} tau={format_with_error(self.tau_int, self.tau_int_error, digits=1)} n={self.n}"
 
@@ -131,7 +139,7 @@ def _fixed(value, error, digits):
     return f"{text}({round(rounded * 10**decimals)})"
 
 
-def estimate(series, function=None, *, spacing=1, s_tau=1.5, gradient=None, name="series"):
+def estimate(series, function=None, *, spacing=1, s_tau=1.5, gradient=None, name="series", index=None):
     """Estimate the mean of a series, or a function of means, with its autocorrelated error.
 
     For ``F = f(<a_1>, ..., <a_k>)`` the fluctuations are projected on the gradient, and
@@ -163,6 +171,10 @@ def estimate(series, function=None, *, spacing=1, s_tau=1.5, gradient=None, name
         step is the error that each mean would have without autocorrelation.
     name : str, optional
         Name of the series in messages.
+    index : array_like of int, or list of them (one per replica), optional
+        Place of each measurement in its chain, in units of `spacing` updates: strictly increasing, as many as
+        measurements. Default: 0, 1, 2, ... A series with gaps (a lost file, a stretch thrown away) or with another
+        stride.
 
     Returns
     -------
@@ -179,9 +191,19 @@ def estimate(series, function=None, *, spacing=1, s_tau=1.5, gradient=None, name
     -----
     SeriesTooShort
         The series is shorter than 50 tau_int, or than 25 measurements; the estimate is returned all the same.
+    DataWarning
+        The gaps of `index` leave lags inside the window without a single pair of measurements: `tau_int` then rests
+        on a straight line between the neighboring lags (the error does not, those lags do not enter it).
 
     Notes
     -----
+    With gaps, Gamma(t) averages over the N(t) pairs that exist, and since only those pairs are correlated,
+
+        error^2 = (1/n) [Gamma(0) + 2 sum_{t=1}^{W} w(t) Gamma(t)],    w(t) = N(t) / (pairs of n gapless measurements)
+
+    while tau_int remains that of the chain, with w = 1. Dropping measurements at random therefore lowers n, and
+    the correlation of what is left.
+
     Window: the smallest W >= 1 with ``exp(-W/tau) < tau/sqrt(W n)``, where
     ``tau = s_tau / ln((2 tau_int + 1)/(2 tau_int - 1))``: there the systematic error of the cut equals the
     statistical one. Where the sum falls to 1/2 or below, tau is negligible, except for significantly
@@ -212,6 +234,7 @@ def estimate(series, function=None, *, spacing=1, s_tau=1.5, gradient=None, name
                          "or use estimate_vector for one estimate per column")
     if function is None and gradient is not None:
         raise InputError(f"{name}: a gradient needs the function it belongs to")
+    index = None if index is None else check_index(index, replicas, name)
     means, deltas = center(replicas)
     if function is None:
         value, slope = float(means[0]), np.ones(1)
@@ -220,7 +243,7 @@ def estimate(series, function=None, *, spacing=1, s_tau=1.5, gradient=None, name
         slope = _slope(function, gradient, means, deltas, name)
     # Below this the projected fluctuations are rounding noise of data that are constant.
     noise = 16 * np.finfo(float).eps * sum(abs(slope) * largest(replicas))
-    result = _gamma_method(value, [d @ slope for d in deltas], noise, spacing, s_tau)
+    result = _gamma_method(value, [d @ slope for d in deltas], noise, spacing, s_tau, index, name)
     _warn_if_short(result, name)
     return result
 
@@ -354,37 +377,89 @@ def _slope(function, gradient, means, deltas, name):
     return slope
 
 
-def _gamma_method(value, deltas, noise, spacing, s_tau):
+def _gamma_method(value, deltas, noise, spacing, s_tau, index=None, name="series"):
     """Estimate from projected fluctuations, one 1-D array per replica."""
     n = sum(len(d) for d in deltas)
     scale = float(max(abs(d).max() for d in deltas))
     if scale <= noise:
         return Estimate(value, 0.0, 0.0, 0.5 * spacing, 0.0, 0, n, spacing)
-    gamma = _autocovariance([d / scale for d in deltas])       # squares of any data stay in range
+    stride = 1
+    if index is not None:
+        stride, index = _common_stride(index)
+        deltas = [_spread(d, i) for d, i in zip(deltas, index, strict=True)]
+    gamma, weight = autocovariance([d / scale for d in deltas], index)  # squares of any data stay in range
     window = _choose_window(gamma / gamma[0], n, s_tau)
-    total = gamma[0] + 2 * gamma[1:window + 1].sum()
+    if index is not None:
+        _warn_of_empty_lags(weight[:window + 1], stride * spacing, name)
+    total = gamma[0] + 2 * (weight * gamma)[1:window + 1].sum()
     if total <= 0:
         window, total = 0, gamma[0]
     bias = total / n
-    total += (2 * window + 1) * bias
-    tau = total / (2 * (gamma[0] + bias))
+    total += (1 + 2 * weight[1:window + 1].sum()) * bias
+    tau = (gamma[0] + 2 * gamma[1:window + 1].sum() + (2 * window + 1) * bias) / (2 * (gamma[0] + bias))
     error = scale * math.sqrt(total / n)
     tau_error = 2 * tau * math.sqrt(max(window + 0.5 - tau, 0.0) / n)
-    return Estimate(value, error, error * math.sqrt((window + 0.5) / n), float(tau * spacing),
-                    float(tau_error * spacing), window, n, spacing)
+    step = spacing * stride
+    return Estimate(value, error, error * math.sqrt((window + 0.5) / n), float(tau * step),
+                    float(tau_error * step), window, n, step)
 
 
-def _autocovariance(deltas):
-    """Gamma(t) for t up to half the longest replica, by FFT with zero padding."""
+def autocovariance(deltas, index=None):
+    """Gamma(t) for t up to half the longest replica, by FFT with zero padding, and the weights of its pairs.
+
+    Parameters
+    ----------
+    deltas : list of ndarray, each (n,)
+        Centered series, one per replica; with `index` on the grid of their places, 0 where there is none.
+    index : list of ndarray of int, optional
+        Places of the measurements on that grid.
+
+    Returns
+    -------
+    gamma, weight : ndarray
+        The weight is the number of pairs over that of as many measurements without gaps (1 without `index`); where
+        it is 0, gamma lies on the line between its neighbors.
+    """
     n_lags = max(len(d) for d in deltas) // 2 + 1
-    sums, pairs = np.zeros(n_lags), np.zeros(n_lags)
-    for d in deltas:
+    sums, pairs, gapless = np.zeros(n_lags), np.zeros(n_lags), np.zeros(n_lags)
+    for r, d in enumerate(deltas):
         size = 1 << (2 * len(d) - 1).bit_length()          # >= 2 n: no pair wraps around
         power = np.abs(np.fft.rfft(d, size))**2
         m = min(len(d), n_lags)
         sums[:m] += np.fft.irfft(power, size)[:m]
-        pairs[:m] += len(d) - np.arange(m)
-    return sums / pairs
+        if index is None:
+            pairs[:m] += len(d) - np.arange(m)
+            continue
+        there = _spread(np.ones(len(index[r])), index[r])
+        pairs[:m] += np.rint(np.fft.irfft(np.abs(np.fft.rfft(there, size))**2, size)[:m])
+        gapless[:m] += np.maximum(len(index[r]) - np.arange(m), 0)
+    if index is None:
+        return sums / pairs, np.ones(n_lags)
+    is_known = pairs > 0
+    lags = np.arange(n_lags)
+    gamma = np.interp(lags, lags[is_known], sums[is_known] / pairs[is_known])
+    return gamma, np.divide(pairs, gapless, out=np.zeros(n_lags), where=gapless > 0)
+
+
+def _common_stride(index):
+    """Greatest common divisor of all distances, and the places in units of it, each chain from 0."""
+    from_zero = [i - i[0] for i in index]
+    stride = max(1, int(np.gcd.reduce([np.gcd.reduce(i) for i in from_zero])))
+    return stride, [i // stride for i in from_zero]
+
+
+def _spread(values, places):
+    out = np.zeros(int(places[-1]) + 1)
+    out[places] = values
+    return out
+
+
+def _warn_of_empty_lags(weight, step, name):
+    n_empty = int(np.count_nonzero(weight == 0))
+    if n_empty:
+        warnings.warn(DataWarning(f"{name}: {n_empty} of the {len(weight) - 1} lags in the window have no pair of "
+                                  f"measurements (the shortest: {int(np.argmin(weight)) * step:g} updates): tau_int is "
+                                  "interpolated there"), stacklevel=4)
 
 
 def _choose_window(rho, n, s_tau):

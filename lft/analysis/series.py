@@ -40,6 +40,36 @@ def check_array(part, label):
     return data.reshape(len(data), -1)
 
 
+MAX_SPAN = 2**27
+"""Longest chain, from the first to the last place of a gappy series, in units of their common stride."""
+
+
+def check_index(index, replicas, name):
+    """Return the places of the measurements, one integer array per replica, or say what is wrong with them."""
+    is_list = isinstance(index, (list, tuple)) and len(index) > 0 and np.ndim(index[0]) > 0
+    parts = index if is_list else [index]
+    if len(parts) != len(replicas):
+        raise InputError(f"{name}: index has {len(parts)} parts for {len(replicas)} replicas; give one per replica")
+    out = []
+    for r, (part, replica) in enumerate(zip(parts, replicas, strict=True)):
+        label = f"{name}: index of replica {r}" if is_list else f"{name}: index"
+        places = np.asarray(part)
+        if places.dtype.kind not in "iu" or places.shape != (len(replica),):
+            raise InputError(f"{label} has shape {places.shape} and type {places.dtype}; it must hold one integer per "
+                             f"measurement, {len(replica)}")
+        places = places.astype(np.int64)
+        steps = np.diff(places)
+        if (steps <= 0).any():
+            k = int(np.argmax(steps <= 0))
+            raise InputError(f"{label}: element {k + 1} is {places[k + 1]} after {places[k]}; the places must increase "
+                             "strictly (drop repeated measurements, sort the others)")
+        if (places[-1] - places[0]) // max(1, int(np.gcd.reduce(steps))) > MAX_SPAN:
+            raise InputError(f"{label} spans {places[-1] - places[0]} places; valid are at most {MAX_SPAN} of their "
+                             "common stride: count in measurements, not in updates")
+        out.append(places)
+    return out
+
+
 def center(replicas):
     """Overall means (k,) and the replicas with them subtracted."""
     n = sum(len(r) for r in replicas)

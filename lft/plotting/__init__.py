@@ -5,6 +5,7 @@ from lft.plotting.correlators import plot_comparison, plot_correlators
 from lft.plotting.figure import check_figure_path
 from lft.plotting.fits import plot_fit, plot_rates, plot_recovery
 from lft.plotting.flows import plot_flow
+from lft.plotting.scaling import plot_scaling
 
 __all__ = [
     "check_figure_path",
@@ -15,4 +16,5 @@ __all__ = [
     "plot_flow",
     "plot_rates",
     "plot_recovery",
+    "plot_scaling",
 ]

@@ -50,3 +50,10 @@ def finite(*arrays):
     """The arrays without the places where one of them is not finite."""
     keep = np.all([np.isfinite(a) for a in arrays], axis=0)
     return [np.asarray(a)[keep] for a in arrays]
+
+
+def shade(x):
+    """A color between light (0) and dark (1), for curves that form a sequence."""
+    from matplotlib import colormaps
+
+    return colormaps["viridis_r"](0.12 + 0.88 * float(x))

@@ -188,7 +188,7 @@ def test_integers_and_booleans_are_read_as_numbers():
 
 @pytest.mark.parametrize("numbers, text", [
     ((0.48231, 0.0012, 2.1, 0.2, 18000), "0.4823(12) tau=2.1(2) n=18000"),
-    ((0.5, 0.0, 0.5, 0.0, 10), "0.5(0) tau=0.5(0) n=10"),
+    ((0.5, 0.0, 0.5, 0.0, 10), "0.5 constant: no error can be estimated, n=10"),
     ((0.5, math.nan, math.nan, math.nan, 10), "0.5(nan) tau=nan(nan) n=10"),
     ((-12345.6, 123.0, 31.4, 12.0, 10), "-12350(120) tau=30(10) n=10"),
     ((4.83, 1.2, 0.5, 0.012, 10), "4.8(1.2) tau=0.50(1) n=10"),

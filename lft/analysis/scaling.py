@@ -1,0 +1,560 @@
+"""Finite-size scaling: crossings of Binder cumulants, and exponents from how quantities grow with L.
+
+Near a critical point g_c, on lattices of extent L, with corrections from the leading irrelevant operator,
+
+    U(g, L)     = u((g - g_c) L^(1/nu)) + ...,       U = 1 - <m^4>/(3 <m^2>^2)
+    dU/dg       = a L^(1/nu) (1 + b L^-omega),       chi = V <m^2> = a L^(2-eta) (1 + b L^-omega)
+
+Crossings of U for two sizes approach g_c like L^-(1/nu + omega).  Exponents are read off where U takes one and the same
+value U_f on every lattice (phenomenological coupling): there the scaling variable is the same for all L, no g_c is
+needed, and the fluctuations of U and of the quantity, which go together, cancel in part.  Standard results: K. Binder, Z.
+Phys. B 43, 119 (1981); A. M. Ferrenberg, D. P. Landau, Phys. Rev. B 44, 5081 (1991).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lft.analysis.estimate import format_with_error
+from lft.errors import InputError
+
+MIN_P_VALUE = 0.1
+"""A fit is accepted from the smallest L on at which chi^2 is not less probable than this."""
+
+MAX_DRIFT = 2.0
+"""... and at which the exponent moves by less than this, in standard errors of the move, when L_min grows."""
+
+COLUMNS = ("m2", "m4")
+MOMENTS = ("m2", "m4", "O", "m2 O", "m4 O")
+
+
+def binder(m):
+    """U = 1 - <m^4>/(3 <m^2>^2) from means that begin with m2, m4."""
+    return 1 - m[1] / (3 * m[0] ** 2)
+
+
+def binder_slope(m):
+    """dU/dg from (m2, m4, O, m2 O, m4 O): with dm2 = -(<m^2 O> - <m^2><O>) and dm4 alike."""
+    d2, d4 = -(m[3] - m[0] * m[2]), -(m[4] - m[1] * m[2])
+    return -d4 / (3 * m[0] ** 2) + 2 * m[1] * d2 / (3 * m[0] ** 3)
+
+
+def log_m2_slope(m):
+    """d ln <m^2> / dg from the same means; scales like the slope of U, with other corrections."""
+    return -(m[3] - m[0] * m[2]) / m[0]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Where the Binder cumulants of two lattices are equal."""
+
+    small: int
+    large: int
+    coupling: float
+    error: float
+    binder: float
+
+
+@dataclass(frozen=True)
+class Crossings:
+    """Crossings of neighboring sizes, with the covariance that shared lattices give them.
+
+    Attributes
+    ----------
+    rows : list of Crossing
+    covariance : ndarray
+    notes : list of str
+        Pairs without a crossing within reach.
+    """
+
+    rows: list
+    covariance: np.ndarray
+    notes: list
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A least-squares fit: parameters with errors, and how good it is.
+
+    Attributes
+    ----------
+    names : tuple of str
+    value, error : ndarray
+    chi_squared : float
+    dof : int
+    L : tuple of int
+        Sizes that entered.
+    """
+
+    names: tuple
+    value: np.ndarray
+    error: np.ndarray
+    chi_squared: float
+    dof: int
+    L: tuple
+
+    @property
+    def p_value(self):
+        """Probability of a larger chi^2; nan without degrees of freedom."""
+        from scipy.stats import chi2
+
+        return float(chi2.sf(self.chi_squared, self.dof)) if self.dof > 0 else math.nan
+
+    def __getitem__(self, name):
+        k = self.names.index(name)
+        return float(self.value[k]), float(self.error[k])
+
+    def __str__(self):
+        numbers = ", ".join(f"{n} = {format_with_error(*self[n])}" for n in self.names)
+        return f"{numbers}; chi^2/dof = {self.chi_squared:.2f}/{self.dof}, L = {self.L[0]}..{self.L[-1]}"
+
+    def as_json(self):
+        """Parameters, chi^2, dof and sizes; what is not finite is None."""
+        numbers = {n: {"value": _finite(v), "error": _finite(e)} for n, v, e in
+                   zip(self.names, self.value, self.error, strict=True)}
+        return {**numbers, "chi_squared": _finite(self.chi_squared), "dof": self.dof, "p_value": _finite(self.p_value),
+                "L": list(self.L)}
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Fits for every smallest size, and the one that is taken.
+
+    Attributes
+    ----------
+    fits : list of Fit
+        By increasing L_min.
+    chosen : Fit
+        Of the smallest L_min with p >= MIN_P_VALUE whose first parameter does not drift when L_min grows further
+        (:func:`drift` below MAX_DRIFT); if none is so, the last one that leaves a degree of freedom.
+    is_good : bool
+        Whether the chosen one is of that kind.
+    """
+
+    fits: list
+    chosen: Fit
+    is_good: bool
+
+
+@dataclass
+class Scaling:
+    """What :func:`scale` found; ``quantities`` holds the fitted numbers by size.
+
+    Attributes
+    ----------
+    coupling : str
+    sizes : list of int
+    crossings : Crossings
+    critical : Fit or None
+        g_c, extrapolated from the crossings.
+    binder_value : float
+        U_f at which the exponents were read off.
+    matched : dict
+        L to (coupling, error) where U = U_f.
+    slope, chi : dict
+        L to (value, error) of dU/dg and of V <m^2> there.
+    nu, eta : tuple of float
+        (value, error).
+    slope_scan, chi_scan : Scan
+    omega : float or None
+    curves : dict
+        L to arrays (coupling, U, error) beside g_c, for figures.
+    notes : list of str
+    """
+
+    coupling: str
+    sizes: list
+    crossings: Crossings
+    critical: object
+    binder_value: float
+    matched: dict
+    slope: dict
+    chi: dict
+    nu: tuple
+    eta: tuple
+    slope_scan: Scan
+    chi_scan: Scan
+    omega: object
+    curves: dict = field(default_factory=dict)
+    notes: list = field(default_factory=list)
+
+    def as_json(self):
+        """The result as plain numbers."""
+        pair = lambda p: {"value": _finite(p[0]), "error": _finite(p[1])}  # noqa: E731
+        critical = None if self.critical is None else self.critical.as_json()
+        return {
+            "coupling": self.coupling,
+            "sizes": list(self.sizes),
+            "critical": critical,
+            "nu": {**pair(self.nu), **_quality(self.slope_scan)},
+            "eta": {**pair(self.eta), **_quality(self.chi_scan)},
+            "omega": self.omega,
+            "binder": self.binder_value,
+            "crossings": [{"small": c.small, "large": c.large, "value": c.coupling, "error": c.error, "binder": c.binder}
+                          for c in self.crossings.rows],
+            "matched": [{"L": L, "coupling": pair(self.matched[L]), "slope": pair(self.slope[L]), "chi": pair(self.chi[L])}
+                        for L in self.sizes],
+            "scans": {"slope": [f.as_json() for f in self.slope_scan.fits],
+                      "chi": [f.as_json() for f in self.chi_scan.fits]},
+            "notes": list(self.notes),
+        }
+
+    def table(self):
+        """Crossings, the numbers by size, and the exponents, as text."""
+        lines = [f"crossings of the Binder cumulant          {self.coupling}"]
+        lines += [f"  L = {c.small:3} and {c.large:3}   U = {c.binder:.5f}   {format_with_error(c.coupling, c.error)}"
+                  for c in self.crossings.rows]
+        if self.critical is not None:
+            lines.append(f"{self.coupling}_c    {self.critical}")
+        lines.append(f"at U = {self.binder_value:.5f}:   L, {self.coupling}, dU/d{self.coupling}, V <m^2>")
+        lines += [f"  {L:4}  {format_with_error(*self.matched[L]):18} {format_with_error(*self.slope[L]):14} "
+                  f"{format_with_error(*self.chi[L])}" for L in self.sizes]
+        for name, value, scan in (("nu", self.nu, self.slope_scan), ("eta", self.eta, self.chi_scan)):
+            f = scan.chosen
+            lines.append(f"{name:4} = {format_with_error(*value)}   chi^2/dof = {f.chi_squared:.2f}/{f.dof}, L >= {f.L[0]}"
+                         + (f", omega = {self.omega:g}" if self.omega else ", no correction"))
+        return "\n".join(lines)
+
+
+def _quality(scan):
+    f = scan.chosen
+    return {"chi_squared": _finite(f.chi_squared), "dof": f.dof, "L_min": f.L[0]}
+
+
+def _finite(x):
+    return float(x) if x is not None and math.isfinite(x) else None
+
+
+# ---- one lattice
+def binder_at(reweighting, coupling, g):
+    """Binder cumulant at g without its error; searches call it many times."""
+    return binder(reweighting.center(COLUMNS, {coupling: g}))
+
+
+def overlap(reweightings, coupling):
+    """Interval of a coupling that all of some :class:`~lft.analysis.reweight.Reweighting` reach."""
+    reaches = [r.reach(coupling) for r in reweightings]
+    return max(low for low, _ in reaches), min(high for _, high in reaches)
+
+
+def matched_coupling(reweighting, coupling, value):
+    """The coupling at which U takes a value; InputError if it does not within reach."""
+    return _root(lambda g: binder_at(reweighting, coupling, g) - value, [reweighting], coupling,
+                 f"U = {value:.5f} on L = {reweighting.ensembles[0].extent}")
+
+
+def _root(function, reweightings, coupling, what):
+    """The zero of a function of the coupling nearest to where the ensembles ran, within the reach of all."""
+    from scipy.optimize import brentq
+
+    low, high = overlap(reweightings, coupling)
+    k = reweightings[0].names.index(coupling)
+    start = float(np.mean([r.couplings[:, k].mean() for r in reweightings]))
+    step = 0.1 / max(float(np.std(r.operators[:, k])) for r in reweightings)
+    if not low <= start <= high:
+        raise InputError(f"{what}: the couplings in reach do not overlap; simulate nearer to each other")
+    ends, values = [start, start], [function(start)] * 2
+    while ends[0] > low or ends[1] < high:
+        for side, limit in ((0, low), (1, high)):
+            new = max(ends[0] - step, low) if side == 0 else min(ends[1] + step, high)
+            if new == ends[side] or not math.isfinite(new):
+                continue
+            value = function(new)
+            if value * values[side] <= 0 and value != values[side]:
+                return float(brentq(function, *sorted((ends[side], new)), xtol=1e-14, rtol=1e-13))
+            ends[side], values[side] = new, value
+        step *= 1.1
+        if step > 1e3 * max(abs(start), 1.0):
+            break
+    raise InputError(f"{what}: not within reach, {low:.6g} to {high:.6g}; simulate nearer to it, or longer")
+
+
+def at_binder(reweighting, coupling, value, function):
+    """A function of the means where U = value: ``(coupling, error), (quantity, error)``.
+
+    ``function(m)`` of the means ``MOMENTS``.  With the jackknife deviations dU and dy at the matched coupling g,
+    dg = -dU/U' and dy + y' dg are those of the coupling and of the quantity.
+    """
+    g = matched_coupling(reweighting, coupling, value)
+    means = reweighting.means(COLUMNS, {coupling: g}, with_operator=coupling)
+    step = 0.02 / float(np.std(reweighting.operators[:, reweighting.names.index(coupling)]))
+    up, down = (function(reweighting.center(COLUMNS, {coupling: g + s}, with_operator=coupling)) for s in (step, -step))
+    y_slope, u_slope = (up - down) / (2 * step), binder_slope(means.center)
+    both = means.map(lambda m: np.array([binder(m), function(m)])).deviations()
+    dg = -both[:, 0] / u_slope
+    dy = both[:, 1] + y_slope * dg
+    return (g, float(np.sqrt(dg @ dg))), (float(function(means.center)), float(np.sqrt(dy @ dy)))
+
+
+def peak(reweighting, coupling, volume=None):
+    """Largest connected susceptibility V (<m^2> - <|m|>^2): ``(coupling, error), (height, error)``.
+
+    The coupling's deviations are -d(chi')/chi'' at the peak.  Raises InputError where the peak lies at the end of reach.
+    """
+    from scipy.optimize import minimize_scalar
+
+    V = reweighting.ensembles[0].volume if volume is None else volume
+    columns = ("m2", "abs_magnetization")
+    low, high = reweighting.reach(coupling)
+
+    def chi(g):
+        m = reweighting.center(columns, {coupling: g})
+        return V * (m[0] - m[1] ** 2)
+
+    points = np.linspace(low, high, 41)
+    k = int(np.argmax([chi(g) for g in points]))
+    if k in (0, len(points) - 1):
+        raise InputError(f"peak of the susceptibility: at the end of what is within reach, {low:.6g} to {high:.6g}; "
+                         "simulate beyond it")
+    found = minimize_scalar(lambda g: -chi(g), bracket=tuple(points[k - 1 : k + 2]), tol=1e-10)
+    g, step = float(found.x), (high - low) / 200
+    curvature = (chi(g + step) - 2 * chi(g) + chi(g - step)) / step**2
+    means = reweighting.means(columns, {coupling: g}, with_operator=coupling)
+
+    def both(m):
+        d2, d1 = -(m[3] - m[0] * m[2]), -(m[4] - m[1] * m[2])
+        return np.array([V * (d2 - 2 * m[1] * d1), V * (m[0] - m[1] ** 2)])
+
+    deviations = means.map(both).deviations()
+    dg = -deviations[:, 0] / curvature
+    return (g, float(np.sqrt(dg @ dg))), (float(chi(g)), float(np.sqrt(deviations[:, 1] @ deviations[:, 1])))
+
+
+# ---- several lattices
+def crossings(reweightings, coupling):
+    """Binder crossings of neighboring sizes.
+
+    Parameters
+    ----------
+    reweightings : dict of int to Reweighting
+        By L.
+    coupling : str
+
+    Returns
+    -------
+    Crossings
+
+    Raises
+    ------
+    InputError
+        No pair crosses within what both lattices reach.
+    """
+    sizes, found, notes = sorted(reweightings), [], []
+    for small, large in itertools.pairwise(sizes):
+        a, b = reweightings[small], reweightings[large]
+        try:
+            g = _root(lambda x, a=a, b=b: binder_at(a, coupling, x) - binder_at(b, coupling, x), (a, b), coupling,
+                      f"crossing of the Binder cumulants of L = {small} and {large}")
+        except InputError as error:
+            notes.append(str(error))
+            continue
+        slopes = [binder_slope(r.center(COLUMNS, {coupling: g}, with_operator=coupling)) for r in (a, b)]
+        found.append((small, large, g, slopes[0] - slopes[1]))
+    if not found:
+        raise InputError(notes[0] if notes else "crossings need archives of at least two sizes")
+    covariance = np.zeros((len(found), len(found)))
+    for L in sizes:
+        mine = [k for k, (small, large, *_) in enumerate(found) if L in (small, large)]
+        rows = []
+        for k in mine:
+            small, _, g, difference = found[k]
+            sign = 1 if L == small else -1
+            u = reweightings[L].means(COLUMNS, {coupling: g}).map(binder)
+            rows.append(-sign * u.deviations() / difference)
+        if mine:
+            rows = np.array(rows)
+            covariance[np.ix_(mine, mine)] += rows @ rows.T
+    errors = np.sqrt(np.diag(covariance))
+    out = [Crossing(s, large, g, float(e), float(binder_at(reweightings[large], coupling, g)))
+           for (s, large, g, _), e in zip(found, errors, strict=True)]
+    return Crossings(out, covariance, notes)
+
+
+def extrapolate(found, power=None):
+    """g_c from crossings: ``g = g_c + a L^-power`` with the smaller size as L; generalized least squares.
+
+    Without a power the crossings of large lattices are taken to agree (a = 0 from L_min on).  With a single crossing
+    it stands for g_c itself, without degrees of freedom.
+
+    Returns
+    -------
+    Scan
+    """
+    rows = found.rows
+    g, L = np.array([c.coupling for c in rows]), np.array([c.small for c in rows], float)
+    fits = []
+    for k in range(len(rows)):
+        n = len(rows) - k
+        design = np.ones((n, 1))
+        if power is not None and n > 1:
+            design = np.column_stack([design, L[k:] ** -power])
+        names = ("critical", "amplitude")[: design.shape[1]]
+        fits.append(_linear_fit(names, design, g[k:], found.covariance[k:, k:], tuple(c.small for c in rows[k:])))
+    return _choose(fits)
+
+
+def _linear_fit(names, design, y, covariance, L):
+    inverse = np.linalg.inv(covariance)
+    matrix = np.linalg.inv(design.T @ inverse @ design)
+    value = matrix @ design.T @ inverse @ y
+    rest = y - design @ value
+    return Fit(names, value, np.sqrt(np.diag(matrix)), float(rest @ inverse @ rest), len(y) - len(value), L)
+
+
+def fit_power(L, y, error, omega=None):
+    """y = a L^p (1 + b L^-omega), b only with omega; weighted least squares of ln y.
+
+    Parameters
+    ----------
+    L, y, error : array_like (n,)
+        Sizes, positive values and their errors (independent, small against y).
+    omega : float, optional
+        Exponent of the leading correction to scaling, held fixed.
+
+    Returns
+    -------
+    Fit
+        Parameters ``exponent``, ``log_amplitude`` and, with omega, ``correction`` = b.
+
+    Raises
+    ------
+    InputError
+        Fewer sizes than parameters, or values that are not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lft.analysis.scaling import fit_power
+    >>> L = np.array([8, 12, 16, 24, 32])
+    >>> fit = fit_power(L, 2 * L**1.75 * (1 - 0.3 / L), 1e-4 * L**1.75, omega=1.0)
+    >>> bool(abs(fit["exponent"][0] - 1.75) < 1e-6)
+    True
+    """
+    L, y, error = (np.asarray(v, float) for v in (L, y, error))
+    n_parameters = 2 if omega is None else 3
+    if len(L) < n_parameters:
+        raise InputError(f"{len(L)} sizes: a fit of {n_parameters} parameters needs at least as many")
+    if not ((y > 0).all() and (error > 0).all() and np.isfinite(y).all()):
+        raise InputError("a power law needs positive values with positive errors")
+    from scipy.optimize import least_squares
+
+    x, log_y, sigma = np.log(L), np.log(y), error / y
+
+    def model(v):
+        return v[1] + v[0] * x + (0.0 if omega is None else np.log(np.maximum(1 + v[2] * L**-omega, 1e-12)))
+
+    start = np.polyfit(x, log_y, 1, w=1 / sigma).tolist() + [0.0] * (n_parameters - 2)
+    found = least_squares(lambda v: (model(v) - log_y) / sigma, start, x_scale="jac", xtol=1e-13, ftol=1e-13, gtol=1e-13)
+    covariance = np.linalg.inv(found.jac.T @ found.jac)
+    names = ("exponent", "log_amplitude", "correction")[:n_parameters]
+    return Fit(names, found.x, np.sqrt(np.diag(covariance)), float(2 * found.cost), len(L) - n_parameters,
+               tuple(int(v) for v in L))
+
+
+def scan_power(numbers, omega=None):
+    """:func:`fit_power` for every smallest size; numbers: L to (value, error).  Returns a :class:`Scan`."""
+    sizes = sorted(numbers)
+    need = 2 if omega is None else 3
+    fits = []
+    for k in range(len(sizes) - need + 1):
+        use = sizes[k:]
+        fits.append(fit_power(use, [numbers[L][0] for L in use], [numbers[L][1] for L in use], omega))
+    if not fits:
+        raise InputError(f"{len(sizes)} sizes: exponents {'with a correction ' if omega else ''}need at least {need}")
+    return _choose(fits)
+
+
+def drift(fits):
+    """Largest move of the first parameter from the first fit to the later ones, in its standard errors.
+
+    The later fits use part of the data of the first, so the variance of the move is the difference of the variances.
+    """
+    first, moves = fits[0], [0.0]
+    for f in fits[1:]:
+        variance = f.error[0] ** 2 - first.error[0] ** 2
+        if f.dof > 0 and variance > 0:
+            moves.append(abs(f.value[0] - first.value[0]) / math.sqrt(variance))
+    return max(moves)
+
+
+def _choose(fits):
+    tested = [f for f in fits if f.dof > 0]
+    for k, f in enumerate(tested):
+        if f.p_value >= MIN_P_VALUE and drift(tested[k:]) < MAX_DRIFT:
+            return Scan(fits, f, True)
+    return Scan(fits, (tested or fits)[-1], False)
+
+
+def scale(reweightings, coupling, *, binder_value=None, omega=None, nu=None):
+    """Critical coupling and exponents from the same theory on several lattices.
+
+    Parameters
+    ----------
+    reweightings : dict of int to Reweighting
+        By L, at least 3 sizes (4 with a correction).
+    coupling : str
+        The coupling that is tuned.
+    binder_value : float, optional
+        U_f at which exponents are read off.  Default: U at the crossing of the two largest lattices.
+    omega : float, optional
+        Exponent of the leading correction, held fixed; None: pure power laws.
+    nu : float, optional
+        For the extrapolation of the crossings; default: the fitted one.
+
+    Returns
+    -------
+    Scaling
+
+    Raises
+    ------
+    InputError
+        Too few sizes, no crossing within reach, or U_f out of reach on some lattice.
+
+    Notes
+    -----
+    Cost: about 100 passes over the measurements of each lattice.  L_min is raised until chi^2 is acceptable
+    (p >= 0.1); all fits are kept in the scans.
+    """
+    sizes = sorted(reweightings)
+    found = crossings(reweightings, coupling)
+    value = found.rows[-1].binder if binder_value is None else float(binder_value)
+    matched, slope, chi = {}, {}, {}
+    for L in sizes:
+        r = reweightings[L]
+        V = r.ensembles[0].volume
+        matched[L], slope[L] = at_binder(r, coupling, value, lambda m: abs(binder_slope(m)))
+        _, chi[L] = at_binder(r, coupling, value, lambda m, V=V: V * m[0])
+    slope_scan, chi_scan = scan_power(slope, omega), scan_power(chi, omega)
+    p, dp = slope_scan.chosen["exponent"]
+    q, dq = chi_scan.chosen["exponent"]
+    notes = list(found.notes)
+    for what, scan in (("slope of U", slope_scan), ("susceptibility", chi_scan)):
+        if not scan.is_good:
+            notes.append(f"{what}: no fit is acceptable (best chi^2/dof = {scan.chosen.chi_squared:.3g}/{scan.chosen.dof}): "
+                         "larger lattices, or a correction to scaling (omega), are needed")
+        elif scan.chosen.dof == 1:
+            notes.append(f"{what}: the accepted fit has 1 degree of freedom")
+    extrapolation = extrapolate(found, None if omega is None else (1 / nu if nu else p) + omega)
+    if not extrapolation.is_good:
+        notes.append("crossings: no extrapolation is acceptable; the last one stands alone")
+    critical = extrapolation.chosen
+    return Scaling(coupling, sizes, found, critical, value, matched, slope, chi, (1 / p, dp / p**2), (2 - q, dq),
+                   slope_scan, chi_scan, omega, _curves(reweightings, coupling, critical["critical"][0], slope), notes)
+
+
+def _curves(reweightings, coupling, center, slope, n=17):
+    """U with its error on couplings where that of the middle size moves by 0.06 to either side, within reach."""
+    sizes = sorted(reweightings)
+    half = 0.06 / slope[sizes[len(sizes) // 2]][0]
+    out = {}
+    for L in sizes:
+        low, high = reweightings[L].reach(coupling)
+        g = np.linspace(max(low, center - half), min(high, center + half), n)
+        if g[0] < g[-1]:
+            u = [reweightings[L].means(COLUMNS, {coupling: x}).map(binder) for x in g[1:-1]]  # the ends round
+            out[L] = (g[1:-1], np.array([float(v.center) for v in u]), np.array([float(v.error) for v in u]))
+    return out

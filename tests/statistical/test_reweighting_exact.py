@@ -1,0 +1,196 @@
+"""Reweighting against exact results: enumerated lattices, Kaufman's finite 2-D Ising model, free energies."""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+
+from lft.analysis.measured import Measured, read_measured
+from lft.analysis.reweight import Reweighting
+from lft.archive import Archive
+from lft.cli import main
+from lft.testing import enumerate_states, kaufman_bonds, kaufman_log_z, normality_p_value, z_score
+
+SIDE = 4
+V = SIDE * SIDE
+
+
+@functools.cache
+def states():
+    """(operators of K and h, m) of all configurations of the 4 x 4 torus."""
+    s = np.asarray(enumerate_states(V), dtype=float).reshape(-1, SIDE, SIDE)
+    bonds = sum((s * np.roll(s, 1, axis)).sum(axis=(1, 2)) for axis in (1, 2))
+    M = s.sum(axis=(1, 2))
+    return -bonds, -M, M / V
+
+
+@functools.cache
+def weights(K, h):
+    o_k, o_h, _ = states()
+    u = K * o_k + h * o_h
+    return np.exp(-(u - u.min())), -u.min()
+
+
+@functools.cache
+def exact(K, h):
+    """<m^2>, <m^4>, <bond sum>, ln Z."""
+    w, shift = weights(K, h)
+    m, b = states()[2], -states()[0]
+    mean = lambda a: float(w @ a / w.sum())  # noqa: E731
+    return mean(m**2), mean(m**4), mean(b), math.log(w.sum()) + shift
+
+
+def sampled(K, h, n, seed, repeat=1):
+    """n measurements drawn from the exact distribution; with ``repeat`` each stays for that many."""
+    rng = np.random.default_rng(seed)
+    w, _ = weights(K, h)
+    cumulative = np.cumsum(w)
+    picked = np.searchsorted(cumulative, rng.random(n // repeat) * cumulative[-1])
+    picked = np.repeat(picked, repeat)
+    o_k, o_h, m = (a[picked] for a in states())
+    observables = {"m2": m**2, "m4": m**4, "bonds": -o_k, "magnetization": m}
+    return Measured({"K": K, "h": h}, {"K": o_k, "h": o_h}, observables, V, SIDE, label=f"K = {K}")
+
+
+def test_single_histogram_in_two_couplings():
+    r = Reweighting([sampled(0.30, 0.02, 60_000, 1)])
+    for K, h in ((0.33, 0.02), (0.27, 0.0), (0.31, 0.04)):
+        m2, m4, bonds, log_z = exact(K, h)
+        for name, value, precision in (("m2", m2, 0.02), ("m4", m4, 0.04), ("bonds", bonds, 0.02)):
+            e = r.mean(name, K=K, h=h)
+            assert abs(z_score(e, value)) < 4.5 and e.error < precision * value, (name, K, h, str(e), value)
+        binder = r.mean(["m2", "m4"], function=lambda m: 1 - m[1] / (3 * m[0] ** 2), K=K, h=h)
+        assert abs(z_score(binder, 1 - m4 / (3 * m2**2))) < 4.5
+        z = r.log_z(K=K, h=h)
+        assert abs(z_score(z, log_z - exact(0.30, 0.02)[3])) < 4.5 and z.error < 0.02
+
+
+@pytest.mark.parametrize("repeat", [1, 8])
+def test_multiple_histogram_free_energies_and_means(repeat):
+    Ks = (0.15, 0.25, 0.35, 0.5)
+    r = Reweighting([sampled(K, 0.0, 8000 * repeat, 10 + k, repeat) for k, K in enumerate(Ks)])
+    log_z = np.array([exact(K, 0.0)[3] for K in Ks])
+    for k in range(1, 4):
+        z = (r.free_energies[k] + log_z[k] - log_z[0]) / r.free_energy_errors[k]
+        assert abs(z) < 4.5 and r.free_energy_errors[k] < 0.1
+    for K in (0.2, 0.30, 0.42):
+        m2, m4, bonds, free = exact(K, 0.0)
+        assert abs(z_score(r.mean("m2", K=K), m2)) < 4.5 and r.mean("m2", K=K).error < 0.02 * m2
+        assert abs(z_score(r.mean("bonds", K=K), bonds)) < 4.5
+        z = r.log_z(K=K)
+        assert abs(z_score(z, free - log_z[0])) < 4.5 and z.error < 0.05
+    if repeat > 1:  # every measurement counts an eighth
+        assert r.inefficiency == pytest.approx(repeat, rel=0.2)
+
+
+def scores(make, n):
+    """z of <m2> and of the free energy over seeds."""
+    out = []
+    for s in range(n):
+        r = Reweighting(make(s), n_blocks=20)
+        m2, _, _, free = exact(0.3, 0.0)
+        out += [z_score(r.mean("m2", K=0.3), m2), z_score(r.log_z(K=0.3), free - exact(0.2, 0.0)[3])]
+    return np.array(out)
+
+
+def ladder(s, repeat=8):
+    return [sampled(K, 0.0, 400 * repeat, 1000 * k + s, repeat) for k, K in enumerate((0.2, 0.28, 0.36, 0.44))]
+
+
+def test_errors_over_seeds_are_those_of_a_normal_distribution():
+    assert normality_p_value(scores(ladder, 60)) > 1e-3
+
+
+def test_the_check_sees_errors_that_ignore_the_autocorrelation():
+    """Broken twin: shuffled measurements look independent, and the blocks' errors come out a third as large."""
+    def shuffled(s):
+        rng = np.random.default_rng(s)
+        out = []
+        for e in ladder(s):
+            order = rng.permutation(e.n)
+            out.append(Measured(e.couplings, {k: o[order] for k, o in e.operators.items()},
+                                {k: o[order] for k, o in e.observables.items()}, V, SIDE))
+        return out
+
+    assert normality_p_value(scores(shuffled, 60)) < 1e-6
+
+
+def test_the_check_sees_a_wrong_free_energy():
+    """Broken twin: ensembles pooled without their free energies."""
+    r = Reweighting([sampled(K, 0.0, 8000, 20 + k) for k, K in enumerate((0.15, 0.35))])
+    r.log_base = r.log_base + 0.5 * (r.owner == 1)
+    m2 = exact(0.25, 0.0)[0]
+    assert abs(z_score(r.mean("m2", K=0.25), m2)) > 4.5
+
+
+def test_derivatives_are_those_of_the_exact_sums():
+    r = Reweighting([sampled(0.3, 0.0, 60_000, 2)])
+    d = 1e-4
+    binder = lambda m: 1 - m[1] / (3 * m[0] ** 2)  # noqa: E731
+    high, low = exact(0.32 + d, 0.0), exact(0.32 - d, 0.0)
+    slope = (binder(high) - binder(low)) / (2 * d)
+    s = r.derivative(["m2", "m4"], "K", binder, K=0.32)
+    assert abs(s.center - slope) < 4.5 * s.error and s.error < 0.05 * slope
+
+
+CONFIG = """seed = {seed}
+[lattice]
+shape = [8, 8]
+[action]
+name = "ising"
+K = {K}
+[update]
+name = "metropolis"
+[run]
+start = "hot"
+thermalize = 200
+updates = {updates}
+measure_every = 10
+{more}"""
+
+
+def archive(tmp_path, K, seed, more="", updates=40_000):
+    path = tmp_path / f"{seed}.h5"
+    (tmp_path / "run.toml").write_text(CONFIG.format(K=K, seed=seed, more=more, updates=updates))
+    assert main(["run", str(tmp_path / "run.toml"), "-o", str(path), "--quiet"]) == 0
+    return path
+
+
+def energy_and_heat(K):
+    """Mean bond, and d(bond)/dK per site, of the 8 x 8 torus (Kaufman)."""
+    d = 1e-4
+    u = lambda x: sum(kaufman_bonds(8, 8, x, x)) / 2  # noqa: E731
+    return u(K), (u(K + d) - u(K - d)) / (2 * d)
+
+
+def test_kaufman_energy_and_specific_heat_between_and_beside_archives(tmp_path):
+    paths = [archive(tmp_path, K, seed) for K, seed in ((0.38, 1), (0.43, 2))]
+    single, both = [], []
+    for path in paths:
+        with Archive(path) as a:
+            single += read_measured(a)
+    both = Reweighting(single)
+    one = Reweighting(single[:1])
+    for r, couplings in ((one, (0.37, 0.40)), (both, (0.39, 0.405, 0.42, 0.44))):
+        for K in couplings:
+            bond, heat = energy_and_heat(K)
+            e = r.mean(["bond_x", "bond_y"], function=lambda m: m.mean(), K=K)
+            assert abs(z_score(e, bond)) < 4.5 and e.error < 0.02 * bond, (K, str(e), bond)
+            c = r.derivative(["bond_x", "bond_y"], "K", lambda m: m.mean(), K=K)
+            assert abs(c.center - heat) < 4.5 * c.error and c.error < 0.1 * heat, (K, c.center, c.error, heat)
+    z = both.log_z(K=0.41)
+    assert abs(z_score(z, kaufman_log_z(8, 8, 0.41, 0.41) - kaufman_log_z(8, 8, 0.38, 0.38))) < 4.5 and z.error < 0.1
+
+
+@pytest.mark.parametrize("coupling", ["", "K"])
+def test_tempered_archives_are_histograms_at_all_their_temperatures(tmp_path, coupling):
+    more = '[tempering]\ninverse_temperatures = [0.8, 0.9, 1.0]\nswap_every = 5\n'
+    more += f'coupling = "{coupling}"\n' if coupling else ""
+    with Archive(archive(tmp_path, 0.42, 3, more, 16_000)) as a:
+        r = Reweighting(read_measured(a))
+    assert len(r.ensembles) == 3 and r.names == (["K", "h"] if coupling else ["b"])
+    at = {"K": 0.95 * 0.42} if coupling else {"b": 0.95}
+    e = r.mean(["bond_x", "bond_y"], at, function=lambda m: m.mean())
+    bond, _ = energy_and_heat(0.95 * 0.42)
+    assert abs(z_score(e, bond)) < 4.5 and e.error < 0.02 * bond
