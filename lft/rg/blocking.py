@@ -336,7 +336,9 @@ def _coarse_geometry(geometry, shape, factor, n_active):
     return Lattice(shape, geometry.axes, geometry.boundary, spacing, mask)
 
 
-def block(field, name, factor, k=None, seed=0, level=0, offset=0, rescale=1.0, min_active=1, halo=None):
+def block(
+    field, name, factor, k=None, seed=0, level=0, offset=0, rescale=1.0, min_active=1, halo=None, first_plane=0
+):
     """The blocked field on the coarser geometry.
 
     Parameters
@@ -360,6 +362,9 @@ def block(field, name, factor, k=None, seed=0, level=0, offset=0, rescale=1.0, m
         Least number of active spatial sites of a block whose coarse site is active.
     halo : sequence of int, optional
         Halo of the returned field per storage axis.
+    first_plane : int, optional
+        Number of the first coarse plane (first storage axis) for the coins, where the field is a stretch of a longer
+        one: stretches blocked one by one then give what the whole gives.
 
     Returns
     -------
@@ -408,7 +413,7 @@ def block(field, name, factor, k=None, seed=0, level=0, offset=0, rescale=1.0, m
             k or 0,
             offsets,
             rescale,
-            lambda ties, a=a: flip_coins(ties, key, a * plane, level),
+            lambda ties, a=a: flip_coins(ties, key, (first_plane + a) * plane, level),
         )
         result.values[part] = rule(blocks)
     result.exchange()
