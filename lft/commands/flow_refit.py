@@ -7,8 +7,8 @@ import warnings
 
 import numpy as np
 
-from lft.archive import SCHEMA as ARCHIVE_SCHEMA
 from lft.archive import Archive
+from lft.commands.configurations import is_archive
 from lft.commands.fit import describe, lattice_field, open_recording, parse_reach
 from lft.errors import DataWarning, InputError
 from lft.field import Field
@@ -24,8 +24,8 @@ def compute(args):
         raise InputError(f"--blocking {args.blocking!r}: valid are {', '.join(BLOCKINGS)}")
     if args.levels < 0:
         raise InputError(f"--levels {args.levels}: valid is an integer >= 0")
-    factor, reach = _factor(args.factor), parse_reach(args.reach, args.diagonals)
-    if _is_archive(args.source):
+    factor, reach = parse_factor(args.factor), parse_reach(args.reach, args.diagonals)
+    if is_archive(args.source):
         fields, site_field, notes, default = *_archive_fields(args.source), "majority"
     else:
         fields, site_field, notes, default = *_recording_fields(args), "or"
@@ -61,7 +61,8 @@ def plot(result, path):
     plot_flow(result, path)
 
 
-def _factor(text):
+def parse_factor(text):
+    """``--factor``: one integer, or a list of one per axis."""
     try:
         parts = [int(p) for p in text.split(",")]
     except ValueError:
@@ -81,22 +82,6 @@ def _check_k(blocking, k, factor, geometry):
     if k is None or not 1 <= k <= n:
         given = "--k is missing" if k is None else f"--k {k}"
         raise InputError(f"{given}: k-of-n takes an integer from 1 to {n}, the sites of a block")
-
-
-def _is_archive(path):
-    try:
-        with open(path, "rb") as file:
-            if file.read(8) != b"\x89HDF\r\n\x1a\n":
-                return False
-    except OSError:
-        return False  # the reader of recordings says what is wrong
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            return file.attrs.get("schema") == ARCHIVE_SCHEMA
-    except (OSError, KeyError, RuntimeError):
-        return False
 
 
 def _archive_fields(path):

@@ -4,12 +4,13 @@ from lft.plotting.chains import plot_archive
 from lft.plotting.correlators import plot_comparison
 from lft.plotting.figure import check_figure_path
 from lft.plotting.fits import plot_fit, plot_rates, plot_recovery
-from lft.plotting.flows import plot_flow
+from lft.plotting.flows import plot_exponents, plot_flow
 
 __all__ = [
     "check_figure_path",
     "plot_archive",
     "plot_comparison",
+    "plot_exponents",
     "plot_fit",
     "plot_flow",
     "plot_rates",

@@ -33,3 +33,31 @@ def plot_flow(flow, path):
         ax.set_xticks(levels, ticks, fontsize=8)
         ax.set_xlabel("block size (sites) and spacing")
     save(figure, path)
+
+
+def plot_exponents(result, path):
+    """Exponents y of each sector against the number of operators, one curve per iteration.
+
+    Inner bars: statistical errors; outer bars: with the systematic ones.
+    """
+    sectors = [s for s in ("y_t", "y_h") if any(e.sector == s for e in result.eigenvalues)]
+    figure, axes = new_figure(1, len(sectors), width=4.8)
+    for ax, sector in zip(axes[0], sectors, strict=True):
+        entries = [e for e in result.eigenvalues if e.sector == sector and np.isfinite(e.value)]
+        levels = sorted({e.level for e in entries})
+        for k, level in enumerate(levels):
+            mine = [e for e in entries if e.level == level]
+            shift = 0.12 * (k - (len(levels) - 1) / 2)
+            x = np.array([e.operators for e in mine]) + shift
+            y = np.array([e.value for e in mine])
+            color = COLORS[k % len(COLORS)]
+            before, after = ("x".join(map(str, result.series.lattices[n].shape)) for n in (level - 1, level))
+            ax.errorbar(x, y, np.nan_to_num([e.error for e in mine]), fmt="none", lw=0.8, color=color)
+            ax.errorbar(x, y, np.nan_to_num([e.statistical for e in mine]), fmt="o", ms=4, lw=2, color=color,
+                        label=f"$n={level}$: {before} to {after}")  # fmt: skip
+        most = max(e.operators for e in entries)
+        ax.set_xticks(range(1, most + 1))
+        parity = "even" if sector == "y_t" else "odd"
+        ax.set(xlabel=f"{parity} operators", ylabel=f"$y_{sector[-1]}$", title=f"{result.series.blocking} blocking")
+        ax.legend(frameon=False, fontsize=8)
+    save(figure, path)

@@ -29,7 +29,7 @@ def batch_size(lattice):
     return max(1, min(BATCH, MAX_BATCH_BYTES // math.prod(lattice.storage_shape)))
 
 
-def sampled(action, lattice, updater, key, n, every=1, thermalize=0, begin="hot"):
+def sampled(action, lattice, updater, key, n, every=1, thermalize=0, begin="hot", kernel="auto"):
     """Batches of configurations of a chain that runs while they are used.
 
     Parameters
@@ -41,6 +41,8 @@ def sampled(action, lattice, updater, key, n, every=1, thermalize=0, begin="hot"
     every, thermalize : int, optional
         Updates between two configurations, and before the first.
     begin : {"hot", "cold", "silent"}, optional
+    kernel : str, optional
+        ``auto``, or ``generic``: the reference loops.
 
     Yields
     ------
@@ -62,7 +64,8 @@ def sampled(action, lattice, updater, key, n, every=1, thermalize=0, begin="hot"
     phi = action.new_field(lattice)
     action.bind(phi)
     start(phi, begin, key)
-    chain = Chain(action, updater, State(phi, 0), key, Schedule(thermalize, max(int(n) * every, 1)), [])
+    chain = Chain(action, updater, State(phi, 0), key, Schedule(thermalize, int(n) * every), [],
+                  kernel=kernel)
     if thermalize:
         chain.advance(thermalize)
     size = batch_size(lattice)

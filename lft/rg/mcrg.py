@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -143,24 +143,36 @@ def stability_matrix(coarse_coarse, coarse_fine, names=()):
 class Eigenvalue:
     """The largest eigenvalue of T in one sector, at one iteration, with the first m operators.
 
-    ``level`` n: T from level n-1 to n.  ``value`` and ``error`` are those of ``y = ln(eigenvalue)/ln(b)``; nan where
-    the eigenvalue is not real and positive.
+    ``level`` n: T from level n-1 to n.  ``value`` is ``y = ln(eigenvalue)/ln(b)``; nan where the eigenvalue is not real
+    and positive.  ``statistical`` is its jackknife error.  ``systematic`` estimates what is left of the distance from
+    the fixed point and of truncation: the change to the next iteration (the last one: from the one before), and the
+    change to the full set of operators (the full set: from one operator less), added in quadrature.  nan with a single
+    iteration and a single operator: nothing to compare with.
     """
 
     sector: str
     level: int
     operators: int
     value: float
-    error: float
+    statistical: float
     eigenvalue: float
     eigenvalue_error: float
     condition_number: float
+    systematic: float = math.nan
+
+    @property
+    def error(self):
+        """Statistical and systematic error in quadrature; the statistical one alone where the other is unknown."""
+        if math.isnan(self.systematic):
+            return self.statistical
+        return math.hypot(self.statistical, self.systematic)
 
     def as_json(self):
         """The entry of ``eigenvalues`` in the JSON form."""
         number = lambda x: float(x) if math.isfinite(x) else None  # noqa: E731
         return {
             "level": self.level, "operators": self.operators, "value": number(self.value), "error": number(self.error),
+            "statistical": number(self.statistical), "systematic": number(self.systematic),
             "eigenvalue": number(self.eigenvalue), "eigenvalue_error": number(self.eigenvalue_error),
             "condition_number": number(self.condition_number),
         }  # fmt: skip
@@ -218,7 +230,10 @@ class StabilityResult:
         }  # fmt: skip
 
     def table(self):
-        """y by number of operators (rows) and iteration (columns), one table per sector."""
+        """y by number of operators (rows) and iteration (columns), one table per sector.
+
+        Errors in parentheses: statistical, then systematic.
+        """
         out = []
         for sector in SECTORS:
             entries = {(e.operators, e.level): e for e in self.eigenvalues if e.sector == sector}
@@ -243,9 +258,28 @@ def _arrow(lattices, n):
 def _text(entry):
     if entry is None or not math.isfinite(entry.value):
         return "-"
-    if not math.isfinite(entry.error):
+    if not math.isfinite(entry.statistical):
         return f"{entry.value:.4g}(?)"
-    return format_with_error(entry.value, entry.error)
+    text = format_with_error(entry.value, entry.statistical)
+    if not math.isfinite(entry.systematic):
+        return text
+    decimals = len(text.split("(")[0].partition(".")[2])
+    return f"{text}({max(round(entry.systematic * 10**decimals), 1)})"
+
+
+def _with_systematic(entries):
+    """The entries with the change to the next iteration and to the full set of operators."""
+    values = {(e.sector, e.level, e.operators): e.value for e in entries}
+    out = []
+    for e in entries:
+        most = max(m for s, n, m in values if (s, n) == (e.sector, e.level))
+        level = e.level + 1 if (e.sector, e.level + 1, 1) in values else e.level - 1
+        widest = max((m for s, n, m in values if (s, n) == (e.sector, level) and m <= e.operators), default=0)
+        other = most if e.operators < most else e.operators - 1
+        changes = [values.get((e.sector, level, widest), math.nan), values.get((e.sector, e.level, other), math.nan)]
+        changes = [e.value - v for v in changes if math.isfinite(v)]
+        out.append(replace(e, systematic=math.hypot(*changes) if changes else math.nan))
+    return out
 
 
 def jackknife_edges(series, n_blocks=None):
@@ -340,9 +374,8 @@ def stability(series, n_blocks=None):
 
     Notes
     -----
-    Errors: jackknife over blocks of configurations, of the eigenvalue and of its logarithm alike.  They contain neither
-    the distance from the fixed point (compare iterations) nor truncation (compare numbers of operators) nor the finite
-    lattice.  Cost: n m^2 per level and n_blocks eigenvalue problems per entry.
+    Statistical errors: jackknife over blocks of configurations.  Systematic ones: see :class:`Eigenvalue`; they do not
+    contain the finite lattice.  Cost: n m^2 per level and n_blocks eigenvalue problems per entry.
     """
     if series.n_levels < 2:
         raise InputError("stability matrix: needs at least one blocking, levels >= 1")
@@ -371,6 +404,7 @@ def stability(series, n_blocks=None):
                                  f"{entry.eigenvalue:.3g}, is not real and positive: no exponent")
     if not entries:
         raise reasons[0]
+    entries = _with_systematic(entries)
     return StabilityResult(entries, spectra, series, b, len(edges) - 1, tau, notes)
 
 
