@@ -14,6 +14,7 @@ from lft.errors import InputError
 METHODS = {
     "refit": "lft.commands.flow_refit",
     "mcrg": "lft.commands.flow_mcrg",
+    "matching": "lft.commands.flow_matching",
 }
 
 

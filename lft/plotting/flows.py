@@ -61,3 +61,31 @@ def plot_exponents(result, path):
         ax.set(xlabel=f"{parity} operators", ylabel=f"$y_{sector[-1]}$", title=f"{result.series.blocking} blocking")
         ax.legend(frameon=False, fontsize=8)
     save(figure, path)
+
+
+def plot_matching(result, path):
+    """Critical coupling of each operator by level, and the step of the flow."""
+    figure, axes = new_figure(1, 2, width=4.8)
+    name, K = next(iter(result.couplings.items()))
+    names = list(dict.fromkeys(m.operator for m in result.matches))
+    for k, operator in enumerate(names):
+        mine = [m for m in result.matches if m.operator == operator]
+        x = np.array([m.level for m in mine]) + 0.06 * (k - (len(names) - 1) / 2)
+        for ax, value, error in (
+            (axes[0, 0], [K * (1 + m.shift) for m in mine], [abs(K) * m.shift_error for m in mine]),
+            (axes[0, 1], [K * m.step for m in mine], [abs(K) * m.step_error for m in mine]),
+        ):
+            a, b, c = finite(x, np.array(value), np.array(error))
+            ax.errorbar(a, b, c, fmt="o", ms=4, lw=1, color=COLORS[k % len(COLORS)], label=operator)
+    value, statistical, systematic = result.critical[name]
+    error = np.hypot(statistical, np.nan_to_num(systematic))
+    axes[0, 0].axhspan(value - error, value + error, color="0.9", lw=0, zorder=0)
+    axes[0, 0].axhline(value, color="0.6", lw=1, zorder=0)
+    axes[0, 1].axhline(0, color="0.7", lw=0.8, zorder=0)
+    levels = sorted(result.shifts)
+    for ax, label in zip(axes[0], (f"critical {name}", f"step of {name} per blocking"), strict=True):
+        shapes = ["x".join(map(str, result.shapes[n - 1])) for n in levels]
+        ax.set_xticks(levels, [f"{n}\n{shape}" for n, shape in zip(levels, shapes, strict=True)])
+        ax.set(xlabel="blockings of the larger lattice", ylabel=label)
+    axes[0, 0].legend(frameon=False, fontsize=7, title="operator", title_fontsize=8)
+    save(figure, path)

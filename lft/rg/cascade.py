@@ -244,7 +244,7 @@ def measure_cascade(batches, lattice, operators, blocking="majority", factor=2, 
     scales = [(1,) * len(lattice.shape)]
     for plan in plans:
         scales.append(tuple(a * b for a, b in zip(scales[-1], plan.factor, strict=True)))
-    factors = plans[0].factor if plans else (1,) * len(lattice.shape)
+    factors = (factor,) * len(lattice.shape) if isinstance(factor, int | np.integer) else tuple(factor)
     return OperatorSeries(
         tuple(operators), tuple(p.lattice for p in products), tuple(scales),
         tuple(np.concatenate(s) for s in sums), tuple(p.n_products for p in products), blocking, factors, (done,),
