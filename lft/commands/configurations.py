@@ -1,7 +1,11 @@
-"""Where many configurations of a theory come from: an archive that saved them, or a chain that runs meanwhile."""
+"""Where many configurations of a theory come from: an archive that saved them, or a chain that runs meanwhile.
+
+And what the options mean that all flow methods on configurations share: factor, blocking, operators.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +17,9 @@ from lft.config import read_config
 from lft.errors import InputError
 from lft.geometry import Lattice
 from lft.implementations import AUTO
+from lft.rg.blocking import BLOCKINGS
 from lft.rg.cascade import batch_size, sampled
+from lft.rg.operators import equivalent_axes, operator_set, parse_operator
 
 MIN_CONFIGURATIONS = 20
 
@@ -134,3 +140,49 @@ def simulated(config, name, lattice=None, action=None, replica=0):
                        getattr(config, "kernel", AUTO))
 
     return Configurations(name, lattice, action, action.kind, n, batches, config.key.seed, config, [])
+
+
+# ---- options of lft flow
+def parse_factor(text):
+    """``--factor``: one integer, or a list of one per axis."""
+    try:
+        parts = [int(p) for p in text.split(",")]
+    except ValueError:
+        parts = [0]
+    if min(parts) < 1 or max(parts) == 1:
+        valid = "an integer >= 2, or integers >= 1 per axis such as 2,2,1"
+        raise InputError(f"--factor {text!r}: valid is {valid}")
+    return parts[0] if len(parts) == 1 else parts
+
+
+def checked_blocking(args, least=1):
+    """The rule of ``--blocking`` (default majority), one that makes spins."""
+    if args.levels < least:
+        raise InputError(f"--levels {args.levels}: --method {args.method} takes an integer >= {least}")
+    blocking = args.blocking or "majority"
+    if blocking not in BLOCKINGS or blocking == "average":
+        valid = ", ".join(b for b in BLOCKINGS if b != "average")
+        raise InputError(f"--blocking {blocking!r}: --method {args.method} takes {valid}")
+    if blocking != "k-of-n" and args.k is not None:
+        raise InputError(f"--k {args.k}: only with --blocking k-of-n, this one is {blocking}")
+    return blocking
+
+
+def operators_of(args, source):
+    """The operators of ``--operators``: numbers EVEN,ODD, or names parted by blanks; returns (operators, notes)."""
+    lattice, text = source.lattice, (args.operators or "7,4").strip()
+    groups, n_axes = equivalent_axes(lattice, source.action), len(lattice.shape)
+    notes = []
+    if n_axes > 1 and groups != [tuple(range(n_axes))]:
+        shown = ["=".join(lattice.axes[a] for a in g) for g in groups] or ["none"]
+        notes.append(f"axes that symmetry makes equal: {', '.join(shown)}")
+    if re.fullmatch(r"\d+,\d+", text):
+        even, odd = (int(p) for p in text.split(","))
+        if not even + odd:
+            raise InputError("--operators 0,0: valid is at least one operator")
+        return operator_set(n_axes, even, odd, groups), notes
+    if re.fullmatch(r"[\d,]*", text):
+        raise InputError(f"--operators {text!r}: valid is EVEN,ODD such as 7,4, or names such as "
+                         f"'h K[1{',0' * (n_axes - 1)}]', parted by blanks")
+    found = [parse_operator(p, n_axes, groups) for p in text.split()]
+    return sorted(found, key=lambda o: not o.is_even), notes

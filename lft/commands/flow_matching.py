@@ -6,9 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from lft.commands.configurations import open_configurations, simulated
-from lft.commands.flow_mcrg import checked_blocking, operators_of
-from lft.commands.flow_refit import parse_factor
+from lft.commands.configurations import checked_blocking, open_configurations, operators_of, parse_factor, simulated
 from lft.config import read_config
 from lft.errors import InputError
 from lft.geometry import Lattice

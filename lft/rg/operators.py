@@ -368,6 +368,11 @@ class Products:
         whole = (self._tables[term] < self.n_sites).all(axis=0)
         return None if whole.all() else np.flatnonzero(whole).astype(np.int32)
 
+    @property
+    def is_full(self):
+        """Whether every product that the operators speak of exists, at every site."""
+        return bool((self._tables < self.n_sites).all())
+
     def sums(self, values, kind="spin"):
         """O_a of each configuration.
 
