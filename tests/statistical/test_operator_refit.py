@@ -28,9 +28,9 @@ def ops(names, n_axes):
 
 @pytest.fixture(scope="module")
 def chains():
-    """A ring of 192 spins in a field, 4000 configurations."""
-    lattice = Lattice((192,))
-    batches = sampled(Ising(CHAIN_K, CHAIN_H), lattice, SwendsenWang(), Key(3), 4000, 3, 50)
+    """A ring of 768 spins in a field, 16000 configurations."""
+    lattice = Lattice((768,))
+    batches = sampled(Ising(CHAIN_K, CHAIN_H), lattice, SwendsenWang(), Key(3), 16_000, 1, 50)
     return lattice, np.concatenate(list(batches))
 
 
@@ -41,7 +41,7 @@ def test_decimated_chain_in_a_field_has_the_couplings_of_the_transfer_matrix(cha
     fit = fit_operators(block_batch(values, plan, "decimation"), plan.coarse, ops(("1", "h"), 1), ops(("2", "1;2"), 1))
     K, h = decimate_chain(CHAIN_K, CHAIN_H, b)
     if b == 3:
-        assert (round(K, 10), round(h, 10)) == (0.1150571437, -0.9391464865)
+        assert (K, h) == (pytest.approx(0.1150571437, abs=2e-10), pytest.approx(-0.9391464865, abs=2e-10))
     assert_agrees(fit.couplings["K[1]"], K, relative_error_max=0.05)
     assert_agrees(fit.couplings["h"], h, relative_error_max=0.02)
     for value, error, _ in fit.outside.values():  # nothing is left out
@@ -49,12 +49,11 @@ def test_decimated_chain_in_a_field_has_the_couplings_of_the_transfer_matrix(cha
 
 
 def test_decimation_leaves_the_correlators_of_the_kept_sites(chains):
-    """<s_0 s_r'> of the coarse ring is <s_0 s_(b r')> of the fine one, configuration by configuration where all sites
-    are averaged over; here in expectation, against the transfer matrix."""
+    """<s_0 s_r> of the kept ring is <s_0 s_(b r)> of the fine one, from the transfer matrix."""
     from lft.testing import ising_chain
 
     lattice, values = chains
-    exact = ising_chain(CHAIN_K, CHAIN_H, 192)
+    exact = ising_chain(768, CHAIN_K, CHAIN_H)
     for b in (2, 3):
         plan = plan_blocks(lattice, b, name="decimation")
         coarse = block_batch(values, plan, "decimation").reshape(len(values), -1).astype(float)
@@ -64,7 +63,7 @@ def test_decimation_leaves_the_correlators_of_the_kept_sites(chains):
             per_configuration = (coarse * np.roll(coarse, -r, axis=1)).mean(axis=1)
             blocks = np.array([x.mean() for x in np.array_split(per_configuration, 50)])
             estimate = (per_configuration.mean(), blocks.std(ddof=1) / math.sqrt(50))
-            assert_agrees(estimate, exact.pair(b * r), relative_error_max=0.02)
+            assert_agrees(estimate, exact.two_point[b * r], relative_error_max=0.02)
 
 
 def test_a_wrong_decimation_is_caught(chains):
@@ -72,7 +71,7 @@ def test_a_wrong_decimation_is_caught(chains):
     lattice, values = chains
     plan = plan_blocks(lattice, 3, name="majority")
     fit = fit_operators(block_batch(values, plan, "majority"), plan.coarse, ops(("1", "h"), 1))
-    K, h = decimate_chain(CHAIN_K, CHAIN_H, 3)
+    _, h = decimate_chain(CHAIN_K, CHAIN_H, 3)
     assert abs(fit.couplings["h"][0] - h) > 10 * fit.couplings["h"][1]
 
 
@@ -106,7 +105,7 @@ def test_what_the_space_leaves_out_is_found(many_body):
     space = [o for o in operators if o.n_spins != 4]
     fit = fit_operators(values, lattice, space, ops(("0,1;1,0;1,1", "2,0"), 2))
     value, error, gain = fit.outside["K[0,1;1,0;1,1]"]
-    assert 0.5 * 0.12 < value < 1.5 * 0.12 and value > 10 * error
+    assert 0.5 * 0.12 < value < 1.5 * 0.12 and value > 5 * error
     assert gain == max(g for _, _, g in fit.outside.values())
     # the full fit gains about what the test foretells
     full = fit_operators(values, lattice, operators)
@@ -126,7 +125,7 @@ def test_simulation_of_a_space_samples_its_weight():
     mean, error, C = simulated_moments(lattice, operators, K, start, 300, Key(5), every=2, thermalize=30)
     z = (mean - exact) / np.sqrt(np.diag(error))
     assert (abs(z) < 4.5).all() and (np.sqrt(np.diag(error)) < 0.1).all()
-    np.testing.assert_allclose(C, (o * weight[:, None]).T @ o - np.outer(exact, exact), atol=0.35)
+    np.testing.assert_allclose(C, (o * weight[:, None]).T @ o - np.outer(exact, exact), rtol=0.06)
     wrong, error, _ = simulated_moments(lattice, operators, 1.1 * K, start, 300, Key(5), every=2, thermalize=30)
     assert abs((wrong - exact) / np.sqrt(np.diag(error))).max() > 10  # the test sees a coupling off by a tenth
 
@@ -165,9 +164,11 @@ def test_both_estimators_agree_on_a_flow():
 
 def test_errors_grow_honestly_where_configurations_are_correlated():
     lattice = Lattice((8, 8))
-    (values,) = sampled(Ising(0.44), lattice, HeatBath(), Key(8), 200, 1, 100)
+    (values,) = sampled(Ising(0.3), lattice, HeatBath(), Key(8), 40, 50, 100)
     fit = fit_operators(values, lattice, operator_set(2, 1, 1))
-    assert fit.notes and "autocorrelation" in fit.notes[0]
+    assert not fit.notes
+    fit = fit_operators(np.repeat(values, 4, axis=0), lattice, operator_set(2, 1, 1), n_blocks=160)
+    assert "autocorrelation" in fit.notes[0]
 
 
 @pytest.mark.validate
@@ -184,15 +185,14 @@ def test_errors_are_calibrated():
 
 # ---- input that cannot be used
 def test_operators_that_cannot_be_told_apart():
-    lattice = Lattice((2, 8))  # on an extent of 2 the steps (1,0) and (-1,0) meet
     values = np.random.default_rng(1).choice([-1, 1], (50, 2, 8)).astype(np.int8)
-    with pytest.raises(InputError, match=r"K\[1,0\] K\[1,2\].* condition number|singular"):
-        doubled = [parse_operator("1,0", 2, []), parse_operator("1,0", 2)]
-        fit_operators(np.repeat(values[:, :1], 2, axis=1), lattice, [doubled[0], parse_operator("1,2", 2, [])])
+    same = [parse_operator(n, 2, []) for n in ("1,0", "3,0")]  # on an extent of 2, three steps are one
+    with pytest.raises(InputError, match=r"K\[1,0\] K\[3,0\] cannot be told apart .* condition number"):
+        fit_operators(values, Lattice((2, 8)), same)
 
 
 def test_a_coupling_without_a_finite_maximum():
-    with pytest.raises((DivergenceError, InputError), match="no finite maximum|condition number"):
+    with pytest.raises((DivergenceError, InputError), match=r"no finite maximum|condition number"):
         fit_operators(np.ones((10, 4, 4), np.int8), Lattice((4, 4)), ops(("1,0", "h"), 2))
 
 
