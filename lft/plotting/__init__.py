@@ -4,7 +4,7 @@ from lft.plotting.chains import plot_archive
 from lft.plotting.correlators import plot_comparison
 from lft.plotting.figure import check_figure_path
 from lft.plotting.fits import plot_fit, plot_rates, plot_recovery
-from lft.plotting.flows import plot_exponents, plot_flow, plot_matching
+from lft.plotting.flows import plot_exponents, plot_flow, plot_flow_field, plot_matching
 
 __all__ = [
     "check_figure_path",
@@ -13,6 +13,7 @@ __all__ = [
     "plot_exponents",
     "plot_fit",
     "plot_flow",
+    "plot_flow_field",
     "plot_matching",
     "plot_rates",
     "plot_recovery",

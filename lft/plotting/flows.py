@@ -89,3 +89,46 @@ def plot_matching(result, path):
         ax.set(xlabel="blockings of the larger lattice", ylabel=label)
     axes[0, 0].legend(frameon=False, fontsize=7, title="operator", title_fontsize=8)
     save(figure, path)
+
+
+def plot_flow_field(flow, path, point=None, names=None):
+    """Flow in the plane of two couplings: an arrow from each point of the grid towards its image.
+
+    Parameters
+    ----------
+    flow : lft.rg.fixed_points.FlowField
+        Of two couplings or more; the first two are drawn.
+    point : lft.rg.fixed_points.FixedPoint, optional
+        Marked with its errors; the lines through it are the eigenvectors of T.
+    names : sequence of str, optional
+        Labels; default those of the field.
+    """
+    names = names or flow.names
+    figure, axes = new_figure(1, 1, width=5.6, height=4.6)
+    ax = axes[0, 0]
+    known = np.isfinite(flow.images[:, :2]).all(axis=1)
+    start, step = flow.points[known, :2], (flow.images - flow.points)[known, :2]
+    length = np.hypot(*step.T)
+    extent = np.ptp(start, axis=0)
+    pitch = 0.8 * np.sqrt(np.prod(extent) / max(len(start), 1))  # arrows about as long as the grid is wide
+    unit = step / np.maximum(length, 1e-300)[:, None] * pitch
+    arrows = ax.quiver(*start.T, *unit.T, length, angles="xy", scale_units="xy", scale=1, cmap="viridis", width=0.004)
+    ax.plot(*start.T, ".", ms=3, color="0.6", zorder=0)
+    ax.plot(*flow.points[~known, :2].T, "x", ms=5, color=COLORS[1])
+    figure.colorbar(arrows, ax=ax, label="distance of one blocking")
+    if point is not None:
+        center, errors = point.couplings[:2], point.errors[:2]
+        values, vectors = np.linalg.eig(point.derivative[:2, :2])
+        for value, vector in zip(values, vectors.T, strict=True):
+            if abs(value.imag) > 0:
+                continue
+            line = center + np.outer([-1, 1], vector.real) * 0.25 * extent.max()
+            style = "-" if abs(value) > 1 else "--"
+            label = f"$\\lambda = {value.real:.2f}$"
+            ax.plot(*line.T, style, lw=1, color=COLORS[1], label=label)
+        ax.errorbar(*center[:, None], errors[1], errors[0], fmt="o", ms=5, color=COLORS[1], label="fixed point")
+        ax.legend(frameon=False, fontsize=8)
+    margin = 0.12 * extent
+    low, high = start.min(axis=0) - margin, start.max(axis=0) + margin
+    ax.set(xlabel=names[0], ylabel=names[1], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    save(figure, path)
