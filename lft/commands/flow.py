@@ -11,7 +11,11 @@ from importlib import import_module
 from lft.archive import check_output
 from lft.errors import InputError
 
-METHODS = {"refit": "lft.commands.flow_refit"}
+METHODS = {
+    "refit": "lft.commands.flow_refit",
+    "mcrg": "lft.commands.flow_mcrg",
+    "matching": "lft.commands.flow_matching",
+}
 
 
 def flow_source(args):

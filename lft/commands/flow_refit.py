@@ -7,8 +7,15 @@ import warnings
 
 import numpy as np
 
-from lft.archive import SCHEMA as ARCHIVE_SCHEMA
 from lft.archive import Archive
+from lft.commands.configurations import (
+    checked_blocking,
+    is_archive,
+    is_config,
+    open_configurations,
+    operators_of,
+    parse_factor,
+)
 from lft.commands.fit import describe, lattice_field, open_recording, parse_reach
 from lft.errors import DataWarning, InputError
 from lft.field import Field
@@ -16,6 +23,8 @@ from lft.geometry import Lattice
 from lft.inference.lattice_fit import fit_lattice
 from lft.rg.blocking import BLOCKINGS
 from lft.rg.flow import flow, save_flow
+from lft.rg.operator_flow import operator_flow
+from lft.rg.operators import equivalent_axes, operator_set
 
 
 def compute(args):
@@ -24,8 +33,12 @@ def compute(args):
         raise InputError(f"--blocking {args.blocking!r}: valid are {', '.join(BLOCKINGS)}")
     if args.levels < 0:
         raise InputError(f"--levels {args.levels}: valid is an integer >= 0")
-    factor, reach = _factor(args.factor), parse_reach(args.reach, args.diagonals)
-    if _is_archive(args.source):
+    if args.operators or is_config(args.source):
+        return _in_operators(args)
+    if args.estimator != "pseudo":
+        raise InputError(f"--estimator {args.estimator}: only with --operators, a space in which it can be simulated")
+    factor, reach = parse_factor(args.factor), parse_reach(args.reach, args.diagonals)
+    if is_archive(args.source):
         fields, site_field, notes, default = *_archive_fields(args.source), "majority"
     else:
         fields, site_field, notes, default = *_recording_fields(args), "or"
@@ -49,6 +62,23 @@ def compute(args):
     return result, result.notes
 
 
+def _in_operators(args):
+    """The flow in a space of operators (``--operators``, default 4,0), with truncation by level."""
+    source = open_configurations(args.source, "refit --operators")
+    args.operators = args.operators or ("4,1" if np.any(source.action.couplings["h"]) else "4,0")
+    operators, notes = operators_of(args, source)
+    groups = equivalent_axes(source.lattice, source.action)
+    evens = sum(o.is_even for o in operators)
+    n_axes = len(source.lattice.shape)
+    more = operator_set(n_axes, evens + (3 if n_axes > 1 else 1), 1, groups)
+    result = operator_flow(
+        source.batches(), source.n, source.lattice, operators, more, blocking=checked_blocking(args, least=0),
+        factor=parse_factor(args.factor), levels=args.levels, k=args.k, seed=source.seed, estimator=args.estimator,
+    )  # fmt: skip
+    result.notes[:0] = notes
+    return result, result.notes
+
+
 def save(result, path):
     """Write FLOW.h5."""
     save_flow(result, path)
@@ -61,17 +91,6 @@ def plot(result, path):
     plot_flow(result, path)
 
 
-def _factor(text):
-    try:
-        parts = [int(p) for p in text.split(",")]
-    except ValueError:
-        parts = [0]
-    if min(parts) < 1 or max(parts) == 1:
-        valid = "an integer >= 2, or integers >= 1 per axis such as 2,2,1"
-        raise InputError(f"--factor {text!r}: valid is {valid}")
-    return parts[0] if len(parts) == 1 else parts
-
-
 def _check_k(blocking, k, factor, geometry):
     if blocking != "k-of-n":
         if k is not None:
@@ -81,22 +100,6 @@ def _check_k(blocking, k, factor, geometry):
     if k is None or not 1 <= k <= n:
         given = "--k is missing" if k is None else f"--k {k}"
         raise InputError(f"{given}: k-of-n takes an integer from 1 to {n}, the sites of a block")
-
-
-def _is_archive(path):
-    try:
-        with open(path, "rb") as file:
-            if file.read(8) != b"\x89HDF\r\n\x1a\n":
-                return False
-    except OSError:
-        return False  # the reader of recordings says what is wrong
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            return file.attrs.get("schema") == ARCHIVE_SCHEMA
-    except (OSError, KeyError, RuntimeError):
-        return False
 
 
 def _archive_fields(path):

@@ -6,14 +6,18 @@ from lft.plotting.figure import check_figure_path
 from lft.plotting.fits import plot_fit, plot_rates, plot_recovery
 from lft.plotting.flows import plot_flow
 from lft.plotting.scaling import plot_scaling
+from lft.plotting.flows import plot_exponents, plot_flow, plot_flow_field, plot_matching
 
 __all__ = [
     "check_figure_path",
     "plot_archive",
     "plot_comparison",
     "plot_correlators",
+    "plot_exponents",
     "plot_fit",
     "plot_flow",
+    "plot_flow_field",
+    "plot_matching",
     "plot_rates",
     "plot_recovery",
     "plot_scaling",

@@ -69,7 +69,7 @@ class BlockPlan:
 
 
 @dataclass(frozen=True)
-class _Blocks:
+class Blocks:
     """A run of coarse time planes: what a rule may look at.
 
     ``values`` are the fine values (storage order, whole blocks only), ``factor`` and ``offset`` one number
@@ -88,6 +88,10 @@ class _Blocks:
     def total(self):
         """Sum of the values of each block; inactive sites are 0."""
         return block_sum(self.values, self.factor)
+
+    def keep(self):
+        """The value of one site of each block, at ``offset``."""
+        return self.values[tuple(slice(o, None, b) for o, b in zip(self.offset, self.factor, strict=True))]
 
     def up(self):
         """Number of active sites of each block that are up: ``sum s = 2u - n`` for spins."""
@@ -123,8 +127,7 @@ def decimation(blocks):
     A marginal of the fine field: correlators of the kept sites do not change,
     ``<phi'_i phi'_j> = <phi_bi phi_bj>``.
     """
-    kept = tuple(slice(o, None, b) for o, b in zip(blocks.offset, blocks.factor, strict=True))
-    return blocks.values[kept]
+    return blocks.keep()
 
 
 def average(blocks):
@@ -333,7 +336,9 @@ def _coarse_geometry(geometry, shape, factor, n_active):
     return Lattice(shape, geometry.axes, geometry.boundary, spacing, mask)
 
 
-def block(field, name, factor, k=None, seed=0, level=0, offset=0, rescale=1.0, min_active=1, halo=None):
+def block(
+    field, name, factor, k=None, seed=0, level=0, offset=0, rescale=1.0, min_active=1, halo=None, first_plane=0
+):
     """The blocked field on the coarser geometry.
 
     Parameters
@@ -357,6 +362,9 @@ def block(field, name, factor, k=None, seed=0, level=0, offset=0, rescale=1.0, m
         Least number of active spatial sites of a block whose coarse site is active.
     halo : sequence of int, optional
         Halo of the returned field per storage axis.
+    first_plane : int, optional
+        Number of the first coarse plane (first storage axis) for the coins, where the field is a stretch of a longer
+        one: stretches blocked one by one then give what the whole gives.
 
     Returns
     -------
@@ -383,7 +391,7 @@ def block(field, name, factor, k=None, seed=0, level=0, offset=0, rescale=1.0, m
     >>> block(line, "or", 2).array().tolist(), block(line, "k-of-n", 2, k=2).array().tolist()
     ([1, 0, 1], [0, 0, 1])
     """
-    _check_rule(field, name, k, rescale, level)
+    check_rule(field, name, k, rescale, level)
     plan = plan_blocks(field.geometry, factor, min_active, name, offset)
     if name == "k-of-n" and k > math.prod(plan.factor):
         raise InputError(f"k = {k}: a block of {list(plan.factor)} has {math.prod(plan.factor)} sites")
@@ -397,7 +405,7 @@ def block(field, name, factor, k=None, seed=0, level=0, offset=0, rescale=1.0, m
     rows = max(1, CHUNK_SITES // (factors[0] * math.prod(fine.shape[1:])))
     for a in range(0, coarse.storage_shape[0], rows):
         part = slice(a, min(a + rows, coarse.storage_shape[0]))
-        blocks = _Blocks(
+        blocks = Blocks(
             fine[part.start * factors[0] : part.stop * factors[0]],
             field.kind,
             factors,
@@ -405,14 +413,14 @@ def block(field, name, factor, k=None, seed=0, level=0, offset=0, rescale=1.0, m
             k or 0,
             offsets,
             rescale,
-            lambda ties, a=a: _flip(ties, key, a * plane, level),
+            lambda ties, a=a: flip_coins(ties, key, (first_plane + a) * plane, level),
         )
         result.values[part] = rule(blocks)
     result.exchange()
     return result
 
 
-def _flip(ties, key, first_site, level):
+def flip_coins(ties, key, first_site, level):
     """Fair coins for the ties of a run of coarse sites that starts at a global site."""
     where = np.flatnonzero(ties)
     low, high = int(where[0]), int(where[-1]) + 1
@@ -420,7 +428,7 @@ def _flip(ties, key, first_site, level):
     return numbers[where - low] < 0.5
 
 
-def _check_rule(field, name, k, rescale, level):
+def check_rule(field, name, k, rescale, level):
     if name not in BLOCKINGS:
         raise InputError(f"blocking {name!r}: valid are {', '.join(BLOCKINGS)}")
     if field.kind not in KINDS[name]:

@@ -36,6 +36,8 @@ class Level:
     couplings, observables : dict
         ``{name: (value, error)}``.
     notes : tuple of str
+    truncation : dict
+        What the space of couplings leaves out, as JSON (:mod:`lft.rg.operator_flow`); empty where it was not asked for.
     """
 
     scale: tuple
@@ -45,6 +47,7 @@ class Level:
     couplings: dict
     observables: dict
     notes: tuple = ()
+    truncation: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Flow:
                     "couplings": _pairs(level.couplings),
                     "observables": _pairs(level.observables),
                     "notes": list(level.notes),
+                    **({"truncation": level.truncation} if level.truncation else {}),
                 }
                 for level in self.levels
             ],

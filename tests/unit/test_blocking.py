@@ -269,7 +269,7 @@ def test_ties_are_fair(monkeypatch):
         lambda ties, *_: np.broadcast_to(coins[:1] > 0, ties.shape)[ties],
     )
     for mutant in mutants:
-        monkeypatch.setattr(blocking, "_flip", mutant)
+        monkeypatch.setattr(blocking, "flip_coins", mutant)
         assert not fair(block(field, "majority", (2, 1), seed=1).values.astype(int))
 
 
