@@ -11,7 +11,7 @@ from importlib import import_module
 from lft.archive import check_output
 from lft.errors import InputError
 
-METHODS = {"refit": "lft.commands.flow_refit"}
+METHODS = {"refit": "lft.commands.flow_refit", "prg": "lft.commands.flow_prg"}
 
 
 def flow_source(args):

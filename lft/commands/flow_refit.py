@@ -25,7 +25,7 @@ def compute(args):
     if args.levels < 0:
         raise InputError(f"--levels {args.levels}: valid is an integer >= 0")
     factor, reach = _factor(args.factor), parse_reach(args.reach, args.diagonals)
-    if _is_archive(args.source):
+    if is_archive(args.source):
         fields, site_field, notes, default = *_archive_fields(args.source), "majority"
     else:
         fields, site_field, notes, default = *_recording_fields(args), "or"
@@ -83,7 +83,7 @@ def _check_k(blocking, k, factor, geometry):
         raise InputError(f"{given}: k-of-n takes an integer from 1 to {n}, the sites of a block")
 
 
-def _is_archive(path):
+def is_archive(path):
     try:
         with open(path, "rb") as file:
             if file.read(8) != b"\x89HDF\r\n\x1a\n":
