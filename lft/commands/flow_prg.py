@@ -34,9 +34,9 @@ def compute(args):
     notes = [*getattr(recording, "notes", ()), *describe(rasters[0].report),
              *(str(w.message) for w in caught if issubclass(w.category, DataWarning))]
     analyses = []
-    for raster in rasters:
+    for n, raster in enumerate(rasters):
         text = f"{raster.bin_s * 1e3:g} ms"
-        a = analyse(raster.values, raster.bin_s, progress=_progress(text), **options)
+        a = analyse(raster.values, raster.bin_s, progress=_progress(text), has_momentum=n == 0, **options)
         prefix = f"bins of {text}: " if len(rasters) > 1 else ""
         notes += [prefix + note for note in a.notes]
         analyses.append(a)

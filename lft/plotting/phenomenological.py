@@ -9,7 +9,7 @@ from lft.plotting.figure import COLORS, finite, new_figure, save
 PANELS = (
     ("variance", "alpha", "variance of the summed activity", "units per cluster K"),
     ("free_energy", "beta", "$F = -\\ln P_0$", "units per cluster K"),
-    ("eigenvalues", "mu", "eigenvalue of the covariance in a cluster", "K / rank"),
+    ("eigenvalues", "mu", "eigenvalue in a cluster", "K / rank"),
     ("correlation_time", "z", "correlation time (bins)", "units per cluster K"),
 )
 SYMBOLS = {"alpha": "\\alpha", "beta": "\\beta", "mu": "\\mu", "z": "z"}
@@ -38,7 +38,8 @@ def _color(k):
 
 
 def _scaling(ax, a, name, exponent, ylabel, xlabel):
-    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+    ax.set(yscale="log", xlabel=xlabel, ylabel=ylabel)
+    ax.set_xscale("log", base=2)
     for k, (null, curves) in enumerate(a.null_curves.items()):
         if name in curves and name in a.scaling.curves:
             mean, spread = curves[name]
@@ -81,7 +82,8 @@ def _distribution(ax, a):
 def _gaussianity(ax, a):
     """Excess kurtosis against the units in a cluster, and against the modes cut off."""
     curve = a.scaling.curves["kurtosis"]
-    ax.set(xscale="log", xlabel="K (real space, full), modes cut k (momentum space, dashed)", ylabel="excess kurtosis")
+    ax.set_xscale("log", base=2)
+    ax.set(xlabel="K (full); N / modes kept (dashed)", ylabel="excess kurtosis")
     lines = [(curve.scale, curve.value, curve.error, COLORS[0], "kurtosis")]
     lines += [(curve.scale, *c["kurtosis"], _color(n), "kurtosis") for n, c in enumerate(a.null_curves.values())]
     for x, y, e, color, _ in lines:
@@ -111,3 +113,5 @@ def _sweep(ax, analyses, name):
         x, y, e = finite(width[mask], *pairs[mask].T)
         ax.errorbar(x, y, e, fmt="o", ms=5, color=COLORS[0], mfc=fill)
     ax.set(xscale="log", xlabel="bin (ms); open: power law rejected", ylabel=f"${SYMBOLS[name]}$")
+    ax.set_xticks(width, [f"{w:g}" for w in width])
+    ax.set_xticks([], minor=True)

@@ -1,6 +1,6 @@
 """Momentum-space coarse-graining: keep the leading modes of the correlation matrix, and see what remains.
 
-    phi_i(t) = z_i sum_j P_ij (x_j(t) - <x_j>)/sigma_j,    P = projector on the N/k leading eigenvectors,   <phi_i^2> = 1
+    phi_i(t) = z_i sum_j P_ij (x_j(t) - <x_j>)/sigma_j,   <phi_i^2> = 1,   P: projector on the N/k leading eigenvectors
 
 The modes with large variance play the part of long wavelengths (the idea is that of L. Meshulam et al., arXiv
 1812.11904, of which the abstract was seen).  Sums of many weakly dependent units become Gaussian as the cutoff falls;
@@ -21,7 +21,7 @@ import numpy as np
 
 from lft.rg.phenomenological import Curve, correlation, covariance
 
-MAX_BINS = 16384
+MAX_BINS = 8192
 """Bins that are projected (evenly spaced if there are more): the cost is their number times N^2."""
 
 
@@ -67,7 +67,7 @@ def momentum_space(activity, has_errors=True, max_bins=MAX_BINS):
 
     Notes
     -----
-    Cost: 4 max_bins N^2 multiplications and two diagonalizations; 2 s for N = 1152.
+    Cost: 4 max_bins N^2 multiplications and two diagonalizations; 1 s for N = 1152.
 
     Examples
     --------

@@ -149,25 +149,21 @@ def unit_halves(values, laws, scaling, n_splits=4, seed=0, **options):
 
     ``error^2 = mean over splits of (x_1 - x_2)^2/4``, the error of a mean of two halves: what another choice of units
     of the same kind would have given.  The mean over halves differs from the whole where an exponent depends on the
-    number of units.  Same levels as the whole, as far as the halves have them.
+    number of units.  Same levels as the whole, as far as the halves have them (down to a single cluster).
     """
     values = np.asarray(values)
     n = values.shape[1]
     out = {name: [] for name in laws}
     for split in range(n_splits if n >= 16 else 0):
         order = np.argsort(Key(seed).fill("uniform", 0, 1, n, split, Stream.SUBSET)[0])
-        halves = [coarse_grain(values[:, np.sort(part)], has_errors=False, **options)
+        halves = [coarse_grain(values[:, np.sort(part)], has_errors=False, **{**options, "min_clusters": 1})
                   for part in (order[: n // 2], order[n // 2 :])]
         for name, law in laws.items():
             curves = [h.curves.get(EXPONENTS[name]) for h in halves]
             if None in curves or not math.isfinite(law.value):
                 continue
-            if name == "mu":
-                pair = [fit_power_law(c, allowed_levels(name, c), False).value for c in curves]
-            else:
-                short = min(len(c.scale) for c in curves)
-                levels = used_levels(scaling.curves[EXPONENTS[name]], law, name)[:short]
-                pair, _ = common_slope([_shorten(c, short) for c in curves], levels)
+            whole = scaling.curves[EXPONENTS[name]]
+            pair, _ = common_slope([_fitting(c, whole) for c in curves], used_levels(whole, law, name))
             if np.isfinite(pair).all():
                 out[name].append(pair)
     result = {}
@@ -178,13 +174,6 @@ def unit_halves(values, laws, scaling, n_splits=4, seed=0, **options):
         else:
             result[name] = (math.nan, math.nan)
     return result
-
-
-def _shorten(curve, n):
-    from dataclasses import replace
-
-    return replace(curve, scale=curve.scale[:n], value=curve.value[:n], replicas=curve.replicas[:, :n]
-                   if len(curve.replicas) else curve.replicas)
 
 
 @dataclass(frozen=True, eq=False)

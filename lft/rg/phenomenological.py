@@ -403,7 +403,7 @@ class Scaling:
 
 
 def coarse_grain(values, *, n_blocks=20, held_out=True, pair=greedy_pairs, pairs=None, min_clusters=3,
-                 normalize=False, decay=math.exp(-1), has_errors=True):
+                 normalize=False, decay=1 / math.e, has_errors=True):
     """Pair, add up and measure, level by level.
 
     Parameters

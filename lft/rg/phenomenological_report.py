@@ -146,7 +146,9 @@ def _head(a):
 def _text(value, error):
     if not math.isfinite(value):
         return "-"
-    return format_with_error(value, error) if math.isfinite(error) and error > 0 else f"{value:.4g}({'?' if error else 0})"
+    if not math.isfinite(error) or error <= 0:
+        return f"{value:.4g}({'0, constant' if error == 0 else '?'})"
+    return format_with_error(value, error)
 
 
 def _columns(rows):
@@ -168,9 +170,9 @@ def _exponent_table(a):
             mark = {"differs": " *", "undecided": " ?"}.get(c.verdict, "")
             row.append(_text(c.null, c.spread) + mark if c.verdict != "undefined" else "undefined")
         rows.append(row)
-    legend = ["value: error over time blocks; units: error over unit subsets; half N: mean over halves of the units;"]
-    legend.append("! power law rejected at 5 %; nulls: mean(sd) over surrogates, on the levels they share with the data,")
-    legend.append("* differs (p <= 0.05), ? undecided (too few surrogates)")
+    legend = ["value: error over time blocks; units: error over unit subsets; half N: mean over halves of the units;",
+              "! power law rejected at 5 %; nulls: mean(sd) over surrogates, on the levels shared with the recording,",
+              "* differs (p <= 0.05), ? undecided (too few surrogates)"]
     return _columns(rows) + "\n" + "\n".join(legend)
 
 

@@ -18,11 +18,9 @@ which has Hotelling's distribution as S comes from few blocks: ``chi2 (nu - q + 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-
-from lft.errors import InputError
 
 MIN_LEVELS = 4
 """Levels in the shortest range that is tried where the whole one is rejected."""
@@ -169,15 +167,9 @@ def fit_power_law(curve, levels=None, has_scan=True):
             tried += 1
             law = _fit(curve, index[start : start + n], tried, [])
             if law.p_value >= P_REJECT:
-                text = f"rejected on all {len(index)} levels (p = {whole.p_value:.1g}); longest accepted of {tried} ranges"
-                return _with(law, notes=(*notes, text))
-    return _with(whole, tried=tried, notes=(*whole.notes, f"no power law: rejected on all {tried} ranges tried"))
-
-
-def _with(law, **changes):
-    from dataclasses import replace
-
-    return replace(law, **changes)
+                text = f"rejected on all {len(index)} levels (p = {whole.p_value:.1g}); longest accepted range"
+                return replace(law, notes=(*notes, text))
+    return replace(whole, tried=tried, notes=(*whole.notes, f"no power law: rejected on all {tried} ranges tried"))
 
 
 def _fit(curve, index, tried, notes):
@@ -240,9 +232,3 @@ def common_slope(curves, levels):
         return np.full(len(curves), np.nan), levels
     w = slope_weights(curves[0].scale[levels])
     return np.array([w @ np.log(c.value[levels]) for c in curves]), levels
-
-
-def check_same_scale(curves):
-    """InputError unless all curves have one scale."""
-    if any(len(c.scale) != len(curves[0].scale) or (c.scale != curves[0].scale).any() for c in curves):
-        raise InputError("curves of different scales cannot be compared")
