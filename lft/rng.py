@@ -34,6 +34,10 @@ class Stream(IntEnum):
     CLUSTER_SEED = 9  # where a single cluster begins
     OVERRELAX = 10  # acceptance of a reflection
     SWAP = 11  # exchange of two neighboring temperatures; the site is the number of the pair
+    SHUFFLE = 12  # order of the bins of one unit in a shuffled surrogate
+    SHIFT = 13  # circular shift of one unit
+    SURROGATE = 14  # spikes of surrogate units (draw 0) and their latent inputs (draw 1)
+    SUBSET = 15  # random halves of the units (draw 0), random pairs (draw 1)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ METHODS = {
     "refit": "lft.commands.flow_refit",
     "mcrg": "lft.commands.flow_mcrg",
     "matching": "lft.commands.flow_matching",
+    "prg": "lft.commands.flow_prg",
 }
 
 

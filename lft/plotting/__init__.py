@@ -4,9 +4,9 @@ from lft.plotting.chains import plot_archive
 from lft.plotting.correlators import plot_comparison, plot_correlators
 from lft.plotting.figure import check_figure_path
 from lft.plotting.fits import plot_fit, plot_rates, plot_recovery
-from lft.plotting.flows import plot_flow
-from lft.plotting.scaling import plot_scaling
 from lft.plotting.flows import plot_exponents, plot_flow, plot_flow_field, plot_matching
+from lft.plotting.phenomenological import plot_phenomenological
+from lft.plotting.scaling import plot_scaling
 
 __all__ = [
     "check_figure_path",
@@ -18,6 +18,7 @@ __all__ = [
     "plot_flow",
     "plot_flow_field",
     "plot_matching",
+    "plot_phenomenological",
     "plot_rates",
     "plot_recovery",
     "plot_scaling",
