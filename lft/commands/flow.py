@@ -11,13 +11,20 @@ from importlib import import_module
 from lft.archive import check_output
 from lft.errors import InputError
 
-METHODS = {"refit": "lft.commands.flow_refit"}
+METHODS = {
+    "refit": "lft.commands.flow_refit",
+    "inverse": "lft.commands.flow_inverse",  # chosen by --to-spacing, --to-bin
+}
 
 
 def flow_source(args):
     """Compute, save and draw what the command line asks for; returns (result, notes)."""
     if args.method not in METHODS:
         raise InputError(f"--method {args.method!r}: valid are {', '.join(METHODS)}")
+    if args.to_spacing is not None or args.to_bin is not None:
+        if args.method not in ("refit", "inverse"):
+            raise InputError(f"--to-spacing, --to-bin: the inverse map, not --method {args.method}")
+        args.method = "inverse"
     check_output(args.output, args.overwrite)
     method = import_module(METHODS[args.method])
     result, notes = method.compute(args)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lft.errors import InputError
+from lft.errors import DivergenceError, InputError
 from lft.inference import newton
 from lft.inference.lattice_fit import _checked_displacements, _checked_fields, _maximum
 from lft.inference.patterns import PatternCounter
@@ -21,13 +21,15 @@ from lft.inference.result import coupling_name
 CHUNK_SITES = 2**18
 
 
-def lattice_estimator(displacements):
+def lattice_estimator(displacements, start=None):
     """An estimator ``fields -> (values, influences)`` of the couplings at these displacements and a common field.
 
     Parameters
     ----------
     displacements : sequence of tuple of int
         User's axis order, at most 22.
+    start : sequence of float, optional
+        Where the maximization begins (couplings, then h); a good guess saves half of it and changes nothing else.
 
     Returns
     -------
@@ -61,7 +63,10 @@ def lattice_estimator(displacements):
         plus, minus = np.array([patterns.plus.sum()]), np.array([patterns.minus.sum()])
         if not (plus[0] and minus[0]):
             raise InputError("every site has the same value: nothing to fit")
-        h, k, information = _maximum(patterns, vectors, plus, minus)
+        if start is None:
+            h, k, information = _maximum(patterns, vectors, plus, minus)
+        else:
+            h, k, information = _from(np.asarray(start, float), patterns, vectors, plus, minus)
         scores = field_scores(checked, vectors, h[0], k)
         influences = newton.ArrowInformation.solve(information, np.ascontiguousarray(scores.T)).T
         return np.append(k, h), np.column_stack([influences[:, 1:], influences[:, 0]])
@@ -69,6 +74,20 @@ def lattice_estimator(displacements):
     estimator.names = (*map(coupling_name, vectors), "h")
     estimator.displacements = vectors
     return estimator
+
+
+def _from(start, patterns, vectors, plus, minus):
+    def evaluate(theta):
+        value, gradient, information = patterns.evaluate(theta[:1], theta[1:])
+        return value, gradient, information.damped
+
+    try:
+        theta, _, information = newton.maximize(evaluate, np.append(start[-1], start[:-1]))
+    except (DivergenceError, np.linalg.LinAlgError):
+        return _maximum(patterns, vectors, plus, minus)
+    if information.weak_directions():  # says which couplings have no maximum, and why
+        return _maximum(patterns, vectors, plus, minus)
+    return theta[:1], theta[1:], information
 
 
 def field_scores(fields, vectors, h, k):

@@ -5,6 +5,7 @@ from lft.plotting.correlators import plot_comparison
 from lft.plotting.figure import check_figure_path
 from lft.plotting.fits import plot_fit, plot_rates, plot_recovery
 from lft.plotting.flows import plot_flow
+from lft.plotting.inverse import plot_inverse
 
 __all__ = [
     "check_figure_path",
@@ -12,6 +13,7 @@ __all__ = [
     "plot_comparison",
     "plot_fit",
     "plot_flow",
+    "plot_inverse",
     "plot_rates",
     "plot_recovery",
 ]

@@ -331,12 +331,13 @@ def simulate(model, theta, n, n_time=None, *, seed=0, thermalize=300, spacing=5,
     fine, key, action = observation.fine_lattice(n_time), Key(seed), model.action(theta)
     if n < 2:
         raise InputError(f"n = {n}: valid is at least 2 configurations")
-    phi = action.new_field(fine)
+    running = _running(fine)
+    phi = action.new_field(running)
     # a sparse theory may have a dense phase as well: begin on the side that the field prefers
     start(phi, "silent" if theta[-1] < -0.3 else "cold" if theta[-1] > 0.3 else "hot", key)
     chain = Chain(action, HeatBath(), State(phi, 0), key, Schedule(0, 1), [])
     chain.advance(thermalize)
-    wanted = [action.displacements(fine).index(d) for d in model.displacements]
+    wanted = [action.displacements(running).index(d) for d in model.displacements]
     operators = np.empty((n, len(theta)))
     modes = {"fine": [], "coarse": []}
     fields, torus = [], None
@@ -344,15 +345,30 @@ def simulate(model, theta, n, n_time=None, *, seed=0, thermalize=300, spacing=5,
         chain.advance(spacing)
         operators[i, :-1] = action.bond_sums(phi)[wanted]
         operators[i, -1] = action.site_sum(phi)
-        coarse = observation.fold(phi)
-        torus = coarse.geometry
         modes["fine"].append(_modes(phi))
+        coarse = observation.fold(phi if running is fine else _as(fine, phi))
+        torus = coarse.geometry
         modes["coarse"].append(_modes(coarse))
         if keep_fields:
             fields.append(observation.window(coarse))
     chain.close()
     modes = {name: np.array(rows) for name, rows in modes.items()}
     return Ensemble(model, np.array(theta, float), fine, torus, operators, modes, fields, spacing)
+
+
+def _running(fine):
+    """The same lattice with time stored last where that is the longest axis: long rows are several times faster."""
+    t = fine.time_axis
+    if t is None or len(fine.shape) == 1 or t != len(fine.shape) - 1 or fine.n_time < max(fine.shape):
+        return fine
+    return Lattice(fine.shape, (*fine.axes[:-1], "steps"), fine.boundary)
+
+
+def _as(lattice, phi):
+    """The values of a field on a lattice of the same shape with another storage order."""
+    out = Field(lattice, phi.kind)
+    out.values[...] = lattice.to_storage(phi.geometry.from_storage(phi.values))
+    return out
 
 
 def _modes(phi):

@@ -378,7 +378,7 @@ def mode_variables(lattice, modes):
     return out
 
 
-def ensemble_variables(lattice, modes, slopes=None, covariance=None, n_groups=40):
+def ensemble_variables(lattice, modes, slopes=None, covariance=None, flat=(), n_groups=40):
     """:func:`mode_variables` with errors: jackknife over groups of configurations, and couplings if asked.
 
     Parameters
@@ -389,6 +389,9 @@ def ensemble_variables(lattice, modes, slopes=None, covariance=None, n_groups=40
         Per coupling: modes at ``theta + delta``, at ``theta - delta``, and delta.
     covariance : ndarray (n_theta, n_theta), optional
         Of the couplings; ``var = jackknife + slope^T C slope``.
+    flat : sequence of ndarray (n_theta,)
+        Changes of the couplings that cannot be excluded: a variable that one of them moves by more than its error is
+        not determined, nan.
 
     Returns
     -------
@@ -405,8 +408,10 @@ def ensemble_variables(lattice, modes, slopes=None, covariance=None, n_groups=40
         row = np.array([p[name][0] for p in parts])
         variance = (n - 1) / n * ((row - row.mean()) ** 2).sum()
         if slopes is not None:
-            slope = [_slope(lattice, name, *s) for s in slopes]
-            variance += float(np.array(slope) @ covariance @ np.array(slope))
+            slope = np.array([_slope(lattice, name, *s) for s in slopes])
+            variance += float(slope @ covariance @ slope)
+            if any(not (slope @ v) ** 2 <= variance for v in flat):
+                value, variance = math.nan, math.nan
         out[name] = Variable(float(value), math.sqrt(variance) if variance >= 0 else math.nan, unit)
     return out
 
