@@ -395,6 +395,40 @@ class Graph:
         return (max((abs(d[0]) for d in displacements if self.joins(d)), default=0), 0)
 
 
+UTAH_SIDE, UTAH_PITCH = 10, "400 um"
+
+
+def utah_array(n_time, bin_width=None, boundary="open", pitch=UTAH_PITCH):
+    """The Utah-96 multielectrode array: 10 x 10 shanks without the corners, 400 um apart.
+
+    Parameters
+    ----------
+    n_time : int
+        Time bins.
+    bin_width : str, optional
+        Such as ``"20 ms"``.  Without it the lattice has no spacing at all: a spacing is per axis.
+    boundary : str or sequence of str, optional
+        As for :class:`Lattice`, axes x, y, t; default open.
+    pitch : str, optional
+        Distance of electrodes.
+
+    Returns
+    -------
+    Lattice
+        96 active sites per bin.  A finer lattice behind it: :class:`lft.rg.ensemble.Observation`.
+
+    Examples
+    --------
+    >>> array = utah_array(1000, "20 ms")
+    >>> array.shape, array.n_active // array.n_time, array.spacing
+    ((10, 10, 1000), 96, ('400 um', '400 um', '20 ms'))
+    """
+    mask = np.ones((UTAH_SIDE, UTAH_SIDE), bool)
+    mask[[0, 0, -1, -1], [0, -1, 0, -1]] = False
+    spacing = None if bin_width is None else (pitch, pitch, bin_width)
+    return Lattice((UTAH_SIDE, UTAH_SIDE, n_time), ("x", "y", TIME), boundary, spacing, mask)
+
+
 def _default_axes(n_axes):
     names = "xyzw"
     return tuple(names[i] if i < len(names) else f"x{i}" for i in range(n_axes))
@@ -413,4 +447,4 @@ def _shifted(mask, step, axis, periodic):
     return out
 
 
-__all__ = ["BOUNDARIES", "TIME", "Coloring", "Graph", "Lattice", "Quantity", "color_lattice"]
+__all__ = ["BOUNDARIES", "TIME", "Coloring", "Graph", "Lattice", "Quantity", "color_lattice", "utah_array"]

@@ -16,6 +16,7 @@ METHODS = {
     "mcrg": "lft.commands.flow_mcrg",
     "matching": "lft.commands.flow_matching",
     "prg": "lft.commands.flow_prg",
+    "inverse": "lft.commands.flow_inverse",  # chosen by --to-spacing, --to-bin
 }
 
 
@@ -23,6 +24,10 @@ def flow_source(args):
     """Compute, save and draw what the command line asks for; returns (result, notes)."""
     if args.method not in METHODS:
         raise InputError(f"--method {args.method!r}: valid are {', '.join(METHODS)}")
+    if args.to_spacing is not None or args.to_bin is not None:
+        if args.method not in ("refit", "inverse"):
+            raise InputError(f"--to-spacing, --to-bin: the inverse map, not --method {args.method}")
+        args.method = "inverse"
     check_output(args.output, args.overwrite)
     method = import_module(METHODS[args.method])
     result, notes = method.compute(args)

@@ -299,6 +299,7 @@ def _fit(model, fields, vectors, site_field, test, n_blocks, bias_correction, wa
     unbounded = _unbounded_sites(lattice, bounded, warnings)
     score, gain = _scores(counter, train, n_train, full, k, independent)
     covariance = u[:, len(h) :].T @ u[:, len(h) :]
+    joint = np.column_stack([u[:, len(h) :], u[:, : len(h)].mean(axis=1)])
     h_error = np.full(n_g, np.nan)
     h_error[bounded] = np.sqrt((u[:, : len(h)] ** 2).sum(axis=0))
     couplings = {
@@ -312,7 +313,8 @@ def _fit(model, fields, vectors, site_field, test, n_blocks, bias_correction, wa
         model=model, score=score, gain=gain, n_units=counter.n_active, n_bins=counter.n_rows, n_train=n_train,
         n_blocks=len(scores), bin_s=None if bin_width is None else bin_width.si,
         seconds=time.perf_counter() - started, warnings=warnings, unbounded=unbounded, lattice=lattice,
-        displacements=vectors, couplings=couplings, covariance=covariance, h=_on_sites(lattice, full),
+        displacements=vectors, couplings=couplings, covariance=covariance,
+        joint_covariance=joint.T @ joint, h=_on_sites(lattice, full),
         h_error=_on_sites(lattice, h_error), h_mean=(float(h.mean()), mean_error),
         site_field=bool(site_field), bias=bias,
     )  # fmt: skip

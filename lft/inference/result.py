@@ -93,6 +93,8 @@ class LatticeFit(Fit):
         ``{"K[1,0,0]": (value, error)}``; also ``"h"`` if one field serves all sites.
     covariance : ndarray (n_d, n_d)
         Of the K in the order of ``displacements``.
+    joint_covariance : ndarray (n_d + 1, n_d + 1)
+        Of the K and, last, of ``h_mean``.
     h, h_error : ndarray (space shape)
         NaN where no site exists.  A site in ``unbounded`` has an estimate in ``h`` and nan in ``h_error``.
     h_mean : tuple of float
@@ -106,6 +108,7 @@ class LatticeFit(Fit):
     displacements: tuple
     couplings: dict
     covariance: np.ndarray
+    joint_covariance: np.ndarray
     h: np.ndarray
     h_error: np.ndarray
     h_mean: tuple
@@ -130,6 +133,8 @@ class LatticeFit(Fit):
             "K": np.array([v for v, _ in k]),
             "K_error": np.array([e for _, e in k]),
             "K_covariance": self.covariance,
+            "h_mean": np.array(self.h_mean),
+            "joint_covariance": self.joint_covariance,
             "K_bias": self.bias,
             "h": self.h,
             "h_error": self.h_error,
