@@ -34,6 +34,10 @@ class Stream(IntEnum):
     CLUSTER_SEED = 9  # where a single cluster begins
     OVERRELAX = 10  # acceptance of a reflection
     SWAP = 11  # exchange of two neighboring temperatures; the site is the number of the pair
+    MEANFIELD_INPUT = 16  # Gaussian input paths of a mean-field theory; the site is the number of the path
+    MEANFIELD_NEURON = 17  # a neuron's own noise and initial state in a mean-field theory or its network
+    MEANFIELD_STATIC = 18  # the frozen part of the input, shared by a pair of paths
+    MEANFIELD_WEIGHTS = 19  # weights and drive of the finite network that a mean-field theory describes
 
 
 @dataclass(frozen=True)

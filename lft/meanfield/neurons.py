@@ -42,9 +42,12 @@ import sys
 from pathlib import Path
 
 from lft.errors import InputError
+from lft.meanfield.neurons_binary import Binary
+from lft.meanfield.neurons_escape import EscapeRate
+from lft.meanfield.neurons_lif import LIF
 from lft.meanfield.neurons_rate import Rate
 
-NEURONS = {n.name: n for n in (Rate,)}
+NEURONS = {n.name: n for n in (Rate, Binary, LIF, EscapeRate)}
 """Built-in models: a frozen dataclass with ``name`` and ``KEYS = {key: (check, what is valid)}``."""
 
 

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from lft.meanfield.forms import GainForm
 from lft.meanfield.gains import find_gain
 from lft.sections import number
 
@@ -64,7 +65,6 @@ class Rate:
     initial_std: float = 1.0
 
     name: ClassVar = "rate"
-    closed_form: ClassVar = "rate"
     KEYS: ClassVar = {
         "gain": (gain_key, ", ".join(GAIN_NAMES) + " or 'module:function'"),
         "tau": (number(0, is_open=True), "a number > 0"),
@@ -80,6 +80,32 @@ class Rate:
 
     def prepare(self, dt):
         return _RateStep(self, dt)
+
+    @property
+    def closed_form(self):
+        """What :mod:`lft.meanfield.stationary_closed` needs to know."""
+        gain = find_gain(self.gain, GAIN_NAMES)
+        return GainForm(gain, self.tau, 0.0, "value", (2 * self.noise, self.noise_tau))
+
+    def gaussian_response(self, mean, covariance, dt):
+        """Mean (T + 1,) and covariance (T + 1, T + 1) of x on the grid, from those (T) of the input."""
+        from scipy.signal import lfilter
+
+        a, n = math.exp(-dt / self.tau), len(mean)
+        powers = a ** np.arange(n + 1)
+        lag = np.abs(np.arange(n)[:, None] - np.arange(n))
+        if self.noise_tau and self.noise:
+            covariance = covariance + self.noise / self.noise_tau * np.exp(-dt / self.noise_tau * lag)
+        c = np.zeros((n + 1, n + 1))
+        c[1:, 1:] = lfilter([1 - a], [1.0, -a], lfilter([1 - a], [1.0, -a], covariance, axis=0), axis=1)
+        c += self.initial_std**2 * np.outer(powers, powers)
+        if self.noise and not self.noise_tau:
+            steps = np.arange(n + 1)
+            both = powers[np.abs(steps[:, None] - steps)] - np.outer(powers, powers)
+            c += self.noise / self.tau * both
+        x = self.initial_mean * powers
+        x[1:] += lfilter([1 - a], [1.0, -a], mean)
+        return x, c
 
 
 class _RateStep:
