@@ -12,6 +12,10 @@ import numpy as np
 from lft.errors import ConvergenceError
 
 
+NEAR = 1e-2
+"""Relative residual below which Anderson's step is taken: from afar it may land at another fixed point."""
+
+
 def fixed_point(function, start, weights=1.0, tolerance=1e-11, max_sweeps=2000, damping=0.0, depth=6, burn_in=8):
     """Solve x = F(x).
 
@@ -68,7 +72,8 @@ def fixed_point(function, start, weights=1.0, tolerance=1e-11, max_sweeps=2000, 
             kept = []
         best = min(best, history[-1])
         kept = [*kept[-depth:], (x, residual)] if depth else []
-        step = _anderson(kept, weights) if sweep >= burn_in and len(kept) > 1 else None
+        is_near = sweep >= burn_in and history[-1] < NEAR
+        step = _anderson(kept, weights) if is_near and len(kept) > 1 else None
         x = x + alpha * residual if step is None else step
     raise ConvergenceError(
         f"no convergence in {max_sweeps} iterations {shown(history)}: try damping = 0.5 or more sweeps", history

@@ -175,18 +175,53 @@ class _System:
         return new
 
     def start(self, scale):
-        """A state with outputs of an order set by ``scale``, the variance of the Gaussian variables to begin with."""
+        """(state, damping) to begin with: Gaussian variables of a variance set by ``scale``, means that agree with it.
+
+        The damping is what the mean loop needs: with slopes S and mean weights M, plain iteration overshoots where
+        S M has an eigenvalue below -1 (strong inhibition).
+        """
+        populations, model = self.model.populations, self.model
+        mean = np.array(model.matrices()[0])
+        drive = np.array([p.drive(0.0) for p in populations])
+        variance = scale * np.array([max(sum(model.statistics(c).variance for c in model.into(p.name)), 1e-4)
+                                     for p in populations])
+
+        def outputs(mu, std):
+            return np.array([float(mean_gain(f.gain, x, s)) for f, x, s in zip(self.forms, mu, std, strict=True)])
+
+        m = outputs(drive, np.sqrt(variance))
+        slow, most = (0.03, 600) if mean.any() else (0.5, 40)  # strong inhibition saturates under larger steps
+        for _ in range(most):
+            mu, std = drive + mean @ m, np.sqrt(variance)
+            change = outputs(mu, std) - m
+            m = m + slow * change
+            variance = variance + slow * (self._input_variance(m, mu, std, scale) - variance)
+            if not np.isfinite(m).all() or np.abs(change).max() <= 1e-8 * np.abs(m).max():
+                break
+        mu, std = drive + mean @ m, np.sqrt(variance)
+        slope = (outputs(mu + 0.1 * std, std) - outputs(mu - 0.1 * std, std)) / (0.2 * std)
+        alpha = min(1.0, 1.2 / (1.0 + max(-np.linalg.eigvals(slope[:, None] * mean).real.min(), 0.2)))
         state = np.zeros(len(self.forms) * self.width)
         for k, form in enumerate(self.forms):
-            p = self.model.populations[k]
             slow = max(form.tau_in + form.tau_out, 2 * self.grid.dt) * 2
-            variance = scale * max(sum(self.model.statistics(c).variance for c in self.model.into(p.name)), 1.0)
+            total = pair_moment(form.gain, mu[k], std[k] ** 2, np.array([0.0, std[k] ** 2]))
             at = k * self.width
-            state[at] = mean_gain(form.gain, p.drive(0.0), math.sqrt(variance))
-            total = pair_moment(form.gain, p.drive(0.0), variance, np.array([0.0, variance]))
-            state[at + 1] = total[0]
+            state[at], state[at + 1] = m[k], total[0]
             state[at + 2 : at + self.width] = (total[1] - total[0]) * np.exp(-self.grid.lags / slow)
-        return state
+        return state, 1.0 - alpha
+
+    def _input_variance(self, m, mu, std, scale):
+        """Variance of the summed inputs without frozen part, times ``scale``, for :meth:`start`."""
+        out = np.zeros(len(self.forms))
+        for c in self.model.connections:
+            a, b, s = self.model.index(c.target), self.model.index(c.source), self.model.statistics(c)
+            form = self.forms[b]
+            if form.kind == "binary":
+                square = self.square(m[b], form)
+            else:
+                square = float(pair_moment(form.gain, mu[b], std[b] ** 2, np.array([std[b] ** 2]))[0])
+            out[a] += scale * (s.second * square + s.covariance * (square - m[b] ** 2))
+        return np.maximum(out + [fixed[0] for fixed in self.fixed], 1e-8)
 
 
 def _exponential_behind(grid, tau_out, taus):
@@ -202,7 +237,8 @@ def _solve_on(model, n, dt, start, scale, settings):
     """State on a grid of n points; ``start`` is (grid, state) of a smaller grid or None."""
     grid = _Grid(n, dt)
     system = _System(model, grid)
-    state = system.start(scale)
+    state, damping = system.start(scale)
+    damping = max(damping, settings.damping)
     if start is not None:
         old = start[0]
         for k in range(len(system.forms)):
@@ -210,7 +246,7 @@ def _solve_on(model, n, dt, start, scale, settings):
             at = k * system.width
             state[at], state[at + 1] = m, q
             state[at + 2 : at + system.width] = np.interp(grid.lags, old.grid.lags, own, right=0.0)
-    state, history = fixed_point(system, state, max_sweeps=max(settings.sweeps, 2000), damping=settings.damping)
+    state, history = fixed_point(system, state, max_sweeps=max(settings.sweeps, 2000), damping=damping)
     return system, state, history
 
 
