@@ -140,8 +140,8 @@ def _judge(out, residual, value, noise2):
     if not np.isfinite(residual).all():
         raise ConvergenceError("the state is not finite", out.residuals)
     size = float(np.sqrt(np.mean(value**2)))
-    out.residuals.append(float(np.sqrt(np.mean(residual**2))) / max(size, 1e-300))
-    out.noise = float(np.sqrt(np.mean(noise2))) / max(size, 1e-300)
+    out.residuals.append(float(np.sqrt(np.mean(residual**2))) / (size or 1.0))
+    out.noise = float(np.sqrt(np.mean(noise2))) / (size or 1.0)
     floor = (1e-12 * size) ** 2 + 1e-300
     return float(np.mean(residual**2) / (np.mean(noise2) + floor))
 
