@@ -145,6 +145,13 @@ def build_parser():
     p.add_argument("--plot", metavar="FILE.png")
     p.add_argument("--overwrite", action="store_true")
 
+    p = command("meanfield", cmd_meanfield, "self-consistent means and covariances of a network of neurons")
+    p.add_argument("config", metavar="MODEL.toml")
+    p.add_argument("-o", "--output", required=True, metavar="MF.h5")
+    p.add_argument("--json", metavar="FILE")
+    p.add_argument("--plot", metavar="FILE.png")
+    p.add_argument("--overwrite", action="store_true")
+
     p = command("demo", cmd_demo, "the whole path on a recording that the engine itself makes")
     p.add_argument("-o", "--output", default="lft-demo", metavar="DIR")
     p.add_argument("--overwrite", action="store_true")
@@ -338,6 +345,20 @@ def cmd_flow(args, comm):
         print(f"warning: {note}", file=sys.stderr)
 
 
+def cmd_meanfield(args, comm):
+    from lft.commands.meanfield import solve_file
+
+    solution, notes = solve_file(args, comm)
+    if comm is not None and comm.Get_rank():
+        return
+    if args.json:
+        write_json(solution.as_json(), args.json)
+    if args.json != "-":
+        print(solution.table())
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+
+
 def cmd_demo(args, comm):
     from lft.commands.demo import demo
 
@@ -367,6 +388,8 @@ def cmd_info(args, comm):
 
 COMMANDS = ("run", "resume", "anneal", "status", "analyze", "scale", "fit", "flow", "demo", "bench", "info")
 PARALLEL = ("run", "resume", "anneal", "analyze")
+COMMANDS = ("run", "resume", "anneal", "status", "analyze", "fit", "flow", "meanfield", "demo", "bench", "info")
+PARALLEL = ("run", "resume", "anneal", "meanfield")
 
 
 def main(argv=None):

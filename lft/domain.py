@@ -410,6 +410,10 @@ class Domain:
         """Rank 0's value of any picklable object on every rank."""
         return value if self.comm is None else self.comm.bcast(value, 0)
 
+    def broadcast_from(self, value, rank):
+        """The value that one rank has, of any picklable object, on every rank."""
+        return value if self.comm is None else self.comm.bcast(value, rank)
+
     def any(self, flag):
         """True on every rank if True on one."""
         return bool(self.sum_int(np.array([int(flag)]))[0])

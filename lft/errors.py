@@ -17,6 +17,14 @@ class DivergenceError(LftError):
     """A field, an action or a fit stopped being finite."""
 
 
+class ConvergenceError(LftError):
+    """A self-consistent solution was not reached; ``history`` holds what the iteration did."""
+
+    def __init__(self, message, history=()):
+        super().__init__(message)
+        self.history = tuple(history)
+
+
 class DomainError(InputError):
     """The lattice cannot be spread over the given number of ranks."""
 

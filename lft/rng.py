@@ -38,6 +38,10 @@ class Stream(IntEnum):
     SHIFT = 13  # circular shift of one unit
     SURROGATE = 14  # spikes of surrogate units (draw 0) and their latent inputs (draw 1)
     SUBSET = 15  # random halves of the units (draw 0), random pairs (draw 1)
+    MEANFIELD_INPUT = 16  # Gaussian input paths of a mean-field theory; the site is the number of the path
+    MEANFIELD_NEURON = 17  # a neuron's own noise and initial state in a mean-field theory or its network
+    MEANFIELD_STATIC = 18  # the frozen part of the input, shared by a pair of paths
+    MEANFIELD_WEIGHTS = 19  # weights and drive of the finite network that a mean-field theory describes
 
 
 @dataclass(frozen=True)

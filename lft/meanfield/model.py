@@ -1,0 +1,373 @@
+"""The network that a mean-field theory describes: populations, connections, drive, and the weight statistics.
+
+    h_i(t) = I_a(t) + xi_i(t) + sum_b sum_j W_ij (kappa_ab * y_j)(t - d_ab),      i in a, j in b
+
+At leading order in the size only these statistics of the weights enter, per connection (post a, pre b):
+
+    M  = sum_{j in b} E[W_ij]        times the mean m_b of the output
+    V2 = part of sum_j Var[W_ij]     times the second moment   Q_b(t, s) = <y(t) y(s)>
+    Vc = part of sum_j Var[W_ij]     times the covariance      Q_b(t, s) - m_b(t) m_b(s)
+
+so that the input of a neuron is Gaussian with ``mu_a = I_a + sum M kappa * m_b`` and
+``C_a = sum [V2 Q_b + Vc (Q_b - m_b m_b)]`` filtered by kappa on both sides, plus the external covariance.  Which of the
+two a variance multiplies: independent weights add up a random sum of the outputs themselves (second moment); with a
+fixed in-degree the sum of the weights is the same for all neurons, so that a constant output gives no variance
+(covariance).  Standard results of dynamic mean-field theory; the row of fixed in-degree with random weights on top is
+a derivation of this project.
+
+Everything here is data: what a weight ensemble *is*.  Solvers read :func:`statistics`, direct simulations draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lft.errors import InputError
+
+MODES = ("stationary", "two-time")
+METHODS = ("auto", "sampling", "closed", "march")
+
+
+@dataclass(frozen=True)
+class WeightStatistics:
+    """``M``, ``V2`` (times the second moment) and ``Vc`` (times the covariance) of one connection."""
+
+    mean: float
+    second: float
+    covariance: float
+
+    @property
+    def variance(self):
+        """V = V2 + Vc, the variance of the summed weights of the connection."""
+        return self.second + self.covariance
+
+    def scaled(self, factor):
+        """The statistics of ``factor * W``."""
+        return WeightStatistics(self.mean * factor, self.second * factor**2, self.covariance * factor**2)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Dense independent weights: ``mean = N E[W]``, ``std = sqrt(N Var W)`` (the g of the rate network)."""
+
+    mean: float
+    std: float
+    name = "gaussian"
+
+    def statistics(self, n_pre):
+        return WeightStatistics(self.mean, self.std**2, 0.0)
+
+    @property
+    def signs(self):
+        """Signs that a weight can have."""
+        return {-1, 1} if self.std else {_sign(self.mean)}
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    """Each of the N weights is there with ``probability``; it has the mean ``weight`` and the s.d. ``weight_std``.
+
+    ``M = N p J``, ``V2 = N [p (1 - p) J^2 + p s^2]``.
+    """
+
+    probability: float
+    weight: float
+    weight_std: float = 0.0
+    name = "bernoulli"
+
+    def statistics(self, n_pre):
+        if n_pre is None:
+            raise InputError("weights = 'bernoulli' needs the size of the presynaptic population: give it a size")
+        p, k = self.probability, self.probability * n_pre
+        return WeightStatistics(k * self.weight, k * ((1 - p) * self.weight**2 + self.weight_std**2), 0.0)
+
+    @property
+    def signs(self):
+        return {-1, 1} if self.weight_std else {_sign(self.weight)}
+
+
+@dataclass(frozen=True)
+class FixedIndegree:
+    """Exactly ``indegree`` partners, drawn at random; weights of mean ``weight`` and s.d. ``weight_std``.
+
+    ``M = K J``, ``Vc = K (1 - K/N) J^2``, ``V2 = K s^2``; without a size of the population K/N counts as 0.
+    """
+
+    indegree: int
+    weight: float
+    weight_std: float = 0.0
+    name = "fixed-indegree"
+
+    def statistics(self, n_pre):
+        k = self.indegree
+        if n_pre is not None and k > n_pre:
+            raise InputError(f"indegree = {k}: valid is an integer from 1 to {n_pre}, the size of the population")
+        there = 1.0 - (k / n_pre if n_pre is not None else 0.0)
+        return WeightStatistics(k * self.weight, k * self.weight_std**2, k * there * self.weight**2)
+
+    @property
+    def signs(self):
+        return {-1, 1} if self.weight_std else {_sign(self.weight)}
+
+
+ENSEMBLES = {e.name: e for e in (Gaussian, Bernoulli, FixedIndegree)}
+
+
+def _sign(x):
+    return int(math.copysign(1, x)) if x else 0
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """External spike trains: ``indegree`` independent Poisson processes of ``rate`` (Hz) and ``weight`` per neuron.
+
+    As a Gaussian input: mean ``K r J`` and white noise of intensity ``K r J^2``.
+    """
+
+    indegree: int
+    rate: float
+    weight: float
+
+    @property
+    def mean(self):
+        return self.indegree * self.rate * self.weight
+
+    @property
+    def intensity(self):
+        """D of ``<xi(t) xi(s)> = D delta(t - s)``."""
+        return self.indegree * self.rate * self.weight**2
+
+
+@dataclass(frozen=True)
+class InputNoise:
+    """Gaussian noise in the summed input, private to each neuron.
+
+    ``tau = 0``: white, ``<xi(t) xi(s)> = intensity delta(t - s)``; else
+    ``intensity/(2 tau) exp(-|t - s|/tau)``, which has the same integral.
+    """
+
+    intensity: float
+    tau: float = 0.0
+
+
+@dataclass(frozen=True)
+class Population:
+    """Neurons that are alike: the same model, the same statistics of connections and drive.
+
+    Parameters
+    ----------
+    name : str
+    neuron : object
+        A neuron model (:mod:`lft.meanfield.neurons`): ``init(M, rng)`` and ``step(state, h, k) -> y``.
+    size : int, optional
+        Number of neurons N; used by sparse ensembles, finite-size results and direct simulations.
+    input : float, or tuple of (time, value), or callable, optional
+        Constant drive; drive that takes each value from its time on (0 before the first); or a function of time in
+        the model's unit.  In units of the summed input h.
+    external : tuple of Poisson, optional
+    noise : InputNoise, optional
+        Private Gaussian noise in the summed input.
+    dale : str, optional
+        ``"excitatory"`` or ``"inhibitory"``: every weight from this population must have that sign.
+    """
+
+    name: str
+    neuron: object
+    size: int | None = None
+    input: float | tuple | Callable = 0.0
+    external: tuple = ()
+    noise: InputNoise | None = None
+    dale: str | None = None
+
+    @property
+    def weight_scale(self):
+        """What turns a weight into summed input: ``tau`` for weights given as jumps of a potential, else 1."""
+        return float(getattr(self.neuron, "weight_scale", 1.0))
+
+    @property
+    def is_driven_in_time(self):
+        """True if the drive depends on time."""
+        return not isinstance(self.input, int | float)
+
+    def drive(self, t):
+        """External mean input at time t: drive plus the mean of the Poisson trains."""
+        poisson = self.weight_scale * sum(p.mean for p in self.external)
+        if callable(self.input):
+            return float(self.input(t)) + poisson
+        if isinstance(self.input, tuple):
+            return next((v for start, v in reversed(self.input) if t >= start - 1e-12), 0.0) + poisson
+        return float(self.input) + poisson
+
+    @property
+    def white(self):
+        """Intensity of the external white noise, Poisson trains included."""
+        own = self.noise.intensity if self.noise is not None and self.noise.tau == 0 else 0.0
+        return own + self.weight_scale**2 * sum(p.intensity for p in self.external)
+
+    @property
+    def colored(self):
+        """The external noise that is not white, or None."""
+        return self.noise if self.noise is not None and self.noise.tau > 0 else None
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Weights from one population to another.
+
+    Parameters
+    ----------
+    source, target : str
+        Names of the pre- and the postsynaptic population.
+    weights : Gaussian, Bernoulli or FixedIndegree
+    delay : float, optional
+        Time from an output to its effect, in the model's unit; rounded to the grid of the solver.
+    synapse : float, optional
+        Time constant of ``kappa(t) = exp(-t/tau)/tau``; 0 is kappa = delta.
+    """
+
+    source: str
+    target: str
+    weights: Gaussian | Bernoulli | FixedIndegree
+    delay: float = 0.0
+    synapse: float = 0.0
+
+
+@dataclass(frozen=True)
+class Solve:
+    """How to solve: every value of ``[solve]``, with its default.
+
+    Parameters
+    ----------
+    mode : str
+        ``"stationary"`` or ``"two-time"``.
+    dt, duration : float
+        Grid step; two-time: the interval that is solved; stationary: the window in which a path is measured.
+    samples : int
+        Paths per sweep and population, all replicas together.
+    seed : int
+    method : str
+        ``"auto"``: a closed form where every neuron has one, else sampling; ``"sampling"``, ``"closed"``, and for
+        two-time ``"march"``.
+    replicas : int
+        Independent solutions, whose scatter is the error; >= 4.
+    sweeps : int
+        Most sweeps of a sampling solver, or iterations of a closed one.
+    tolerance : float
+        Relative standard error of the output covariance at which sampling stops; 0: use all sweeps.
+    damping : float
+        Weight of the old state while the iteration settles, 0 <= damping < 1.
+    warmup : float, optional
+        Stationary: time before the window; default: found from the neuron's time constant and the window.
+    max_lag : float, optional
+        Stationary: longest lag that is solved for; default half the window.
+    """
+
+    mode: str
+    dt: float
+    duration: float
+    samples: int = 10000
+    seed: int = 1
+    method: str = "auto"
+    replicas: int = 8
+    sweeps: int = 60
+    tolerance: float = 0.0
+    damping: float = 0.0
+    warmup: float | None = None
+    max_lag: float | None = None
+
+    @property
+    def n_steps(self):
+        """Grid steps of the duration."""
+        return round(self.duration / self.dt)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network: populations, connections and how to solve it.
+
+    Parameters
+    ----------
+    populations : tuple of Population
+    connections : tuple of Connection
+    solve : Solve, optional
+    text : str, optional
+        The TOML text it was read from.
+    resolved : dict, optional
+        Every value in use, defaults included.
+
+    Raises
+    ------
+    InputError
+        A connection names a population that is not there, breaks Dale's law, or needs a size that is not given.
+
+    Examples
+    --------
+    >>> from lft.meanfield.model import Connection, Gaussian, Model, Population, Solve
+    >>> from lft.meanfield.neurons import Rate
+    >>> x = Population("x", Rate(gain="tanh"), size=3200)
+    >>> model = Model((x,), (Connection("x", "x", Gaussian(0.0, 1.5)),), Solve("stationary", 0.05, 100.0))
+    >>> model.statistics(model.connections[0]).variance
+    2.25
+    """
+
+    populations: tuple
+    connections: tuple
+    solve: Solve | None = None
+    text: str = ""
+    resolved: dict = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self):
+        names = [p.name for p in self.populations]
+        if not names or len(set(names)) < len(names):
+            raise InputError(f"populations {names}: give at least one, each with a name of its own")
+        for number, c in enumerate(self.connections):
+            for end, name in (("from", c.source), ("to", c.target)):
+                if name not in names:
+                    raise InputError(f"connection {number + 1}: {end} = {name!r}: valid are {', '.join(names)}")
+            dale = self.population(c.source).dale
+            if dale and not c.weights.signs <= {0, 1 if dale == "excitatory" else -1}:
+                raise InputError(
+                    f"connection {number + 1} from {c.source!r}, which is {dale}: its weights can have the other sign"
+                )
+            try:
+                self.statistics(c)
+            except InputError as error:
+                raise InputError(f"connection {number + 1} from {c.source!r} to {c.target!r}: {error}") from None
+
+    @property
+    def names(self):
+        """Names of the populations, in order."""
+        return tuple(p.name for p in self.populations)
+
+    def population(self, name):
+        """The population of that name."""
+        return self.populations[self.names.index(name)]
+
+    def index(self, name):
+        """Number of the population of that name."""
+        return self.names.index(name)
+
+    def into(self, name):
+        """Connections that end at a population."""
+        return tuple(c for c in self.connections if c.target == name)
+
+    def statistics(self, connection):
+        """:class:`WeightStatistics` of a connection, in units of summed input per unit of output."""
+        source, target = self.population(connection.source), self.population(connection.target)
+        return connection.weights.statistics(source.size).scaled(target.weight_scale)
+
+    def matrices(self):
+        """``M_ab`` and ``V_ab`` (post, pre) as nested lists, connections between the same populations added up.
+
+        The spectral radius of V (with slopes) and of M decide over stability; a solver goes by connections, whose
+        delays and filters differ.
+        """
+        n = len(self.populations)
+        mean, variance = [[0.0] * n for _ in range(n)], [[0.0] * n for _ in range(n)]
+        for c in self.connections:
+            a, b, s = self.index(c.target), self.index(c.source), self.statistics(c)
+            mean[a][b] += s.mean
+            variance[a][b] += s.variance
+        return mean, variance

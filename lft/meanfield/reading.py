@@ -1,0 +1,247 @@
+"""A model file (TOML) to a :class:`lft.meanfield.model.Model`.
+
+A key that is unknown, missing, of the wrong type or out of range is an error that names the key, the value and what is
+valid; every default is written out in ``Model.resolved``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from pathlib import Path
+
+from lft.errors import InputError
+from lft.meanfield.model import (
+    ENSEMBLES,
+    METHODS,
+    MODES,
+    Bernoulli,
+    Connection,
+    FixedIndegree,
+    Gaussian,
+    InputNoise,
+    Model,
+    Poisson,
+    Population,
+    Solve,
+)
+from lft.meanfield.neurons import read_neuron
+from lft.sections import Section, choice, integer, number, text
+
+POSITIVE = (number(0, is_open=True), "a number > 0")
+NOT_NEGATIVE = (number(0), "a number >= 0")
+ANY = (number(), "a number")
+COUNT = (integer(1), "an integer >= 1")
+NAME = (text, "the name of a population")
+DRIVE = 'a number, or a list of [time, value] in order of time, such as [[0.0, 0.5], [10.0, 1.0]]'
+MAX_STEPS = 2**24
+
+
+def read_model(path):
+    """Read and check a model file.
+
+    Parameters
+    ----------
+    path : path
+        TOML, UTF-8.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    InputError
+        One line that names file, section, key, value and what is valid.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}; valid is a TOML file")
+    try:
+        source = path.read_bytes().decode()
+    except PermissionError as error:
+        raise InputError(f"{path}: no permission to read") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file (byte {error.start}); valid is TOML in UTF-8") from None
+    return build_model(source, path.name, path.parent)
+
+
+def build_model(source, name="model", folder="."):
+    """The model of a TOML text; ``name`` is what messages call it, ``folder`` where own neuron modules are looked for.
+
+    Examples
+    --------
+    >>> from lft.meanfield.reading import build_model
+    >>> model = build_model('''
+    ... [population.x]
+    ... neuron = "rate"
+    ... [[connection]]
+    ... from = "x"
+    ... to = "x"
+    ... weights = "gaussian"
+    ... std = 1.5
+    ... [solve]
+    ... mode = "stationary"
+    ... dt = 0.05
+    ... duration = 100.0
+    ... ''')
+    >>> model.names, model.connections[0].weights, model.solve.samples
+    (('x',), Gaussian(mean=0.0, std=1.5), 10000)
+    """
+    try:
+        tree = tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{name}: not valid TOML: {error}") from None
+    top = Section(name, "", tree)
+    for key, valid in (("population", "tables [population.NAME]"), ("connection", "tables [[connection]]"),
+                       ("solve", "the table [solve]")):
+        top.get(key, lambda value: value, valid, [] if key == "connection" else ...)
+    top.done()
+    solve = _section(name, "solve", tree["solve"], _solve)
+    tables = tree["population"]
+    if not isinstance(tables, dict) or not tables:
+        raise InputError(f"{name}, [population]: valid are tables [population.NAME], at least one")
+    dt = solve[0].dt
+    populations = {
+        p: _section(name, f"population.{p}", table, lambda s, p=p: _population(s, p, dt, folder))
+        for p, table in tables.items()
+    }
+    listed = tree.get("connection", [])
+    if not isinstance(listed, list):
+        raise InputError(f"{name}, [connection]: write [[connection]] with two brackets, once for each")
+    connections = [
+        _section(name, f"connection {n + 1}", table, lambda s: _connection(s, dt)) for n, table in enumerate(listed)
+    ]
+    resolved = {
+        "population": {p: r for p, (_, r) in populations.items()},
+        "connection": [r for _, r in connections],
+        "solve": solve[1],
+    }
+    found = tuple(p for p, _ in populations.values())
+    try:
+        model = Model(found, tuple(c for c, _ in connections), solve[0], source, resolved)
+    except InputError as error:
+        raise InputError(f"{name}, {error}") from None
+    late = next((p.name for p in found if p.is_driven_in_time), None)
+    if late is not None and solve[0].mode == "stationary":
+        raise InputError(f"{name}, [population.{late}] input: changes in time; valid in mode = 'two-time' alone")
+    return model
+
+
+def _section(source, name, table, read):
+    """(what a reader makes of a table, the values in use)."""
+    section = Section(source, name, table)
+    value = read(section)
+    section.done()
+    return value, section.resolved
+
+
+def _solve(s):
+    solve = Solve(
+        s.get("mode", choice(MODES), " or ".join(MODES)),
+        s.get("dt", *POSITIVE),
+        s.get("duration", *POSITIVE),
+        s.get("samples", integer(64), "an integer >= 64", Solve.samples),
+        s.get("seed", integer(0, 2**64 - 1), "an integer from 0 to 2^64 - 1", Solve.seed),
+        s.get("method", choice(METHODS), ", ".join(METHODS), Solve.method),
+        s.get("replicas", integer(4, 1024), "an integer from 4 to 1024", Solve.replicas),
+        s.get("sweeps", integer(2), "an integer >= 2", Solve.sweeps),
+        s.get("tolerance", *NOT_NEGATIVE, Solve.tolerance),
+        s.get("damping", _fraction, "a number from 0 to 1, without 1", Solve.damping),
+        s.get("warmup", *NOT_NEGATIVE, None),
+        s.get("max_lag", *POSITIVE, None),
+    )
+    if not 4 <= solve.duration / solve.dt <= MAX_STEPS:
+        s.fail("duration", f"4 to {MAX_STEPS} steps of dt = {solve.dt:g}")
+    if solve.samples < 8 * solve.replicas:
+        s.fail("samples", f"an integer >= {8 * solve.replicas}, 8 for each of the {solve.replicas} replicas")
+    if solve.method == "march" and solve.mode != "two-time":
+        s.fail("method", "march in mode = 'two-time' alone")
+    if solve.max_lag is not None and not solve.dt <= solve.max_lag < solve.duration:
+        s.fail("max_lag", f"a number from dt to below the duration {solve.duration:g}")
+    return solve
+
+
+def _fraction(value):
+    value = number(0)(value)
+    if value >= 1:
+        raise ValueError
+    return value
+
+
+def _population(s, name, dt, folder):
+    neuron = read_neuron(s, dt, folder)
+    return Population(
+        name,
+        neuron,
+        s.get("size", integer(2), "an integer >= 2", None),
+        s.get("input", _drive, DRIVE, 0.0),
+        _external(s),
+        _input_noise(s),
+        s.get("dale", choice(("excitatory", "inhibitory")), "excitatory or inhibitory", None),
+    )
+
+
+def _drive(value):
+    if not isinstance(value, list):
+        return number()(value)
+    if not value or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        raise ValueError
+    pairs = tuple((number()(t), number()(v)) for t, v in value)
+    if any(b[0] <= a[0] for a, b in itertools.pairwise(pairs)):
+        raise ValueError
+    return pairs
+
+
+def _external(s):
+    """``external``: one table or a list of them."""
+    valid = "a table { indegree = 1000, rate = 20.0, weight = 0.1 }, or a list of them"
+    tables = s.get("external", lambda v: v if isinstance(v, list) else [v], valid, [])
+    out = []
+    for table in tables:
+        if not isinstance(table, dict):
+            s.fail("external", valid)
+        train = Section(s.source, f"{s.name}] [external", table)
+        out.append(Poisson(train.get("indegree", *COUNT, 1), train.get("rate", *NOT_NEGATIVE),
+                           train.get("weight", *ANY)))
+        train.done()
+    return tuple(out)
+
+
+def _input_noise(s):
+    valid = "a table { intensity = 1.0, tau = 0.0 }"
+
+    def table(value):
+        if not isinstance(value, dict):
+            raise ValueError
+        return value
+
+    given = s.get("input_noise", table, valid, None)
+    if given is None:
+        return None
+    noise = Section(s.source, f"{s.name}] [input_noise", given)
+    out = InputNoise(noise.get("intensity", *NOT_NEGATIVE), noise.get("tau", *NOT_NEGATIVE, 0.0))
+    noise.done()
+    return out
+
+
+def _connection(s, dt):
+    source, target = s.get("from", *NAME), s.get("to", *NAME)
+    kind = s.get("weights", choice(ENSEMBLES), ", ".join(ENSEMBLES))
+    if kind == "gaussian":
+        weights = Gaussian(s.get("mean", *ANY, 0.0), s.get("std", *NOT_NEGATIVE, 0.0))
+    elif kind == "bernoulli":
+        weights = Bernoulli(s.get("probability", _probability, "a number from 0 to 1"), s.get("weight", *ANY),
+                            s.get("weight_std", *NOT_NEGATIVE, 0.0))
+    else:
+        weights = FixedIndegree(s.get("indegree", *COUNT), s.get("weight", *ANY),
+                                s.get("weight_std", *NOT_NEGATIVE, 0.0))
+    return Connection(source, target, weights, s.get("delay", *NOT_NEGATIVE, 0.0),
+                      s.get("synapse", *NOT_NEGATIVE, 0.0))
+
+
+def _probability(value):
+    value = number(0, is_open=True)(value)
+    if value > 1:
+        raise ValueError
+    return value

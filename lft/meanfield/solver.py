@@ -1,0 +1,263 @@
+"""Solve a model by the method that its settings ask for."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+import numpy as np
+
+from lft.errors import ConvergenceError, InputError
+from lft.meanfield.neurons import prepared
+from lft.meanfield.result import PopulationResult, Solution
+from lft.meanfield.simulate import check_causality
+from lft.meanfield.stationary import PARTS, solve_stationary
+from lft.meanfield.stationary_closed import has_closed_form, solve_closed
+from lft.meanfield.two_time import solve_two_time
+from lft.meanfield.two_time_closed import has_closed_path, solve_two_time_closed
+
+ARRAYS = 7
+APART = 0.2
+"""Relative scatter of the replicas' outputs, and ...."""
+FEW_SIGMA = 25.0
+
+
+def solve(model, comm=None, start=1.0):
+    """The self-consistent state of a network.
+
+    Parameters
+    ----------
+    model : Model
+        With ``solve`` settings.
+    comm : communicator, optional
+        Replicas are spread over its ranks; the result is the same for any number.
+    start : float, optional
+        Stationary: variance to begin with, relative to a guess; a state found from 0.01 and another one from 100 show
+        multistability (:func:`solve_from`).
+
+    Returns
+    -------
+    Solution
+        On every rank.
+
+    Raises
+    ------
+    InputError
+        The model cannot be solved by that method, or a neuron is not causal.
+    ConvergenceError
+        No fixed point, oscillation, NaN, a covariance that is not positive; carries the history.
+
+    Examples
+    --------
+    >>> from lft.meanfield.model import Connection, Gaussian, Model, Population, Solve
+    >>> from lft.meanfield.neurons import Rate
+    >>> from lft.meanfield.solver import solve
+    >>> network = (Connection("x", "x", Gaussian(0.0, 2.0)),)
+    >>> chaos = solve(Model((Population("x", Rate("tanh")),), network, Solve("stationary", 0.05, 100.0)))
+    >>> [round(float(v), 5) for v in (chaos.populations["x"]["state_variance"][0], chaos.network["lyapunov"][0])]
+    [1.92481, 0.1125]
+    """
+    if model.solve is None:
+        raise InputError("the model has no [solve] settings")
+    begin = time.perf_counter()
+    settings = model.solve
+    if settings.mode == "stationary":
+        if any(p.is_driven_in_time for p in model.populations):
+            raise InputError("input: changes in time; valid in mode = 'two-time' alone")
+        closed = has_closed_form(model) if settings.method == "auto" else settings.method == "closed"
+        if settings.method == "march":
+            raise InputError("method = 'march': valid in mode = 'two-time' alone")
+        solution = _closed_stationary(model, start) if closed else _sampled_stationary(model, comm, start)
+    else:
+        closed = has_closed_path(model) if settings.method == "auto" else settings.method == "closed"
+        if closed:
+            solution = _closed_two_time(model)
+        else:
+            solution = _sampled_two_time(model, comm)
+    return dataclasses.replace(solution, seconds=time.perf_counter() - begin)
+
+
+def solve_from(model, starts=(0.01, 1.0, 100.0), comm=None, z=4.5):
+    """The different stationary states that several starts lead to.
+
+    Returns
+    -------
+    list of (float, Solution)
+        The first start that leads to each state; states count as different if a mean or an output variance differs by
+        more than ``z`` errors and 1 %.
+    """
+    found = []
+    for start in starts:
+        solution = solve(model, comm, start)
+        if not any(_same(solution, other, z) for _, other in found):
+            found.append((start, solution))
+    return found
+
+
+def _same(one, two, z):
+    for name, result in one.populations.items():
+        for key in ("mean", "state_variance"):
+            (a, ea), (b, eb) = result[key], two.populations[name][key]
+            size = max(abs(a), abs(b))
+            if abs(a - b) > max(z * math.hypot(ea, eb), 0.01 * size, 1e-9):
+                return False
+    return True
+
+
+def _check_neurons(model):
+    mean, variance = model.matrices()
+    for a, p in enumerate(model.populations):
+        scale = math.sqrt(sum(variance[a]) + p.white / model.solve.dt) + abs(p.drive(0.0)) * 0.1 + 1e-3
+        check_causality(prepared(p.neuron, model.solve.dt), p.name, scale, p.drive(0.0))
+
+
+def _is_spiking(p):
+    return bool(getattr(p.neuron, "is_point_process", False))
+
+
+# ---- stationary
+def _closed_stationary(model, start):
+    coarse = dataclasses.replace(model, solve=dataclasses.replace(model.solve, dt=2 * model.solve.dt))
+    system, state, history = solve_closed(model, start)
+    rough, rough_state, _ = solve_closed(coarse, start)
+    n = round((model.solve.max_lag or model.solve.duration / 2) / model.solve.dt) + 1
+    populations, notes = {}, []
+    for k, p in enumerate(model.populations):
+        fine, other = _closed_quantities(system, state, k, n), _closed_quantities(rough, rough_state, k, n)
+        quantities = {}
+        for key, value in fine.items():
+            if np.ndim(value):
+                coarse_value = np.interp(system.grid.lags[:n], rough.grid.lags[: len(other[key])], other[key])
+            else:
+                coarse_value = other[key]
+            # second order in dt: a third of the difference; rounding and the tolerance of the iteration below that
+            quantities[key] = (value, np.abs(value - coarse_value) / 3 + 1e-9 * np.max(np.abs(value)))
+        if _is_spiking(p):
+            quantities.pop("output_variance", None)
+        populations[p.name] = PopulationResult(quantities)
+        if np.max(np.abs(fine["autocovariance"])) < 1e-10 and p.white == 0:
+            notes.append(f"{p.name}: nothing moves; the state is a fixed point of the network")
+    solution = Solution("stationary", "closed", system.grid.lags[:n], populations, model, history, notes,
+                        {"iterations": len(history), "grid points": system.grid.n})
+    return dataclasses.replace(solution, network=_stability(model, system, state))
+
+
+def _closed_quantities(system, state, k, n):
+    m, q, _ = system.parts(state, k)
+    mu, frozen, dynamic = system.inputs(state, k)
+    n = min(n, len(system.grid.lags))
+    out = system.output(state, k)
+    return {
+        "mean": float(m),
+        "state_mean": float(mu),
+        "state_variance": float(frozen + dynamic[0]),
+        "output_variance": float(q - m * m + out[0]),
+        "frozen_variance": float(q - m * m),
+        "input_frozen_variance": float(frozen),
+        "autocovariance": out[:n].copy(),
+    }
+
+
+def _stability(model, system, state):
+    from lft.meanfield.stability import stability
+
+    return stability(model, system, state)
+
+
+def _sampled_stationary(model, comm, start):
+    _check_neurons(model)
+    system, grid, total, evidence = solve_stationary(model, comm, start)
+    populations, notes = {}, list(system.notes)
+    for a, p in enumerate(model.populations):
+        pairs = list(zip(total.mean, total.error, strict=True))[(PARTS + 1) * a : (PARTS + 1) * (a + 1)]
+        mean, frozen, lags, seen, inputs = pairs
+        has_state = hasattr(prepared(p.neuron, model.solve.dt), "observe")
+        q = {
+            "mean": _item(mean, 0),
+            "state_mean": _item(seen, 0) if has_state else _item(inputs, 0),
+            "state_variance": _item(seen, 1) if has_state else _item(inputs, 2),
+            "frozen_variance": _item(frozen, 0),
+            "input_mean": _item(inputs, 0),
+            "input_frozen_variance": _item(inputs, 1),
+            "autocovariance": lags,
+        }
+        if not _is_spiking(p):
+            value = float(lags[0][0] + frozen[0][0])
+            q["output_variance"] = (value, math.hypot(float(lags[1][0]), float(frozen[1][0])))
+        populations[p.name] = PopulationResult(q)
+        notes += _tail_note(p, grid, lags)
+    if evidence["negative_power"] > 0.01:
+        notes.append(f"{evidence['negative_power']:.1%} of the input's spectrum came out negative and was cut: "
+                     "longer duration or more samples")
+    return Solution("stationary", "sampling", grid.lags, populations, model, evidence["residuals"], notes,
+                    _settings(model, evidence))
+
+
+def _item(pair, k):
+    return float(pair[0][k]), float(pair[1][k])
+
+
+def _tail_note(p, grid, lags):
+    """The taper begins at half of the longest lag: what is left there is cut off."""
+    value, error = lags
+    n = grid.n_lags
+    near = slice(1, max(n // 50, 4))
+    size = float(np.max(np.abs(value[near])))
+    middle = slice(int(0.5 * n), int(0.6 * n))
+    left = abs(float(np.mean(value[middle])))
+    if size > 0 and left > 0.01 * size and left > 3 * float(np.mean(error[middle])):
+        return [f"{p.name}: {left / size:.1%} of the autocovariance is left at half of the longest lag, "
+                f"{grid.lags[-1]:g}, where it is tapered off: a longer duration (or max_lag) is needed"]
+    return []
+
+
+def _settings(model, evidence):
+    return {"samples": model.solve.samples, "replicas": model.solve.replicas,
+            "settling sweeps": evidence["settling"], "averaged sweeps": evidence["averaged"],
+            "damping": evidence["damping"]}
+
+
+# ---- two times
+def _closed_two_time(model):
+    system, arrays, history = solve_two_time_closed(model)
+    errors = [1e-10 * np.max(np.abs(a)) + np.zeros_like(a) for a in arrays]
+    return _two_time_solution(model, "closed", system, arrays, errors, history, {"iterations": len(history)})
+
+
+def _sampled_two_time(model, comm):
+    _check_neurons(model)
+    if model.solve.method == "march":
+        from lft.meanfield.march import march
+
+        system, total, evidence = march(model, comm)
+        settings = {"samples": model.solve.samples, "replicas": model.solve.replicas}
+    else:
+        system, total, evidence = solve_two_time(model, comm)
+        settings = _settings(model, evidence)
+    method = "march" if model.solve.method == "march" else "sampling"
+    return _two_time_solution(model, method, system, total.mean, total.error, evidence["residuals"], settings)
+
+
+def _two_time_solution(model, method, system, values, errors, history, settings):
+    populations = {}
+    times = model.solve.dt * np.arange(system.n + 1)
+    for a, p in enumerate(model.populations):
+        pairs = list(zip(values, errors, strict=True))[ARRAYS * a : ARRAYS * (a + 1)]
+        mean, second, covariance, state_mean, state_variance, mu, smooth = pairs
+        has_state = hasattr(system.runners[a].neuron, "observe")
+        q = {
+            "mean": mean,
+            "state_mean": state_mean if has_state else mu,
+            "state_variance": state_variance if has_state else smooth,
+            "input_mean": mu,
+            "covariance": covariance,
+            "second_moment": second,
+        }
+        if not _is_spiking(p):
+            q["output_variance"] = tuple(np.diag(v).copy() for v in covariance)
+        for value, _ in q.values():
+            if not np.isfinite(value).all():
+                raise ConvergenceError(f"population {p.name}: the solution is not finite", history)
+        populations[p.name] = PopulationResult(q)
+    return Solution("two-time", method, times, populations, model, history, list(system.notes), settings)
