@@ -139,8 +139,8 @@ cdef inline double switched_on(int gain, double x) noexcept nogil:
 
 
 def glauber(double[::1] y, double[::1] h, const int64_t[::1] first, const double[::1] rate, const double[::1] low,
-            const double[::1] high, const double[::1] threshold, const int64_t[::1] gain, list networks,
-            int64_t n_events, uint64_t event0, uint32_t stream, uint64_t key):
+            const double[::1] high, const double[::1] threshold, const double[::1] width,
+            const int64_t[::1] gain, list networks, int64_t n_events, uint64_t event0, uint32_t stream, uint64_t key):
     """Events of asynchronous binary neurons: a random neuron takes the upper state with the probability of its gain.
 
     ``first`` (populations + 1) are the first neurons of the populations, ``rate`` their updates per neuron and time, the
@@ -196,7 +196,7 @@ def glauber(double[::1] y, double[::1] h, const int64_t[::1] first, const double
                 i = first[a] + <int64_t> (x / rate[a])
                 if i >= first[a + 1]:
                     i = first[a + 1] - 1
-                new = high[a] if v[m] < switched_on(<int> gain[a], h[i] - threshold[a]) else low[a]
+                new = high[a] if v[m] < switched_on(<int> gain[a], (h[i] - threshold[a]) / width[a]) else low[a]
                 change = new - y[i]
                 if change == 0.0:
                     continue

@@ -49,7 +49,7 @@ def lyapunov_exponent(model, *, duration, warmup, dt=None, seed=1, draw=0, comm=
     """
     for c in model.connections:
         if c.delay or c.synapse:
-            raise InputError(f"the connection from {c.source!r} to {c.target!r} has a delay or a filter: valid are none")
+            raise InputError(f"the connection from {c.source!r} to {c.target!r} has a delay or a filter; valid: none")
     if dt is None:
         if model.solve is None:
             raise InputError("dt: the model has no [solve]; give the grid step")

@@ -4,8 +4,8 @@
 
 Step k covers ``[t_k, t_k + dt)`` and gets the outputs at ``t_k``, those at the end of step k - 1 (spikes of that step,
 for point processes), or by their delay earlier ones; at the start the output is that of the initial state (none, for
-point processes), before it there is none.  The filter is ``z_k = b z_(k-1) + (1 - b) y(t_k)``, ``b = exp(-dt/tau)``.  Trains from outside
-are Poisson counts, not their Gaussian limit.
+point processes), before it there is none.  The filter is ``z_k = b z_(k-1) + (1 - b) y(t_k)``, ``b = exp(-dt/tau)``:
+the grid of the solvers (:mod:`lft.meanfield.links`).  Trains from outside are Poisson counts, not their Gaussian limit.
 
 Three ways to run it, with one face (``advance``):
 
@@ -201,7 +201,8 @@ class StepNetwork:
             for number, c in enumerate(model.connections)
         ]
         self.route = [
-            (names.index(c.source), names.index(c.target), delay_steps(model, c, dt), c.synapse) for c in model.connections
+            (names.index(c.source), names.index(c.target), delay_steps(model, c, dt), c.synapse)
+            for c in model.connections
         ]
         self.filters = {(target, tau): np.zeros(self.parts[target].n) for _, target, _, tau in self.route if tau > 0}
         self.neurons = [prepared(p.neuron, dt) for p in model.populations]

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from lft._kernels import network as _network
-from lft.errors import InputError
 from lft.meanfield.draws import Draws
 from lft.meanfield.network_weights import Dense, draw_weights, network_key
+from lft.meanfield.neurons import prepared
+from lft.meanfield.neurons_binary import LEVELS, Binary
 from lft.rng import Stream
 
-GAINS = {"heaviside": _network.HEAVISIDE, "sign": _network.HEAVISIDE, "erfc": _network.ERFC,
-         "logistic": _network.LOGISTIC}
+GAINS = {"heaviside": _network.HEAVISIDE, "erfc": _network.ERFC, "logistic": _network.LOGISTIC}
 REFRESH = 1 << 26  # events after which the summed inputs are added up anew, so that rounding errors do not pile up
 
 
@@ -32,19 +32,19 @@ class BinaryLaw:
     tau: float
     gain: int
     threshold: float
+    width: float
     low: float
     high: float
 
 
 def binary_law(neuron):
     """The BinaryLaw of a built-in asynchronous binary neuron, or None."""
-    if getattr(neuron, "name", "") != "binary" or getattr(neuron, "update", "asynchronous") != "asynchronous":
+    if not isinstance(neuron, Binary) or neuron.update != "asynchronous":
         return None
     gain = getattr(neuron.gain, "name", neuron.gain)
     if gain not in GAINS:
         return None
-    low, high = neuron.levels
-    return BinaryLaw(neuron.tau, GAINS[gain], getattr(neuron, "threshold", 0.0), low, high)
+    return BinaryLaw(neuron.tau, GAINS[gain], neuron.threshold, neuron.width, *LEVELS[neuron.levels])
 
 
 def is_event_driven(model, dt):
@@ -84,8 +84,9 @@ class BinaryNetwork:
             lists = (None, None, None, w.weight) if isinstance(w, Dense) else (w.start, w.target, w.weight, None)
             self.networks.append((int(self.first[b]), sizes[b], int(self.first[a]), *lists))
         self.rate = np.array([1.0 / law.tau for law in self.laws])
-        self.low, self.high, self.threshold = (
-            np.array([getattr(law, name) for law in self.laws], float) for name in ("low", "high", "threshold")
+        self.low, self.high, self.threshold, self.width = (
+            np.array([getattr(law, name) for law in self.laws], float)
+            for name in ("low", "high", "threshold", "width")
         )
         self.gain = np.array([law.gain for law in self.laws], np.int64)
         self.y = np.concatenate([self._initial(a, n, network_key(seed, draw, a + 1)) for a, n in enumerate(sizes)])
@@ -93,14 +94,9 @@ class BinaryNetwork:
 
     def _initial(self, a, n, key):
         """The states with which the neuron model itself begins."""
-        from lft.meanfield.neurons import prepared
-
         neuron = prepared(self.model.populations[a].neuron, self.dt)
         state = neuron.init(n, Draws(key, n, 0, Stream.MEANFIELD_NEURON))
-        y = np.array(np.broadcast_to(neuron.output(state), (n,)), float)
-        if not np.isin(y, [self.low[a], self.high[a]]).all():
-            raise InputError(f"population {self.model.names[a]!r}: the initial output is not one of its two levels")
-        return y
+        return np.array(neuron.output(state), dtype=float)
 
     def summed(self):
         """Inputs from all weights, without drive."""
@@ -124,8 +120,10 @@ class BinaryNetwork:
             drive = np.array([p.drive(self.k * self.dt) for p in self.model.populations])
             if (self.event + events) // REFRESH > self.event // REFRESH:
                 self.h = self.summed()
-            _network.glauber(self.y, self.h, self.first, self.rate, self.low, self.high, self.threshold - drive,
-                             self.gain, self.networks, events, self.event, int(Stream.MEANFIELD_EVENT), self.key.word)
+            _network.glauber(
+                self.y, self.h, self.first, self.rate, self.low, self.high, self.threshold - drive, self.width,
+                self.gain, self.networks, events, self.event, int(Stream.MEANFIELD_EVENT), self.key.word,
+            )
             self.event += events
             self.k += 1
             out[k] = self.y

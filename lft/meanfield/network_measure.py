@@ -107,7 +107,8 @@ class Recorder:
             rows, place = slice(self.filled, self.filled + m), 0
             for a, (y, chosen) in enumerate(zip(outputs, self.chosen, strict=True)):
                 part = y[at : at + m]
-                self.buffer[rows, place : place + len(chosen)] = part if len(chosen) == self.sizes[a] else part[:, chosen]
+                whole = len(chosen) == self.sizes[a]
+                self.buffer[rows, place : place + len(chosen)] = part if whole else part[:, chosen]
                 self.means[rows, a] = part.mean(axis=1)
                 place += len(chosen)
             self.filled += m
@@ -143,7 +144,9 @@ class Recorder:
         self.pop_power[s] += norm * f[:, :, None] * f[:, None, :].conj()
         if self.has_pairs:
             half = self.done % 2
-            x = self.buffer.reshape(-1, self.window, self.buffer.shape[1]).mean(axis=1) if self.window > 1 else self.buffer
+            x = self.buffer
+            if self.window > 1:
+                x = x.reshape(-1, self.window, x.shape[1]).mean(axis=1)
             self.pair_sum[half] += x.sum(axis=0)
             self.pair_second[half] += x.T @ x
             self.pair_rows[half] += len(x)
@@ -208,7 +211,6 @@ def summarize(recorder):
     """
     if not recorder.is_full:
         raise InputError(f"{recorder.done} of {recorder.n_blocks} blocks are measured: nothing to summarize yet")
-    weights = recorder.blocks_in
     everything = _means(recorder, np.arange(recorder.segments))
     left_out = [
         _means(recorder, np.delete(np.arange(recorder.segments), k)) for k in range(recorder.segments)
@@ -218,7 +220,6 @@ def summarize(recorder):
         parts = np.array([p[name] for p in left_out])
         error = np.sqrt((n - 1) / n * np.sum(np.abs(parts - parts.mean(axis=0)) ** 2, axis=0))
         out[name] = (value, error)
-    assert weights.sum() == recorder.n_blocks
     if recorder.has_pairs:
         out.update({name: (value, np.full(np.shape(value), np.nan)) for name, value in _pairs(recorder).items()})
     return out

@@ -146,7 +146,8 @@ def combine(results, segments):
     values = np.array([v for v, _ in results])
     n = len(values)
     if n >= MIN_DRAWS:
-        error, dof = np.sqrt(np.var(values.real, axis=0, ddof=1) + np.var(values.imag, axis=0, ddof=1)) / np.sqrt(n), n - 1
+        scatter = np.var(values.real, axis=0, ddof=1) + np.var(values.imag, axis=0, ddof=1)
+        error, dof = np.sqrt(scatter / n), n - 1
     else:
         error, dof = np.sqrt(np.sum([e**2 for _, e in results], axis=0)) / n, n * (segments - 1)
     return Measured(values.mean(axis=0), error, dof, values)

@@ -19,7 +19,9 @@ import numpy as np
 
 from lft._kernels import network as _network
 from lft.meanfield.network import Part, poisson_law
-from lft.meanfield.network_weights import Dense, draw_weights, network_key
+from lft.meanfield.network_weights import Dense, Sparse, draw_weights, network_key
+from lft.meanfield.neurons import prepared
+from lft.meanfield.neurons_lif import LIF
 from lft.rng import Stream
 
 GUIDE = 4096  # cells of the table that finds a Poisson count
@@ -33,13 +35,14 @@ class SpikingLaw:
     threshold: float
     reset: float
     refractory: float
+    synapse: float
 
 
 def spiking_law(neuron):
     """The SpikingLaw of a built-in leaky integrate-and-fire neuron, or None."""
-    if getattr(neuron, "name", "") != "lif":
+    if not isinstance(neuron, LIF):
         return None
-    return SpikingLaw(neuron.tau, neuron.threshold, neuron.reset, neuron.refractory)
+    return SpikingLaw(neuron.tau, neuron.threshold, neuron.reset, neuron.refractory, neuron.synapse)
 
 
 def is_integrate_and_fire(model, dt):
@@ -49,12 +52,16 @@ def is_integrate_and_fire(model, dt):
             return f"population {p.name!r} is not of leaky integrate-and-fire neurons"
         if p.colored is not None:
             return f"population {p.name!r} has colored noise"
-        taus = {c.synapse for c in model.into(p.name)}
+        law, taus = spiking_law(p.neuron), {c.synapse for c in model.into(p.name)}
         if len(taus) > 1:
-            return f"population {p.name!r} has synapses with different time constants"
+            return f"population {p.name!r} has connections with different time constants"
+        if law.synapse and taus - {0.0}:
+            return f"population {p.name!r} has synaptic filters both in its neurons and in its connections"
         if p.external and taus - {0.0}:
-            return f"population {p.name!r} has both filtered synapses and trains from outside"
-        if taus - {0.0} and min(taus) == spiking_law(p.neuron).tau:
+            return f"population {p.name!r} has filtered connections and trains from outside, which are not"
+        if law.synapse and p.noise is not None:
+            return f"population {p.name!r} has filtered white noise"
+        if law.tau in taus | {law.synapse}:
             return f"population {p.name!r} has synapses as slow as its membrane"
     return None
 
@@ -80,7 +87,11 @@ class SpikingNetwork:
         self.chunk = min((d for _, _, d in self.route), default=1)
         self.slots = max((d for _, _, d in self.route), default=1) + self.chunk + 1
         self.rings = [np.zeros((self.slots, p.n)) for p in self.parts]
-        self.synapse = [max((c.synapse for c in model.into(name)), default=0.0) for name in model.names]
+        self.synapse = [
+            law.synapse or max((c.synapse for c in model.into(name)), default=0.0)
+            for law, name in zip(self.laws, model.names, strict=True)
+        ]
+        self.drive = [0.0] * len(self.parts)  # behind the neuron's own synapse
         self.V = [self._initial(a) for a in range(len(self.parts))]
         self.current = [np.zeros(p.n) for p in self.parts]
         self.refractory = [np.zeros(p.n, np.int32) for p in self.parts]
@@ -91,10 +102,18 @@ class SpikingNetwork:
 
     def _initial(self, a):
         """The potentials with which the neuron model itself begins."""
-        from lft.meanfield.neurons import prepared
-
         neuron, part = prepared(self.model.populations[a].neuron, self.dt), self.parts[a]
-        return np.array(neuron.observe(neuron.init(part.n, part.rng)), dtype=float)
+        return np.array(neuron.init(part.n, part.rng).v, dtype=float)
+
+    def _drive(self, a, m):
+        """Input from outside, without trains, in m steps; through the neuron's own synapse if it has one."""
+        part, tau = self.parts[a], self.laws[a].synapse
+        drive = np.array([part.drive(self.k + i) for i in range(m)])
+        if tau:
+            b = math.exp(-self.dt / tau)
+            for i in range(m):
+                self.drive[a] = drive[i] = b * self.drive[a] + (1 - b) * drive[i]
+        return drive
 
     @property
     def time(self):
@@ -120,15 +139,15 @@ class SpikingNetwork:
         for a, (part, law) in enumerate(zip(self.parts, self.laws, strict=True)):
             tau_s, decay = self.synapse[a], math.exp(-self.dt / law.tau)
             current_decay = math.exp(-self.dt / tau_s) if tau_s else 0.0
-            # the ring carries J; a current jumps by tau J/tau_s, and R i = current
-            gain = (current_decay - decay) / (tau_s - law.tau) * tau_s if tau_s else 0.0
+            # the sum of J behind the synapse is the current in units of tau/tau_s
+            gain = (current_decay - decay) / (tau_s - law.tau) * law.tau if tau_s else 0.0
             noise = part.population.noise
             kick = math.sqrt(noise.intensity * (1 - decay**2) / (2 * law.tau)) if noise is not None else 0.0
             spikes = _network.integrate_and_fire(
-                self.V[a], self.refractory[a], self.current[a], self.rings[a], decay, current_decay, gain * law.tau
-                / tau_s if tau_s else 0.0, law.threshold, law.reset, round(law.refractory / self.dt),
-                np.array([part.drive(self.k + i) for i in range(m)]), kick, self.trains[a], part.rows.start, self.k, m,
-                int(Stream.MEANFIELD_EVENT), network_key_word(part), np.empty((m, part.n), np.int8),
+                self.V[a], self.refractory[a], self.current[a], self.rings[a], decay, current_decay, gain,
+                law.threshold, law.reset, round(law.refractory / self.dt),
+                self._drive(a, m), kick, self.trains[a], part.rows.start, self.k, m,
+                int(Stream.MEANFIELD_EVENT), part.outside.key.word, np.empty((m, part.n), np.int8),
             )
             spikes[:, 1] += part.rows.start
             if part.domain.comm is not None:
@@ -144,15 +163,8 @@ class SpikingNetwork:
         return [part.whole(v) for part, v in zip(self.parts, self.V, strict=True)]
 
 
-def network_key_word(part):
-    """Key of the noise of a population."""
-    return part.outside.key.word
-
-
 def _as_lists(weights):
     """Dense weights as lists of all targets."""
-    from lft.meanfield.network_weights import Sparse
-
     n_pre, n = weights.weight.shape
     return Sparse(np.arange(n_pre + 1, dtype=np.int64) * n, np.tile(np.arange(n, dtype=np.int32), n_pre),
                   np.ascontiguousarray(weights.weight, float).ravel(), n)

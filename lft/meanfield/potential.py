@@ -19,6 +19,7 @@ Time is in units of the time constant of the rate neuron.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -85,8 +86,8 @@ class RatePotential:
     def autocovariance(self, times):
         """Delta(tau) at ascending times >= 0.
 
-        The energy is conserved, ``Delta' = -sqrt(-2 V(Delta))``: a first-order equation whose errors do not grow, solved
-        for the logarithm of Delta.
+        The energy is conserved, ``Delta' = -sqrt(-2 V(Delta))``: a first-order equation whose errors do not grow,
+        solved for the logarithm of Delta.
         """
         from scipy.integrate import solve_ivp
 
@@ -257,7 +258,7 @@ def critical_coupling(gain, s2):
 
     grid = np.geomspace(0.05 * s2, 1e4 * max(1.0, s2), 81)
     before = at(grid[0])[1]
-    for low, high in zip(grid[:-1], grid[1:], strict=True):
+    for low, high in itertools.pairwise(grid):
         after = at(high)[1]
         if after <= 0 < before:
             d0 = brentq(lambda x: at(x)[1], low, high, xtol=1e-13, rtol=1e-12)

@@ -1,8 +1,9 @@
 """Spread of pairwise covariances over the pairs of a random network, O(1/sqrt N), and its dimension.
 
 Each neuron a linear unit around the mean-field state, with response R_a(w) to its input, and spectrum A_a(w) of its
-full self-consistent autocovariance.  With ``Z_ab = R_a(w1) R_a(w2) V_ab``, ``X = (1 - Z)^-1``, ``Y_ab = (X - 1)_ab/N_b``
-and A_a standing for ``A_a(w1) A_a(w2)``, for pairs i in a, j in b, i != j, of the zero-mean part of the weights:
+full self-consistent autocovariance.  With ``Z_ab = R_a(w1) R_a(w2) V_ab``, ``X = (1 - Z)^-1``,
+``Y_ab = (X - 1)_ab/N_b`` and A_a standing for ``A_a(w1) A_a(w2)``, for pairs i in a, j in b, i != j, of the zero-mean
+part of the weights:
 
     E[C_ij(w1) C_ij(w2)] = Y_ab A_b + conj(Y_ba) A_a + sum_c N_c Y_ac conj(Y_bc) A_c
 
