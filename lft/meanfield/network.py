@@ -272,6 +272,10 @@ class StepNetwork:
                 block[k] = y
         return out
 
+    def outputs_now(self):
+        """Outputs of all neurons at the present time."""
+        return [history[-1].copy() for history in self.outputs]
+
     def observe(self):
         """The state variable of every neuron (``neuron.observe``), else its last input; one array per population."""
         return [

@@ -129,6 +129,10 @@ class BinaryNetwork:
             out[k] = self.y
         return [np.ascontiguousarray(out[:, s]) for s in self.of]
 
+    def outputs_now(self):
+        """Outputs of all neurons at the present time."""
+        return [self.y[s].copy() for s in self.of]
+
     def observe(self):
         """Summed inputs, drive included, of every neuron."""
         drive = [p.drive(self.k * self.dt) for p in self.model.populations]

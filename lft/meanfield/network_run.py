@@ -11,6 +11,7 @@ from lft.meanfield.network import BLOCK_BYTES, build_network
 from lft.meanfield.network_measure import Recorder, summarize
 
 MIN_DRAWS = 3
+MAX_TRANSIENT = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,83 @@ def measure(network, *, duration, warmup, max_lag, sample_every=1, neurons=500, 
         recorder.observe(network.observe())
         recorder.add(outputs)
     return recorder
+
+
+@dataclass(frozen=True)
+class TransientStatistics:
+    """What finite networks did from the start on.
+
+    Attributes
+    ----------
+    model : Model
+    times : ndarray (T + 1,)
+        The first is the start.
+    values : dict of str to Measured
+        ``mean`` (P, T + 1), ``second`` (P, T + 1, T + 1): averages over neurons of y(t) and y(t) y(s);
+        ``covariance``: second - mean mean; ``population_covariance`` (P, P, T + 1, T + 1): covariance over the
+        networks of the population means, with an error for Gaussian fluctuations.
+    """
+
+    model: object
+    times: np.ndarray
+    values: dict
+
+    def __getitem__(self, name):
+        """The Measured of a statistic."""
+        if name not in self.values:
+            raise InputError(f"statistic {name!r}: valid are {', '.join(self.values)}")
+        return self.values[name]
+
+
+def simulate_transient(model, *, duration, draws=4, seed=1, dt=None, comm=None, precision="double", method="auto"):
+    """Networks from their initial states on: means and second moments at all pairs of times.
+
+    Parameters
+    ----------
+    model : Model
+    duration : float
+    draws : int, optional
+        Independent networks, >= 3; covariances of population means need hundreds.
+    seed, dt, comm, precision, method
+        As in :func:`simulate_network`.
+
+    Returns
+    -------
+    TransientStatistics
+
+    Notes
+    -----
+    Memory: ``T x N`` outputs and ``T^2`` for every draw and population (``T^2`` for every pair of populations too).
+    """
+    if draws < MIN_DRAWS:
+        raise InputError(f"draws = {draws}: valid is an integer >= {MIN_DRAWS}")
+    means, seconds = [], []
+    for draw in range(draws):
+        network = build_network(model, dt=dt, seed=seed, draw=draw, comm=comm, precision=precision, method=method)
+        n_steps = round(duration / network.dt)
+        if n_steps < 1 or 8 * n_steps * sum(p.size for p in model.populations) > MAX_TRANSIENT:
+            raise InputError(f"duration = {duration:g}: {n_steps} steps; valid is 1 up to 2 GB of outputs")
+        start, later = network.outputs_now(), network.advance(n_steps)
+        y = [np.concatenate([a[None], b]) for a, b in zip(start, later, strict=True)]
+        means.append([x.mean(axis=1) for x in y])
+        seconds.append([x @ x.T / x.shape[1] for x in y])
+    means, seconds = np.array(means), np.array(seconds)  # (draws, P, T + 1), (draws, P, T + 1, T + 1)
+    centered = means - means.mean(axis=0)
+    covariance = np.einsum("dat,dbs->abts", centered, centered) / (draws - 1)
+    own = np.einsum("aatt->at", covariance)
+    error = np.sqrt((own[:, None, :, None] * own[None, :, None, :] + covariance**2) / (draws - 1))
+    values = {
+        "mean": _of_draws(means),
+        "second": _of_draws(seconds),
+        "covariance": _of_draws(seconds - means[..., :, None] * means[..., None, :]),
+        "population_covariance": Measured(covariance, error, draws - 1, covariance[None]),
+    }
+    return TransientStatistics(model, network.dt * np.arange(n_steps + 1), values)
+
+
+def _of_draws(values):
+    n = len(values)
+    return Measured(values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(n), n - 1, values)
 
 
 def combine(results, segments):

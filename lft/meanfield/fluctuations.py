@@ -1,4 +1,4 @@
-"""Population covariances of order 1/N, and the stability of the mean-field state.
+"""Fluctuations of population means, of order 1/N, and where they grow.
 
     delta Y_a = Xi_a + sum_b R_a M_ab delta Y_b,      <Xi_a Xi_a^T> = A_a/N_a (+ R_a C_x R_a^T for common input)
     Cov(Y) = (1 - R M)^-1 [diag(A/N) + R C_x R^H] (1 - R M)^-H
