@@ -386,10 +386,10 @@ def cmd_info(args, comm):
             print(f"{name:18} {value}")
 
 
-COMMANDS = ("run", "resume", "anneal", "status", "analyze", "scale", "fit", "flow", "demo", "bench", "info")
-PARALLEL = ("run", "resume", "anneal", "analyze")
-COMMANDS = ("run", "resume", "anneal", "status", "analyze", "fit", "flow", "meanfield", "demo", "bench", "info")
-PARALLEL = ("run", "resume", "anneal", "meanfield")
+COMMANDS = (
+    "run", "resume", "anneal", "status", "analyze", "scale", "fit", "flow", "meanfield", "demo", "bench", "info",
+)  # fmt: skip
+PARALLEL = ("run", "resume", "anneal", "analyze", "meanfield")
 
 
 def main(argv=None):
