@@ -27,6 +27,10 @@ from lft.geometry import Lattice
 from lft.rng import Stream
 
 
+L1_BYTES = 32768
+"""First-level data cache that the choice of rows per step assumes; it changes no bit."""
+
+
 class Phi4Waves:
     """Deep-halo copy of a phi^4 field, and trajectories on it.
 
@@ -288,7 +292,8 @@ def choose_blocking(n_steps, domain, n_bonds, itemsize, n_threads=1):
     large = [b[1] for b in blocks]
     length, middle = large[-1], large[1:-1]
     per_site, per_row = (0.5 + 0.2 * max(n_bonds - 2, 0)) * itemsize / 8, 20.0 / length
-    group = 1 if not middle else max(1, min(8, 512 // length))
+    # in two dimensions the rows that a step reads and writes at a time, 3 g + 2 of them, should fit in L1
+    group = max(1, min(8, 512 // length if middle else (L1_BYTES // (length * itemsize) - 2) // 3))
     best = None
     for steps in range(1, min(most, n_steps) + 1):
         n_passes = -(-n_steps // steps)

@@ -3,8 +3,9 @@
     T = c + n V b f + m sum_k max over (near, far) of (2 alpha + bytes_k / beta) + r alpha_r log2 P
 
 c       overhead of one sweep in Python (seconds), b one site update, V sites of the rank, n leapfrogs (1 for spins)
-f       redundant work of a halo of w layers that is refreshed every w steps
-m       exchanges per sweep; along each cut axis k, one after the other, two messages of a face each
+f       redundant work of a halo of w layers that is refreshed every w steps (of spins: every w colors)
+m       exchanges per sweep, a fraction where spins are swept several times between two; along each cut axis k, one
+        after the other, two messages of a face each
 r       allreduces per sweep
 
 Ranks that follow each other share a node; the last cut axis varies fastest.  A face that leaves the node shares the
@@ -87,7 +88,8 @@ class Sweep:
         redundant = (self.width - 1) / 2 * sum(2 / block[k] for k in cut)
         work = self.overhead + self.steps * volume * self.site * (1 + redundant)
         layers = self.bytes_per_face * self.width
-        talk = math.ceil(self.exchanges / self.width) * sum(
+        rounds = self.exchanges / self.width  # a trajectory ends with an exchange, sweeps follow each other
+        talk = (math.ceil(rounds) if self.steps > 1 else rounds) * sum(
             network.axis_seconds(volume // block[k] * layers, math.prod(grid[k + 1 :]), grid[k]) for k in cut)
         return work + talk + self.reductions * network.reduce_seconds(ranks)
 

@@ -17,9 +17,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from model import Network, Sweep, strong, weak
+
+from lft.bits import choose_depth
+from lft.domain import process_grid
+from lft.errors import DomainError
 
 HERE = Path(__file__).resolve().parent
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 10000)
@@ -94,20 +99,41 @@ def pairs(data, sweeps, node):
         sweep = sweeps[one["case"]]
         if one["steps"]:
             sweep = dataclasses.replace(sweep, steps=one["steps"], exchanges=one["steps"])
+        sweep = deepened(sweep, one["case"], tuple(one["block"]), sweep.width, weak, 2)
         block = one["block"]
         both = sweep.seconds((2 * block[0], *block[1:]), 2, node, (2, *[1] * (len(block) - 1)))
         yield (one["case"], " x ".join(map(str, block)), one["seconds"], two["seconds"],
                one["seconds"] / two["seconds"], sweep.seconds(block, 1, node) / both)
 
 
+class Blocks(NamedTuple):
+    """What the choice of a depth asks of a domain."""
+
+    shape: tuple
+    grid: tuple
+
+
 def predictions(rows, sweeps, node, law):
     """{label: [efficiency or None for each of RANKS]}."""
     out = {}
     for label, case, shape, width in rows:
-        both = 2 if width > 1 else 1  # between two exchanges the halo's momenta are needed too
-        sweep = dataclasses.replace(sweeps[case], width=width, bytes_per_face=both * sweeps[case].bytes_per_face)
-        out[label] = [law(sweep, shape, p, node) for p in RANKS]
+        out[label] = [law(deepened(sweeps[case], case, shape, width, law, p), shape, p, node) for p in RANKS]
     return out
+
+
+def deepened(sweep, case, shape, width, law, ranks):
+    """The same with a halo of so many layers; of bits as many as the package takes for this block."""
+    if "bits" in case and ranks > 1:
+        try:
+            grid = process_grid(shape, (True,) * len(shape), (1,) * len(shape), ranks) if law is strong else None
+        except DomainError:
+            return sweep
+        block = [n // p for n, p in zip(shape, grid, strict=True)] if grid else list(shape)
+        # weak: rods and slabs as model.weak makes them, cut along every axis but the last once there are enough ranks
+        cut = grid or (*([2] * min(len(shape) - 1, int(math.log2(ranks)))), *[1] * len(shape))[: len(shape)]
+        width = max(1, choose_depth(Blocks(tuple(n * p for n, p in zip(block, cut, strict=True)), cut), 2))
+    both = 2 if width > 1 else 1  # the halo's momenta, or the other color, are needed too
+    return dataclasses.replace(sweep, width=width, bytes_per_face=both * sweep.bytes_per_face)
 
 
 def figure(path, weak_rows, strong_rows):

@@ -29,19 +29,32 @@
  *       counter = [ 128-bit unit of the global lattice 48, spread | update t 48 | stream 4 | 3 zeros, color 1 | index 8 ]
  *   index k < 11: round k of the head, one bit per site; index 128 + n: site n of the unit.  So a chain depends
  *   neither on ranks nor on the instruction set.  A zmm of AES costs one cycle per round (measured), 7 cycles per 512
- *   bits; Philox4x32-10 takes about 100 vector operations per 1024 bits at two per cycle, 25 cycles (counted, not
- *   run), and 17 with seven rounds.  Without AES instructions Philox would win; such processors use tables here.
+ *   bits; Philox4x32-10 (philox.c, AVX-512, conversion to doubles included) 8.0 ns, 29 cycles.  Without AES
+ *   instructions Philox would win; such processors use tables here.
  * - Two of the seven rounds are shared.  Byte i of the state enters column (i/4 - i) mod 4 of the next one, and the
  *   bytes of the unit lie where they miss column 2, the one of the index: bytes 2 and 7 are zero.  So after one round
  *   index and unit are in different columns, after two the state is P(unit) xor Q(index), P for index 0 and Q constant
  *   through a sweep: 2 + 11 x 5 rounds per register in place of 11 x 7, with the same bits.  Five rounds in all, the
- *   fewest that Salmon et al. accept, would save another 13 of 102 cycles (counted); the margin is worth more.
+ *   fewest that Salmon et al. accept: 21.0-21.6 updates/ns against 17.9-18.2 (1024^2, the same day; heat bath 18.5-18.8
+ *   against 16.7-17.0).  The margin is worth more, and the statistical batteries have seen seven.
  * - The rounds are generated three at a time, each three followed by their comparisons: 17.1 updates/ns (4096^2); one
  *   at a time 17.2, four 16.9, all eleven 15.4 (the scheduler fills up).  Head of 9, 10, 11, 12 bits: 12.4, 13.4, 13.6,
- *   13.0 in an early version.  Undecided sites handled after each register instead of after a chunk: 9.9 then.
+ *   13.0 in an early version; 10 bits now 16.4-16.9 against 17.9-18.2 with 11.  Chunks of 256, 512, 1024 words: 18.0,
+ *   18.2, 18.1.  Undecided sites handled after each register instead of after a chunk: 9.9 then.
  * - Of 102 cycles per 512 sites (Metropolis, 1024^2) the rounds take 57 (5.2 each: five of AES and five operations in
  *   the other two pipes; 5.4 measured alone), the undecided sites 11, the neighbors along the line 8.  Stores of a
- *   zmm cost two cycles.  Four neighbors go through two adders, 6 cycles less than one-hot counts.
+ *   zmm cost two cycles.  Four neighbors go through two adders, 6 cycles less than one-hot counts.  The rounds alone
+ *   allow 32 updates/ns: rates beyond 20 need fewer rounds, or a core with two AES pipes of 512 bits.
+ * - Counting while sweeping.  A bond has one end of the color that is updated last, so the last pass can count what it
+ *   leaves, chunk by chunk, from the lines and the shifted neighbors that it has just had in L1.  Measuring after every
+ *   sweep costs 6.4 us in place of 20 us of a pass of its own at 1024^2 (10 % of the sweep in place of 32 %), 63 in place of
+ *   210 us at 4096^2, 97 in place of 376 us at 256^3.  Rejected: a loop per neighbor (11.7, 100, 160 us), and counting in
+ *   the registers of the decision: the sites that the tail flips later would have to be mended one by one, for two of
+ *   the five loads that it saves.  Lines of odd closed length keep the separate pass: their seam bonds join one color.
+ * - Deep halos.  Random numbers belong to sites, so a rank can update lines of its halo as their owner does: several
+ *   sweeps per exchange, in one call (lft/bits.py).  Processor time per sweep of 1024^2 between two ranks, 22 layers, 11
+ *   sweeps per exchange: 59.2 us against 59.5 us alone; of 64 x 64 x 256, 6 layers, 80.6 against 71.6.  An exchange
+ *   after each color costs 11 us twice per sweep, half of it Python.
  *
  * Measured, updates/ns, one thread of an AMD EPYC (Zen 4), gcc 12, Metropolis / heat bath, K isotropic, periodic:
  *                  1024^2        4096^2        256^3         64^3         64^2

@@ -10,8 +10,7 @@
  * - Precision.  16 bits span the sums of four couplings alone, so fields are good to about 1e-3; what is then unclear
  *   (7e-4 at N = 1000) is decided with the couplings of cached.c, and what is still unclear (1e-5) in doubles.
  * - Rejected, measured at N = 1000, 64 lanes, updates/ns: tables of five couplings in 16-bit words, vpermw, sums of three
- *   tables in 16 bits 0.125 (12.9 MB of tables; 0.065 where they were not aligned); tables of four in words 0.114.  Counted
- *   only: 32-bit tables (vpermd) 57 products a cycle, rows of couplings per flip 50, single-precision products 16.
+ *   tables in 16 bits 0.125 (12.9 MB of tables; 0.065 where they were not aligned); tables of four in words 0.114.
  * - Tables (8 MB at N = 1000) are read once per sweep and up to 256 lanes; passes of 32 tiles keep the spins in L1.
  *   Without prefetching 3.8-4.9 ns, with it 3.3-3.5 ns per update.
  * - Needs AVX-512 with VBMI and VNNI; without them cached.c serves, with the same bits.

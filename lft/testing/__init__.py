@@ -19,9 +19,10 @@ from lft.testing.exact import (
 from lft.testing.kaufman import kaufman_bonds, kaufman_log_z
 from lft.testing.oracles import ising_action, neural_action, pairwise_action, phi4_action, phi4_force, philox4x32
 from lft.testing.statistics import ar1_series, assert_agrees, normality_p_value, z_score
+from lft.testing.transfer import BoxMoments, ising_box
 
-__all__ = ["ChainSolution", "FreeField", "LatticeMoments", "NeuralMoments", "ar1_series", "assert_agrees",
+__all__ = ["BoxMoments", "ChainSolution", "FreeField", "LatticeMoments", "NeuralMoments", "ar1_series", "assert_agrees",
            "decimate_chain", "enumerate_lattice", "enumerate_neural", "enumerate_states", "free_field",
-           "ising_action", "ising_chain", "kaufman_bonds", "kaufman_log_z", "neural_action",
+           "ising_action", "ising_box", "ising_chain", "kaufman_bonds", "kaufman_log_z", "neural_action",
            "normality_p_value", "pairwise_action", "phi4_action", "phi4_force", "philox4x32", "single_site_phi4",
            "z_score"]
