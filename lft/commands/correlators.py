@@ -248,6 +248,10 @@ def _masses(out, axis, z):
         return
     _try(out, lambda: out.effective_mass.update({axis: effective_mass(z)}))
     _try(out, lambda: out.masses.update({axis: scan_mass(z, n_states=(1, 2))}))
+    if axis in out.masses and 2 * out.masses[axis].best.first > out.masses[axis].best.last:
+        best = out.masses[axis].best
+        out.notes.append(f"along {axis}: an exponential describes only r = {best.first}..{best.last}; look whether the "
+                         "effective mass settles (--plot)")
     entry, name = {}, "time" if axis == "t" else "length"
     xi, error, reach = second_moment_length(z)
     if math.isfinite(xi) and math.isfinite(error):
