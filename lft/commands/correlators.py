@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import warnings
@@ -26,13 +27,13 @@ from lft.analysis.kernel import (
 from lft.analysis.mass import effective_mass, scan_mass
 from lft.analysis.npoint import n_point
 from lft.analysis.propagation import velocity
-from lft.analysis.source import Source, as_source
+from lft.analysis.source import CHUNK_BYTES, Source, as_source
 from lft.analysis.spectrum import dynamic_structure, space_time, structure_factor
 from lft.analysis.summary import connected_series
 from lft.archive import replacing
 from lft.commands.fit import describe, open_recording, select_units
 from lft.errors import DataWarning, InputError, SeriesTooShort
-from lft.inference.raster import Raster, place_units
+from lft.inference.raster import Raster, place_units, warn_if_clipped
 from lft.units import parse_quantity
 
 FIELD_BYTES = 512 * 2**20
@@ -328,9 +329,20 @@ def _source(recording, bin_s, pitch_text):
 def _piecewise(recording, bin_s, pitch, lattice):
     """A recording whose field would not fit: binned anew wherever it is read."""
     def bins(start, stop):
-        return recording.bin_lattice(bin_s, pitch, start * bin_s, min(stop * bin_s, recording.duration_s))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # clipping is reported once for all pieces
+            return recording.bin_lattice(bin_s, pitch, start * bin_s, min(stop * bin_s, recording.duration_s))
 
-    first = bins(0, min(lattice.n_time, 1024))
+    step = max(1, CHUNK_BYTES // math.prod(lattice.space_shape))
+    reports = [bins(a, min(a + step, lattice.n_time)).report for a in range(0, lattice.n_time, step)]
+    clipped = sum(r.clipped_of_unit for r in reports)
+    outside = reports[0].spikes_of_unit - clipped - sum(r.binned_of_unit for r in reports)
+    report = dataclasses.replace(
+        reports[0], n_bins=lattice.n_time, dropped_tail_s=recording.duration_s - lattice.n_time * bin_s,
+        clipped_of_unit=clipped, outside_of_unit=outside)
+    if report.dropped_tail_s < 1e-6 * bin_s:
+        report = dataclasses.replace(report, dropped_tail_s=0.0)
+    warn_if_clipped([report], stacklevel=2)
     shape = (-1, *lattice.space_shape)
 
     def reader(configuration, start, stop):
@@ -339,8 +351,8 @@ def _piecewise(recording, bin_s, pitch, lattice):
             raise InputError(f"{recording.source}: bins {start} to {stop} came as {len(values)}")
         return values
 
-    note = f"{lattice.n_sites / 2**20:.0f} MB of sites are binned piece by piece: spikes beyond one per bin not counted"
-    return Source(lattice, "spin", 1, reader, recording.source), first.report, [note]
+    note = f"{lattice.n_sites / 2**20:.0f} MB of sites are binned piece by piece"
+    return Source(lattice, "spin", 1, reader, recording.source), report, [note]
 
 
 # ---- the file of matrices
@@ -375,7 +387,7 @@ def save_matrices(path, result, args, comm=None):
                 put("phi", space_matrix(source, comm=comm))
         else:
             result.notes.append(f"{source.n_active} sites: matrices of all pairs are made of at most {MAX_UNITS}")
-        if source.is_binary and source.has_time:
+        if source.is_binary and source.has_time and is_root:
             stop = min(source.n_bins, MAX_TIMES // 4)
             put("pi", time_matrix(source, 0, stop))
         if source.has_time and source.n_bins >= 8:
