@@ -51,6 +51,9 @@ class Ridge:
         Bins per site: slope of the lag.
     offset : float
         Lag at distance 0: 0 along an axis (``spread``: sigma_0).
+    chi2, dof : float, int
+        Of the line through the lags (``spread``: through sigma^2 against d^2), which is no line where activity has no
+        single velocity.
     """
 
     axis: str
@@ -60,6 +63,13 @@ class Ridge:
     slowness: float
     slowness_error: float
     offset: float
+    chi2: float
+    dof: int
+
+    @property
+    def is_straight(self):
+        """Whether the lag follows its line: chi^2 per degree of freedom below 4."""
+        return self.chi2 <= 4 * max(self.dof, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +103,8 @@ class Velocity:
         clean = lambda v: float(v) if math.isfinite(v) else None  # noqa: E731
         out = {"mode": self.mode, "value": clean(self.speed), "error": clean(self.speed_error),
                "at_least": clean(self.at_least), "direction": list(self.direction)}
-        out["slowness"] = {r.axis: {"value": clean(r.slowness), "error": clean(r.slowness_error)} for r in self.ridges}
+        out["slowness"] = {r.axis: {"value": clean(r.slowness), "error": clean(r.slowness_error), "chi2": clean(r.chi2),
+                                    "dof": r.dof} for r in self.ridges}
         if self.physical is not None:
             out["physical"] = {"value": clean(self.physical[0]), "error": clean(self.physical[1]),
                                "unit": self.physical[2]}
@@ -230,7 +241,9 @@ def _ridge(axis, r, rows, weights, start, has_offset, reach):
     slope, offset = _line(r[first:], lag[first:], weights, has_offset)
     slopes = np.array([_line(r[first:], p[first:], weights, has_offset)[0] for p in parts])
     slope_error = math.sqrt((n - 1) / n * ((slopes - slopes.mean()) ** 2).sum())
-    return Ridge(axis, r, lag, bars, slope, slope_error, offset), slopes
+    chi2 = float(weights @ (lag[first:] - offset - slope * r[first:]) ** 2)
+    dof = len(weights) - (2 if has_offset else 1)
+    return Ridge(axis, r, lag, bars, slope, slope_error, offset, chi2, dof), slopes
 
 
 def _line(r, lag, weights, has_offset):
@@ -357,6 +370,7 @@ def _spread(C, reach):
     dimensions = sum(len(a) > 1 for a in C.r)
     line = lambda y: _line(r[use] ** 2, y[use], weights, True)  # noqa: E731
     slope, offset = line(square)
+    chi2, dof = float(weights @ (square[use] - offset - slope * r[use] ** 2) ** 2), len(weights) - 2
     slopes = np.array([line(p)[0] for p in parts]) * dimensions
     bar = math.sqrt((n - 1) / n * ((slopes - slopes.mean()) ** 2).sum())
     slope *= dimensions
@@ -365,7 +379,7 @@ def _spread(C, reach):
                          f"(1/v^2 = {slope:.2g} +- {bar:.2g})")
     slowness = np.sqrt(np.maximum(slopes, 0))
     ridge = Ridge("distance", r[use], np.array(widths)[use], bars[use] / (2 * np.array(widths)[use]), math.sqrt(slope),
-                  bar / (2 * math.sqrt(slope)), math.sqrt(max(offset, 0.0)))
+                  bar / (2 * math.sqrt(slope)), math.sqrt(max(offset, 0.0)), chi2, dof)
     return _of_distance("spread", C, ridge, slowness)
 
 

@@ -211,7 +211,7 @@ def _of_source(out, source, args, blocks, comm):
     if out.averages is not None and source.has_time and len(out.averages.columns) >= 4:
         out.observables["offset"] = _quiet(out.averages.columns, "offset", out.notes)
     _try(out, lambda: setattr(out, "edwards_anderson", edwards_anderson(source, blocks, comm)))
-    _try(out, lambda: setattr(out, "overlaps", overlaps(source, comm=comm)))
+    _try(out, lambda: setattr(out, "overlaps", overlaps(source, n_null=99, comm=comm)))
     test = ergodicity if source.has_time and source.n_configurations > 1 else stationarity
     _try(out, lambda: setattr(out, "ergodicity", test(source, comm=comm)))
     samples = source.n_configurations * source.n_bins
@@ -279,6 +279,12 @@ def _propagation(out, source, args, blocks, comm):
     out.space_time = space_time(source, top, reach, blocks, None, comm)
     for mode in ("directed", "radial", "spread"):
         _try(out, lambda m=mode: out.velocity.update({m: velocity(out.space_time, m)}))
+    for mode, v in out.velocity.items():
+        for ridge in v.ridges:
+            if not ridge.is_straight:
+                what = "width" if mode == "spread" else "lag of the peak"
+                out.notes.append(f"velocity, {mode}: the {what} of C(r, t) does not follow its line along {ridge.axis} "
+                                 f"(chi2/dof = {ridge.chi2:.3g}/{ridge.dof}): there is no single velocity")
 
 
 def _spectrum(out, source, blocks, samples, comm):

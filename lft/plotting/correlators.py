@@ -157,7 +157,7 @@ def _ridges(ax, mode, v, dimensions):
         f"not resolved: v > {v.at_least:.3g} sites/bin")
     if math.isfinite(v.speed) and v.physical:
         speed += f" = {v.physical[0]:.3g} {v.physical[2]}"
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize=8, loc="upper left")
     ax.set_title(f"{mode}: {speed}", fontsize=8)
     what = "width of $C(d, t)$ in time (bins)" if mode == "spread" else "lag of the peak (bins)"
     ax.set(xlabel="distance (sites)", ylabel=what)
