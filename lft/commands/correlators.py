@@ -16,6 +16,7 @@ from lft.analysis.crosscorrelation import MAX_UNITS, correlation_matrices, unit_
 from lft.analysis.ergodicity import ergodicity, stationarity
 from lft.analysis.estimate import estimate, format_with_error
 from lft.analysis.kernel import (
+    MAX_OVERLAP_BYTES,
     MAX_TIMES,
     averages,
     edwards_anderson,
@@ -61,6 +62,7 @@ class Correlations:
     averages: object = None
     edwards_anderson: tuple | None = None
     overlaps: object = None
+    replicas: str = "bins"
     ergodicity: object = None
     eigenvalues: np.ndarray | None = None
     edges: tuple | None = None
@@ -95,7 +97,7 @@ class Correlations:
             P = self.overlaps
             out["overlaps"] = {name: {"value": _number(pair[0]), "error": _number(pair[1])}
                                for name, pair in (("mean", P.mean), ("variance", P.variance), ("kurtosis", P.kurtosis))}
-            out["overlaps"] |= {"replicas": P.n_replicas, "null_variance": float(P.null_variance.mean()), "p": P.p,
+            out["overlaps"] |= {"of": self.replicas, "replicas": P.n_replicas, "null_variance": float(P.null_variance.mean()), "p": P.p,
                                 "q": P.q.tolist(), "density": P.density.tolist(),
                                 "null_density": np.asarray(P.null_density).tolist()}
         if self.ergodicity is not None:
@@ -208,15 +210,30 @@ def _of_source(out, source, args, blocks, comm):
     if not source.is_binary:
         return
     _try(out, lambda: setattr(out, "averages", averages(source, comm)))
-    if out.averages is not None and source.has_time and len(out.averages.columns) >= 4:
+    if out.averages is not None and source.has_time and source.n_configurations == 1 and source.n_bins >= 4:
         out.observables["offset"] = _quiet(out.averages.columns, "offset", out.notes)
     _try(out, lambda: setattr(out, "edwards_anderson", edwards_anderson(source, blocks, comm)))
-    _try(out, lambda: setattr(out, "overlaps", overlaps(source, n_null=99, comm=comm)))
+    _try(out, lambda: _overlaps(out, source, comm))
     test = ergodicity if source.has_time and source.n_configurations > 1 else stationarity
     _try(out, lambda: setattr(out, "ergodicity", test(source, comm=comm)))
+    if "offset" in out.observables:
+        _check_lengths(out, source, blocks)
     samples = source.n_configurations * source.n_bins
     if source.n_active <= MAX_SPECTRUM and samples > 4:
         _try(out, lambda: _spectrum(out, source, blocks, samples, comm))
+
+
+def _check_lengths(out, source, blocks):
+    """Notes where blocks or cells are short compared with the autocorrelation time of the population average."""
+    tau = out.observables["offset"].tau_int
+    pieces = {"blocks, behind the errors": source.blocks(blocks)[0][0][2] - source.blocks(blocks)[0][0][1]}
+    if out.ergodicity is not None:
+        pieces["cells, behind the nulls of stationarity"] = out.ergodicity.cell_bins
+    for name, length in pieces.items():
+        if length < 10 * tau:
+            what, use = name.split(", ")
+            out.notes.append(f"{what} of {length} bins, {use}, are shorter than ten autocorrelation times of {tau:.3g} "
+                             "bins: errors are too small, p values too")
 
 
 def _try(out, step):
@@ -285,6 +302,14 @@ def _propagation(out, source, args, blocks, comm):
                 what = "width" if mode == "spread" else "lag of the peak"
                 out.notes.append(f"velocity, {mode}: the {what} of C(r, t) does not follow its line along {ridge.axis} "
                                  f"(chi2/dof = {ridge.chi2:.3g}/{ridge.dof}): there is no single velocity")
+
+
+def _overlaps(out, source, comm):
+    """Of whole configurations where there are enough, else of bins."""
+    out.replicas = "bins" if source.has_time and source.n_configurations < 20 else "configurations"
+    n_sites = source.n_active * (1 if out.replicas == "bins" else source.n_bins)
+    n = max(20, min(1000, MAX_OVERLAP_BYTES // n_sites))
+    out.overlaps = overlaps(source, n, out.replicas, n_null=99, comm=comm)
 
 
 def _spectrum(out, source, blocks, samples, comm):
@@ -380,7 +405,8 @@ def save_matrices(path, result, args, comm=None):
     """
     if path is None:
         return
-    source, blocks, lags = result.source, args.blocks, _lags(args.lags)
+    source, blocks = result.source, args.blocks
+    lags = _lags(args.lags) if args.lags is not None else [k for k in (0, 1, 2) if k < max(1, source.n_bins // 2)]
     is_root = comm is None or comm.Get_rank() == 0
     with replacing(path, "writing the matrices") if is_root else nullcontext() as file:
         put = (lambda name, value: file.create_dataset(name, data=value)) if is_root else (lambda name, value: None)
