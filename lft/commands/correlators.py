@@ -97,7 +97,8 @@ class Correlations:
             P = self.overlaps
             out["overlaps"] = {name: {"value": _number(pair[0]), "error": _number(pair[1])}
                                for name, pair in (("mean", P.mean), ("variance", P.variance), ("kurtosis", P.kurtosis))}
-            out["overlaps"] |= {"of": self.replicas, "replicas": P.n_replicas, "null_variance": float(P.null_variance.mean()), "p": P.p,
+            out["overlaps"] |= {"of": self.replicas, "replicas": P.n_replicas, "p": P.p,
+                                 "null_variance": float(P.null_variance.mean()),
                                 "q": P.q.tolist(), "density": P.density.tolist(),
                                 "null_density": np.asarray(P.null_density).tolist()}
         if self.ergodicity is not None:
@@ -457,15 +458,13 @@ def measured_correlators(archive, n_blocks=None):
 
     The blocks are at least ten autocorrelation times long where the series allows it.
     """
-    out = {}
+    out, found = {}, {}
     for name in archive.names:
-        if not name.startswith("correlator_"):
-            continue
-        axis = name.removeprefix("correlator_")
-        series = connected_series(archive, name)
-        if series is None or len(series) < 16 or series.shape[1] < 3:
-            continue
-        blocks = n_blocks or _blocks_of(series)
+        series = connected_series(archive, name) if name.startswith("correlator_") else None
+        if series is not None and len(series) >= 16 and series.shape[1] >= 3:
+            found[name.removeprefix("correlator_")] = series
+    blocks = n_blocks or min(map(_blocks_of, found.values()), default=0)  # one for all: ratios of axes need that
+    for axis, series in found.items():
         edges = np.linspace(0, len(series), blocks + 1).astype(int)
         rows = np.add.reduceat(series, edges[:-1], axis=0) / np.diff(edges)[:, np.newaxis]
         weights = np.diff(edges).astype(float)
