@@ -76,7 +76,7 @@ def build_parser():
     p.add_argument("--json", metavar="FILE")
     p.add_argument("--correlators", action="store_true", help="also correlators of the saved configurations")
     p.add_argument("--matrices", metavar="FILE.h5", help="write Phi, Pi, lagged matrices, S(k), C(r, t) as arrays")
-    p.add_argument("--lags", default="0,1,2", metavar="LIST", help="lags of the matrices, bins")
+    p.add_argument("--lags", metavar="LIST", help="lags of the matrices, bins (0,1,2)")
     p.add_argument("--points", action="append", default=[], metavar="DISPLACEMENTS",
                    help='connected n-point function, such as "1,0,0;0,1,0"; may be repeated')
     p.add_argument("--max-lag", type=integer, default=32, metavar="N", help="longest distance and lag, sites or bins")

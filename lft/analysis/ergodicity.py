@@ -15,8 +15,8 @@ long compared with the correlation time, and the cells are put together anew:
 
     "blocks"     cells are permuted over all trials and places: the process is the same at all times in all trials
     "trials"     cells are permuted over the trials at each place: trials are alike, whatever happens within a trial
-    "circular"   runs of cells from random places of the whole sequence, closed to a ring: keeps correlations that are
-                 longer than a cell, at the price of a null that is drawn with replacement
+    "circular"   the sequence of all cells is closed to a ring, turned by a random angle, cut into runs of several cells
+                 and the runs are permuted: keeps correlations that are longer than a cell
 
 ``p = (1 + number of nulls at least as large)/(1 + nulls)`` is uniform under the null ("blocks", "trials": exactly, for
 independent cells).
@@ -269,9 +269,9 @@ def _order(rng, K, B, null):
         return rng.permutation(K * B)
     if null == "trials":
         return np.stack([rng.permutation(K) * B + b for b in range(B)], axis=1).ravel()
-    run = max(1, B // 2)
-    starts = rng.integers(K * B, size=-(-K * B // run))
-    return ((starts[:, np.newaxis] + np.arange(run)) % (K * B)).ravel()[: K * B]
+    run = max(n for n in range(1, max(1, B // 2) + 1) if B % n == 0)
+    runs = (np.arange(K * B) + rng.integers(K * B)) % (K * B)
+    return rng.permutation(runs.reshape(-1, run)).ravel()
 
 
 def _statistics(f, gram, order):

@@ -230,6 +230,61 @@ def _n_samples(source):
     return source.n_configurations if not source.has_time else source.n_configurations * source.n_bins
 
 
+def overlap_with(data, reference=None, comm=None):
+    """Overlap ``Q_k = (1/NT) sum sigma^k sigma^ref`` of every configuration (trial) with a reference kernel.
+
+    Parameters
+    ----------
+    data : Source, Archive, Field or sequence of Field
+        Zeros and ones count as -1 and +1.
+    reference : array_like, shape (bins, *space), optional
+        A kernel of -1 and +1 (or means of them), such as the ground state.  Default: the mean of all *other*
+        configurations, so that a trial is not compared with itself.
+
+    Returns
+    -------
+    ndarray, shape (n_configurations,)
+
+    Notes
+    -----
+    Two passes; one configuration and its sum in memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lft.analysis.kernel import overlap_with
+    >>> from lft.analysis.source import Source
+    >>> from lft.geometry import Lattice
+    >>> signs = Source(Lattice((4,)), "spin", 3, lambda k, a, b: np.full((1, 4), 1 - 2 * (k == 2)))
+    >>> overlap_with(signs).tolist(), overlap_with(signs, np.ones((1, 4))).tolist()
+    ([0.0, 0.0, -1.0], [1.0, 1.0, -1.0])
+    """
+    source = as_source(data)
+
+    def kernel(k):
+        values = source.read(k, 0, source.n_bins)[:, source.mask]
+        return 2 * values.astype(np.int8) - 1 if source.kind == "gas" else values
+
+    trials = range(source.n_configurations)
+    if reference is not None:
+        reference = np.asarray(reference, float)
+        if reference.shape != (source.n_bins, *source.shape):
+            raise InputError(f"reference has shape {reference.shape}: valid is {(source.n_bins, *source.shape)}")
+        chosen = reference[:, source.mask]
+        return np.array(list(ordered_map(lambda k: float((kernel(k) * chosen).mean()), trials, comm)))
+    if len(trials) < 2:
+        raise InputError(f"{source.name}: one configuration has no others to be compared with; give a reference")
+    kind = np.int64 if source.is_binary else np.float64
+    total = sum(ordered_map(lambda part: sum(kernel(k).astype(kind) for k in part),
+                            np.array_split(np.array(trials), min(64, len(trials))), comm))
+
+    def overlap(k):
+        own = kernel(k).astype(float)
+        return float((own * (total - own)).mean() / (len(trials) - 1))
+
+    return np.array(list(ordered_map(overlap, trials, comm)))
+
+
 def marchenko_pastur(n_units, n_bins):
     """Edges ``(1 -+ sqrt(N/T))^2`` between which the eigenvalues of the correlation matrix of independent units lie.
 

@@ -29,7 +29,9 @@ from lft.errors import InputError
 MODES = ("directed", "radial", "spread")
 MIN_DISTANCES = 3
 LAG_FLOOR = 0.1
-"""Error in bins that every lag has at least in the fit of a line: parabolas through three lags are no better."""
+"""Error in bins that every lag has at least in the fit of a line: parabolas are no better."""
+CREST = 0.7
+"""The parabola that gives the lag of a peak is fitted to the lags around it where C is above this part of it."""
 SIGNIFICANT = 3.0
 """C at the peak in units of its error, below which the ridge ends."""
 
@@ -43,12 +45,15 @@ class Ridge:
     axis : str
         Name, or ``"distance"``.
     r, lag, error : ndarray
-        Distance in sites, lag of the peak in bins (parabola through three lags; ``spread``: the width sigma), its
+        Distance in sites, lag of the peak in bins (of a parabola; ``spread``: the width sigma), its
         error.
     slowness, slowness_error : float
         Bins per site: slope of the lag.
     offset : float
         Lag at distance 0: 0 along an axis (``spread``: sigma_0).
+    chi2, dof : float, int
+        Of the line through the lags (``spread``: through sigma^2 against d^2), which is no line where activity has no
+        single velocity.
     """
 
     axis: str
@@ -58,6 +63,13 @@ class Ridge:
     slowness: float
     slowness_error: float
     offset: float
+    chi2: float
+    dof: int
+
+    @property
+    def is_straight(self):
+        """Whether the lag follows its line: chi^2 per degree of freedom below 4."""
+        return self.chi2 <= 4 * max(self.dof, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +103,8 @@ class Velocity:
         clean = lambda v: float(v) if math.isfinite(v) else None  # noqa: E731
         out = {"mode": self.mode, "value": clean(self.speed), "error": clean(self.speed_error),
                "at_least": clean(self.at_least), "direction": list(self.direction)}
-        out["slowness"] = {r.axis: {"value": clean(r.slowness), "error": clean(r.slowness_error)} for r in self.ridges}
+        out["slowness"] = {r.axis: {"value": clean(r.slowness), "error": clean(r.slowness_error), "chi2": clean(r.chi2),
+                                    "dof": r.dof} for r in self.ridges}
         if self.physical is not None:
             out["physical"] = {"value": clean(self.physical[0]), "error": clean(self.physical[1]),
                                "unit": self.physical[2]}
@@ -156,65 +169,81 @@ def _leave_out(rows, weights):
     return whole, (whole - w * rows) / (1 - w)
 
 
-def _peak(c, near, width, floor=0):
-    """Index of the largest value within ``width`` of ``near``, from ``floor`` on, and as fraction (None at the rim)."""
+def _crest(c, near, width, floor=0):
+    """Lags (from, to) around the largest value within ``width`` of ``near`` where c stays above 70 % of it.
+
+    At least one lag on either side; None where the largest value or its crest lies at the rim.
+    """
     low, high = max(near - width, floor), min(near + width + 1, len(c))
     k = low + int(np.argmax(c[low:high]))
-    if not 0 < k < len(c) - 1 or not (c[k] >= c[k - 1] and c[k] >= c[k + 1]):
-        return k, None
-    bend = c[k - 1] - 2 * c[k] + c[k + 1]
-    return k, k + (0.5 * (c[k - 1] - c[k + 1]) / bend if bend < 0 else 0.0)
+    if not (0 < k < len(c) - 1 and c[k] >= c[k - 1] and c[k] >= c[k + 1]):
+        return None
+    first, last = k - 1, k + 1
+    while first > floor and c[first] > CREST * c[k]:
+        first -= 1
+    while last < len(c) - 1 and c[last] > CREST * c[k]:
+        last += 1
+    if (first == 0 and floor == 0 and c[0] > CREST * c[k]) or c[last] > CREST * c[k]:
+        return None
+    return first, last
+
+
+def _vertex(c, crest):
+    """Lag of the top of the parabola that fits a crest best: a smooth function of c, so that blocks can be left out."""
+    first, last = crest
+    x = np.arange(first, last + 1) - (first + last) / 2
+    bend, slope, _ = np.linalg.pinv(np.stack([x**2, x, np.ones(len(x))], axis=1)) @ c[first : last + 1]
+    if not bend < 0:
+        return math.nan
+    return float(np.clip(-slope / (2 * bend), x[0], x[-1]) + (first + last) / 2)
 
 
 def _follow(c, error, start, width, floor):
-    """Peak indices of c (distance, lag) from distance 0 outward, until one is lost; ``(integers, fractions)``."""
-    whole, exact, near, step = [], [], start, 0.0
+    """Crests of c (distance, lag) from distance 0 outward, and their vertices, until one is lost."""
+    crests, exact, near, step = [], [], start, 0.0
     for row, bar in zip(c, error, strict=True):
-        guess = round(near + step)
-        k, x = _peak(row, min(max(guess, floor), len(row) - 1), width, floor)
-        if x is None or not row[k] > SIGNIFICANT * bar[k]:
+        guess = min(max(round(near + step), floor), len(row) - 1)
+        crest = _crest(row, guess, width, floor)
+        if crest is None:
             break
-        whole.append(k)
-        exact.append(x)
-        near, step = x, (x - exact[0]) / max(len(exact) - 1, 1)
-    return np.array(whole, int), np.array(exact)
+        top = _vertex(row, crest)
+        k = crest[0] + int(np.argmax(row[crest[0] : crest[1] + 1]))
+        if not (math.isfinite(top) and row[k] > SIGNIFICANT * bar[k]):
+            break
+        crests.append(crest)
+        exact.append(top)
+        near, step = top, (top - exact[0]) / max(len(exact) - 1, 1)
+    return crests, np.array(exact)
 
 
 def _ridge(axis, r, rows, weights, start, has_offset, reach):
-    """Ridge of rows (blocks, distance, lag) with distances r; None if too short."""
+    """(Ridge, its slowness with each block left out) of rows (blocks, distance, lag); None if it is too short."""
     whole, out = _leave_out(rows, weights)
     n = len(out)
     error = np.sqrt((n - 1) / n * ((out - out.mean(axis=0)) ** 2).sum(axis=0))
     width = max(2, whole.shape[1] // 8)
-    places, exact = _follow(whole, error, start, width, start if has_offset else 0)
+    crests, exact = _follow(whole, error, start, width, start if has_offset else 0)
     if reach is not None:
-        places, exact = places[: reach + 1], exact[: reach + 1]
-    if len(places) <= MIN_DISTANCES:
+        crests, exact = crests[: reach + 1], exact[: reach + 1]
+    if len(crests) <= MIN_DISTANCES:
         return None
-    floor = start if has_offset else 0
-    parts = np.array([[_left_peak(c[d], k, width, floor) for d, k in enumerate(places)] for c in out])
+    parts = np.array([[_vertex(c[d], crest) for d, crest in enumerate(crests)] for c in out])
     bars = np.sqrt((n - 1) / n * ((parts - parts.mean(axis=0)) ** 2).sum(axis=0))
-    lost = np.flatnonzero(bars > width)
-    used = slice(0, lost[0] if len(lost) else len(places))
+    lost = np.flatnonzero(~(bars < width))
+    used = slice(0, lost[0] if len(lost) else len(crests))
     r, lag, parts, bars = r[used], exact[used] - start, parts[:, used] - start, bars[used]
-    if has_offset:  # where waves last longer than they travel the peak of the average over directions stays at lag 0
-        moving = np.flatnonzero(lag < 0.5)[-1] + 1
-        fitted = slice(moving, None)
-    else:
-        fitted = slice(1, None)
-    if len(r[fitted]) < MIN_DISTANCES:
+    first = 1
+    if has_offset and len(lag):  # waves that last longer than they travel keep the peak of the average at lag 0
+        first = np.flatnonzero(lag < 0.5)[-1] + 1 if (lag < 0.5).any() else 0
+    if len(r[first:]) < MIN_DISTANCES:
         return None
-    weights = 1 / (bars[fitted] ** 2 + LAG_FLOOR**2)
-    slope, offset = _line(r[fitted], lag[fitted], weights, has_offset)
-    slopes = np.array([_line(r[fitted], p[fitted], weights, has_offset)[0] for p in parts])
+    weights = 1 / (bars[first:] ** 2 + LAG_FLOOR**2)
+    slope, offset = _line(r[first:], lag[first:], weights, has_offset)
+    slopes = np.array([_line(r[first:], p[first:], weights, has_offset)[0] for p in parts])
     slope_error = math.sqrt((n - 1) / n * ((slopes - slopes.mean()) ** 2).sum())
-    return Ridge(axis, r, lag, bars, slope, slope_error, offset), slopes
-
-
-def _left_peak(c, k, width, floor):
-    """The peak near its place in all data, searched anew."""
-    whole, exact = _peak(c, k, width, floor)
-    return float(whole) if exact is None else exact
+    chi2 = float(weights @ (lag[first:] - offset - slope * r[first:]) ** 2)
+    dof = len(weights) - (2 if has_offset else 1)
+    return Ridge(axis, r, lag, bars, slope, slope_error, offset, chi2, dof), slopes
 
 
 def _line(r, lag, weights, has_offset):
@@ -341,6 +370,7 @@ def _spread(C, reach):
     dimensions = sum(len(a) > 1 for a in C.r)
     line = lambda y: _line(r[use] ** 2, y[use], weights, True)  # noqa: E731
     slope, offset = line(square)
+    chi2, dof = float(weights @ (square[use] - offset - slope * r[use] ** 2) ** 2), len(weights) - 2
     slopes = np.array([line(p)[0] for p in parts]) * dimensions
     bar = math.sqrt((n - 1) / n * ((slopes - slopes.mean()) ** 2).sum())
     slope *= dimensions
@@ -349,7 +379,7 @@ def _spread(C, reach):
                          f"(1/v^2 = {slope:.2g} +- {bar:.2g})")
     slowness = np.sqrt(np.maximum(slopes, 0))
     ridge = Ridge("distance", r[use], np.array(widths)[use], bars[use] / (2 * np.array(widths)[use]), math.sqrt(slope),
-                  bar / (2 * math.sqrt(slope)), math.sqrt(max(offset, 0.0)))
+                  bar / (2 * math.sqrt(slope)), math.sqrt(max(offset, 0.0)), chi2, dof)
     return _of_distance("spread", C, ridge, slowness)
 
 

@@ -274,6 +274,22 @@ def weighted_mean(rows, weights):
     return value, np.sqrt(spread)
 
 
+def running_mean(parts):
+    """:func:`weighted_mean` of (row, weight) pairs that come one by one: three arrays in memory, not one per block.
+
+    Digits are lost only where the error is below about 1e-7 of the value.
+    """
+    total = square = linear = 0.0
+    weight = weight2 = 0.0
+    n = 0
+    for row, w in parts:
+        total, square, linear = total + w * row, square + (w * row) ** 2, linear + w * w * row
+        weight, weight2, n = weight + w, weight2 + w * w, n + 1
+    value = total / weight
+    spread = np.maximum(square - 2 * value * linear + value**2 * weight2, 0) / weight**2
+    return value, np.sqrt(spread * n / (n - 1))
+
+
 def normalized(weights, n_axes):
     """Weights of blocks that add up to 1, with trailing axes for rows of ``n_axes`` axes."""
     w = np.asarray(weights, float)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lft.analysis.source import as_source, ordered_map, site_means, weighted_mean
+from lft.analysis.source import as_source, ordered_map, running_mean, site_means, weighted_mean
 from lft.errors import InputError
 
 TAPERS = ("none", "hann")
@@ -40,8 +40,8 @@ class StructureFactor:
         Frequencies in radians per bin, order of ``numpy.fft``, or None.
     value, error : ndarray
         (*k), (lags, *k) (complex: errors of the real and of the imaginary part) or (omega, *k).
-    rows, weights : ndarray
-        The blocks behind the errors.
+    rows, weights : ndarray or None
+        The blocks behind the errors; not kept of S(k, omega).
     """
 
     axes: tuple
@@ -50,8 +50,8 @@ class StructureFactor:
     omega: np.ndarray | None
     value: np.ndarray
     error: np.ndarray
-    rows: np.ndarray
-    weights: np.ndarray
+    rows: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,12 +258,10 @@ def dynamic_structure(data, segment=256, taper="hann", n_blocks=20, per_site=Non
     if len(segments) < 4:
         raise InputError(f"segment = {segment}: {len(segments)} segments; an error needs at least 4")
     blocks = [list(part) for part in np.array_split(np.array(segments), min(n_blocks, len(segments)))]
-    rows = list(ordered_map(lambda b: _segment_power(source, b, mean, w) / (len(b) * scale), blocks, comm))
-    weights = [len(b) for b in blocks]
-    value, error = weighted_mean(rows, weights)
+    powers = ordered_map(lambda b: _segment_power(source, b, mean, w) / (len(b) * scale), blocks, comm)
+    value, error = running_mean(zip(powers, map(len, blocks), strict=True))
     omega = 2 * np.pi * np.fft.fftfreq(segment)
-    return StructureFactor(source.axes, _wave_numbers(source.shape), None, omega, value, error, np.array(rows),
-                           np.array(weights))
+    return StructureFactor(source.axes, _wave_numbers(source.shape), None, omega, value, error)
 
 
 def _segment_power(source, block, mean, w):

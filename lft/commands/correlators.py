@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import warnings
@@ -15,6 +16,7 @@ from lft.analysis.crosscorrelation import MAX_UNITS, correlation_matrices, unit_
 from lft.analysis.ergodicity import ergodicity, stationarity
 from lft.analysis.estimate import estimate, format_with_error
 from lft.analysis.kernel import (
+    MAX_OVERLAP_BYTES,
     MAX_TIMES,
     averages,
     edwards_anderson,
@@ -26,13 +28,13 @@ from lft.analysis.kernel import (
 from lft.analysis.mass import effective_mass, scan_mass
 from lft.analysis.npoint import n_point
 from lft.analysis.propagation import velocity
-from lft.analysis.source import Source, as_source
+from lft.analysis.source import CHUNK_BYTES, Source, as_source
 from lft.analysis.spectrum import dynamic_structure, space_time, structure_factor
 from lft.analysis.summary import connected_series
 from lft.archive import replacing
 from lft.commands.fit import describe, open_recording, select_units
 from lft.errors import DataWarning, InputError, SeriesTooShort
-from lft.inference.raster import Raster, place_units
+from lft.inference.raster import Raster, place_units, warn_if_clipped
 from lft.units import parse_quantity
 
 FIELD_BYTES = 512 * 2**20
@@ -60,6 +62,7 @@ class Correlations:
     averages: object = None
     edwards_anderson: tuple | None = None
     overlaps: object = None
+    replicas: str = "bins"
     ergodicity: object = None
     eigenvalues: np.ndarray | None = None
     edges: tuple | None = None
@@ -94,7 +97,8 @@ class Correlations:
             P = self.overlaps
             out["overlaps"] = {name: {"value": _number(pair[0]), "error": _number(pair[1])}
                                for name, pair in (("mean", P.mean), ("variance", P.variance), ("kurtosis", P.kurtosis))}
-            out["overlaps"] |= {"replicas": P.n_replicas, "null_variance": float(P.null_variance.mean()), "p": P.p,
+            out["overlaps"] |= {"of": self.replicas, "replicas": P.n_replicas, "p": P.p,
+                                 "null_variance": float(P.null_variance.mean()),
                                 "q": P.q.tolist(), "density": P.density.tolist(),
                                 "null_density": np.asarray(P.null_density).tolist()}
         if self.ergodicity is not None:
@@ -207,15 +211,30 @@ def _of_source(out, source, args, blocks, comm):
     if not source.is_binary:
         return
     _try(out, lambda: setattr(out, "averages", averages(source, comm)))
-    if out.averages is not None and source.has_time and len(out.averages.columns) >= 4:
+    if out.averages is not None and source.has_time and source.n_configurations == 1 and source.n_bins >= 4:
         out.observables["offset"] = _quiet(out.averages.columns, "offset", out.notes)
     _try(out, lambda: setattr(out, "edwards_anderson", edwards_anderson(source, blocks, comm)))
-    _try(out, lambda: setattr(out, "overlaps", overlaps(source, comm=comm)))
+    _try(out, lambda: _overlaps(out, source, comm))
     test = ergodicity if source.has_time and source.n_configurations > 1 else stationarity
     _try(out, lambda: setattr(out, "ergodicity", test(source, comm=comm)))
+    if "offset" in out.observables:
+        _check_lengths(out, source, blocks)
     samples = source.n_configurations * source.n_bins
     if source.n_active <= MAX_SPECTRUM and samples > 4:
         _try(out, lambda: _spectrum(out, source, blocks, samples, comm))
+
+
+def _check_lengths(out, source, blocks):
+    """Notes where blocks or cells are short compared with the autocorrelation time of the population average."""
+    tau = out.observables["offset"].tau_int
+    pieces = {"blocks, behind the errors": source.blocks(blocks)[0][0][2] - source.blocks(blocks)[0][0][1]}
+    if out.ergodicity is not None:
+        pieces["cells, behind the nulls of stationarity"] = out.ergodicity.cell_bins
+    for name, length in pieces.items():
+        if length < 10 * tau:
+            what, use = name.split(", ")
+            out.notes.append(f"{what} of {length} bins, {use}, are shorter than ten autocorrelation times of {tau:.3g} "
+                             "bins: errors are too small, p values too")
 
 
 def _try(out, step):
@@ -248,6 +267,10 @@ def _masses(out, axis, z):
         return
     _try(out, lambda: out.effective_mass.update({axis: effective_mass(z)}))
     _try(out, lambda: out.masses.update({axis: scan_mass(z, n_states=(1, 2))}))
+    if axis in out.masses and 2 * out.masses[axis].best.first > out.masses[axis].best.last:
+        best = out.masses[axis].best
+        out.notes.append(f"along {axis}: an exponential describes only r = {best.first}..{best.last}; look whether the "
+                         "effective mass settles (--plot)")
     entry, name = {}, "time" if axis == "t" else "length"
     xi, error, reach = second_moment_length(z)
     if math.isfinite(xi) and math.isfinite(error):
@@ -274,6 +297,20 @@ def _propagation(out, source, args, blocks, comm):
     out.space_time = space_time(source, top, reach, blocks, None, comm)
     for mode in ("directed", "radial", "spread"):
         _try(out, lambda m=mode: out.velocity.update({m: velocity(out.space_time, m)}))
+    for mode, v in out.velocity.items():
+        for ridge in v.ridges:
+            if not ridge.is_straight:
+                what = "width" if mode == "spread" else "lag of the peak"
+                out.notes.append(f"velocity, {mode}: the {what} of C(r, t) does not follow its line along {ridge.axis} "
+                                 f"(chi2/dof = {ridge.chi2:.3g}/{ridge.dof}): there is no single velocity")
+
+
+def _overlaps(out, source, comm):
+    """Of whole configurations where there are enough, else of bins."""
+    out.replicas = "bins" if source.has_time and source.n_configurations < 20 else "configurations"
+    n_sites = source.n_active * (1 if out.replicas == "bins" else source.n_bins)
+    n = max(20, min(1000, MAX_OVERLAP_BYTES // n_sites))
+    out.overlaps = overlaps(source, n, out.replicas, n_null=99, comm=comm)
 
 
 def _spectrum(out, source, blocks, samples, comm):
@@ -324,9 +361,20 @@ def _source(recording, bin_s, pitch_text):
 def _piecewise(recording, bin_s, pitch, lattice):
     """A recording whose field would not fit: binned anew wherever it is read."""
     def bins(start, stop):
-        return recording.bin_lattice(bin_s, pitch, start * bin_s, min(stop * bin_s, recording.duration_s))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # clipping is reported once for all pieces
+            return recording.bin_lattice(bin_s, pitch, start * bin_s, min(stop * bin_s, recording.duration_s))
 
-    first = bins(0, min(lattice.n_time, 1024))
+    step = max(1, CHUNK_BYTES // math.prod(lattice.space_shape))
+    reports = [bins(a, min(a + step, lattice.n_time)).report for a in range(0, lattice.n_time, step)]
+    clipped = sum(r.clipped_of_unit for r in reports)
+    outside = reports[0].spikes_of_unit - clipped - sum(r.binned_of_unit for r in reports)
+    report = dataclasses.replace(
+        reports[0], n_bins=lattice.n_time, dropped_tail_s=recording.duration_s - lattice.n_time * bin_s,
+        clipped_of_unit=clipped, outside_of_unit=outside)
+    if report.dropped_tail_s < 1e-6 * bin_s:
+        report = dataclasses.replace(report, dropped_tail_s=0.0)
+    warn_if_clipped([report], stacklevel=2)
     shape = (-1, *lattice.space_shape)
 
     def reader(configuration, start, stop):
@@ -335,8 +383,8 @@ def _piecewise(recording, bin_s, pitch, lattice):
             raise InputError(f"{recording.source}: bins {start} to {stop} came as {len(values)}")
         return values
 
-    note = f"{lattice.n_sites / 2**20:.0f} MB of sites are binned piece by piece: spikes beyond one per bin not counted"
-    return Source(lattice, "spin", 1, reader, recording.source), first.report, [note]
+    note = f"{lattice.n_sites / 2**20:.0f} MB of sites are binned piece by piece"
+    return Source(lattice, "spin", 1, reader, recording.source), report, [note]
 
 
 # ---- the file of matrices
@@ -358,7 +406,8 @@ def save_matrices(path, result, args, comm=None):
     """
     if path is None:
         return
-    source, blocks, lags = result.source, args.blocks, _lags(args.lags)
+    source, blocks = result.source, args.blocks
+    lags = _lags(args.lags) if args.lags is not None else [k for k in (0, 1, 2) if k < max(1, source.n_bins // 2)]
     is_root = comm is None or comm.Get_rank() == 0
     with replacing(path, "writing the matrices") if is_root else nullcontext() as file:
         put = (lambda name, value: file.create_dataset(name, data=value)) if is_root else (lambda name, value: None)
@@ -371,7 +420,7 @@ def save_matrices(path, result, args, comm=None):
                 put("phi", space_matrix(source, comm=comm))
         else:
             result.notes.append(f"{source.n_active} sites: matrices of all pairs are made of at most {MAX_UNITS}")
-        if source.is_binary and source.has_time:
+        if source.is_binary and source.has_time and is_root:
             stop = min(source.n_bins, MAX_TIMES // 4)
             put("pi", time_matrix(source, 0, stop))
         if source.has_time and source.n_bins >= 8:
@@ -409,15 +458,13 @@ def measured_correlators(archive, n_blocks=None):
 
     The blocks are at least ten autocorrelation times long where the series allows it.
     """
-    out = {}
+    out, found = {}, {}
     for name in archive.names:
-        if not name.startswith("correlator_"):
-            continue
-        axis = name.removeprefix("correlator_")
-        series = connected_series(archive, name)
-        if series is None or len(series) < 16 or series.shape[1] < 3:
-            continue
-        blocks = n_blocks or _blocks_of(series)
+        series = connected_series(archive, name) if name.startswith("correlator_") else None
+        if series is not None and len(series) >= 16 and series.shape[1] >= 3:
+            found[name.removeprefix("correlator_")] = series
+    blocks = n_blocks or min(map(_blocks_of, found.values()), default=0)  # one for all: ratios of axes need that
+    for axis, series in found.items():
         edges = np.linspace(0, len(series), blocks + 1).astype(int)
         rows = np.add.reduceat(series, edges[:-1], axis=0) / np.diff(edges)[:, np.newaxis]
         weights = np.diff(edges).astype(float)

@@ -15,6 +15,8 @@ from lft.archive import Archive, field_sha256, on_root
 from lft.commands.correlators import correlate, measured_correlators, recording_source, save_matrices
 from lft.errors import InputError
 
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
 
 def status(path):
     """Progress, rate and acceptance of an archive, as ``lft status --json`` writes them."""
@@ -93,6 +95,9 @@ def analyze_source(args, comm=None):
             result = correlate(source, args, comm, measured)
             save_matrices(args.matrices, result, args, comm)
     else:
+        if args.bin is None and _first_bytes(args.archive) == HDF5:
+            raise InputError(f"{args.archive}: not an archive of lft run (no schema 'lft-archive') but a recording of "
+                             'spike times: give the width of its bins, such as --bin "20 ms"')
         source, notes, report = recording_source(args)
         result, words, estimates = correlate(source, args, comm), "", {}
         save_matrices(args.matrices, result, args, comm)
@@ -102,16 +107,20 @@ def analyze_source(args, comm=None):
     return data, "\n".join(filter(None, [words, result.table()])), notes, estimates, result
 
 
-def is_recording(path):
-    """Whether a file holds spikes: NumPy's formats, or HDF5 that is none of this program's and has spike times."""
+def _first_bytes(path):
     try:
         with open(path, "rb") as file:
-            head = file.read(8)
+            return file.read(8)
     except OSError:
-        return False  # the archive's reader says what is wrong
+        return b""  # the archive's reader says what is wrong
+
+
+def is_recording(path):
+    """Whether a file holds spikes: NumPy's formats, or HDF5 that is none of this program's and has spike times."""
+    head = _first_bytes(path)
     if head.startswith((b"PK\x03\x04", b"\x93NUMPY")):
         return True
-    if head != b"\x89HDF\r\n\x1a\n":
+    if head != HDF5:
         return False
     import h5py
 

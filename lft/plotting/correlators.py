@@ -50,7 +50,8 @@ def plot_correlators(result, path):
         panels.append(lambda ax: _two_point(ax, result.two_point))
     if result.space_time is not None:
         panels.append(lambda ax: _space_time(ax, result.space_time, result.velocity))
-    panels += [lambda ax, m=m, v=v: _ridges(ax, m, v) for m, v in result.velocity.items()]
+    dimensions = sum(len(r) > 1 for r in result.space_time.r) if result.space_time is not None else 1
+    panels += [lambda ax, m=m, v=v: _ridges(ax, m, v, dimensions) for m, v in result.velocity.items()]
     if result.structure_factor is not None:
         panels.append(lambda ax: _structure(ax, result.structure_factor))
     if result.overlaps is not None:
@@ -142,20 +143,21 @@ def _space_time(ax, C, velocities):
     ax.set(xlabel=_label(C.axes[0], space), ylabel=_label("t", time), ylim=(lags[0] * scale[1], lags[-1] * scale[1]))
 
 
-def _ridges(ax, mode, v):
+def _ridges(ax, mode, v, dimensions):
     for k, ridge in enumerate(v.ridges):
         y, error = ridge.lag, np.nan_to_num(ridge.error)
         ax.errorbar(ridge.r, y, error, fmt="o", ms=3, lw=1, color=COLORS[k], label=ridge.axis)
         r = np.linspace(0, ridge.r[-1], 100)
-        line = np.sqrt(ridge.offset**2 + (ridge.slowness * r) ** 2 / 1.0) if mode == "spread" else None
-        if mode != "spread":
+        if mode == "spread":
+            line = np.sqrt(ridge.offset**2 + (ridge.slowness * r) ** 2 / dimensions)
+        else:
             line = ridge.offset + ridge.slowness * r
-            ax.plot(r, line, color=COLORS[k], lw=1.2)
+        ax.plot(r, line, color=COLORS[k], lw=1.2)
     speed = f"v = {v.speed:.3g} ± {v.speed_error:.1g} sites/bin" if math.isfinite(v.speed) else (
         f"not resolved: v > {v.at_least:.3g} sites/bin")
     if math.isfinite(v.speed) and v.physical:
         speed += f" = {v.physical[0]:.3g} {v.physical[2]}"
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize=8, loc="upper left")
     ax.set_title(f"{mode}: {speed}", fontsize=8)
     what = "width of $C(d, t)$ in time (bins)" if mode == "spread" else "lag of the peak (bins)"
     ax.set(xlabel="distance (sites)", ylabel=what)
