@@ -247,13 +247,18 @@ class Reweighting:
         w = np.exp(log_w - log_w.max())
         return float(w.sum() ** 2 / (self.inefficiency[self.owner] @ w**2))
 
+    def n_at_home(self):
+        """Largest number of effective measurements at the couplings of any one ensemble."""
+        return max(self._n_effective(self.log_weights(g)) for g in self.couplings)
+
     def reach(self, name, couplings=None):
         """Interval of one coupling, around the ensemble nearest to ``couplings``, with enough effective measurements.
 
         Returns
         -------
         low, high : float
-            Found by bisection, to 1 part in 1000 of the interval.
+            Found by bisection, to 1 part in 1000 of the interval; nan where even the ensembles' own couplings have
+            too few.
         """
         k = self.names.index(name)
         wanted = {**{n: self.couplings[0, i] for i, n in enumerate(self.names)}, **(couplings or {})}
@@ -284,8 +289,10 @@ class Reweighting:
                 f"{self.min_effective:g}: this would be an extrapolation")
         for name in (moved or self.names)[:1]:
             low, high = self.reach(name, {n: v for n, v in asked.items() if n not in moved})
-            if math.isfinite(low):
+            if not math.isnan(low):
                 text += f"; within reach is {name} = {low:.6g} to {high:.6g}"
+            else:
+                text += f"; even where they ran they are worth only {self.n_at_home():.3g}"
         raise InputError(f"{text}; simulate nearer, or longer")
 
     def _where(self):

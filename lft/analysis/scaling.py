@@ -257,9 +257,9 @@ def binder_at(reweighting, coupling, g):
 
 
 def overlap(reweightings, coupling):
-    """Interval of a coupling that all of some :class:`~lft.analysis.reweight.Reweighting` reach."""
-    reaches = [r.reach(coupling) for r in reweightings]
-    return max(low for low, _ in reaches), min(high for _, high in reaches)
+    """Interval of a coupling that all of some :class:`~lft.analysis.reweight.Reweighting` reach; nan where one has none."""
+    low, high = np.array([r.reach(coupling) for r in reweightings]).T
+    return float(low.max()), float(high.min())
 
 
 def matched_coupling(reweighting, coupling, value):
@@ -276,6 +276,10 @@ def _root(function, reweightings, coupling, what):
     k = reweightings[0].names.index(coupling)
     start = float(np.mean([r.couplings[:, k].mean() for r in reweightings]))
     step = 0.1 / max(float(np.std(r.operators[:, k])) for r in reweightings)
+    if math.isnan(low) or math.isnan(high):
+        worst = min(reweightings, key=lambda r: r.n_at_home())
+        raise InputError(f"{what}: L = {worst.ensembles[0].extent} has only {worst.n_at_home():.3g} effective measurements "
+                         f"of {worst.n}, fewer than {worst.min_effective:g}; simulate longer")
     if not low <= start <= high:
         raise InputError(f"{what}: the couplings in reach do not overlap; simulate nearer to each other")
     ends, values = [start, start], [function(start)] * 2
