@@ -68,16 +68,18 @@ def rows_of(name, result):
         scan = {"critical": result.critical_scan, "nu": result.slope_scan, "eta": result.chi_scan}[quantity]
         exact, uncertainty, source = REFERENCE[name][quantity]
         symbol = SYMBOLS.get(quantity, {}).get(name, quantity)
-        out.append((TITLES[name], symbol, value, error, f"{scan.chosen.chi_squared:.1f}/{scan.chosen.dof}", exact, source,
-                    (value - exact) / math.hypot(error, uncertainty)))
+        quality = f"{scan.chosen.chi_squared:.1f}/{scan.chosen.dof}"
+        z = (value - exact) / math.hypot(error, uncertainty)
+        out.append((TITLES[name], symbol, value, error, quality, exact, source, z))
     return out
 
 
 def markdown(rows):
     """The table of docs/critical-points.md."""
     lines = ["| model | quantity | result | chi^2/dof of the best fit | literature | source | z |", "|---" * 7 + "|"]
-    lines += [f"| {model} | {symbol} | {format_with_error(value, error)} | {quality} | {exact:.8g} | {source} | {z:+.1f} |"
-              for model, symbol, value, error, quality, exact, source, z in rows]
+    for model, symbol, value, error, quality, exact, source, z in rows:
+        result = format_with_error(value, error)
+        lines.append(f"| {model} | {symbol} | {result} | {quality} | {exact:.8g} | {source} | {z:+.1f} |")
     return "\n".join(lines) + "\n"
 
 

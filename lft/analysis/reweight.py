@@ -22,8 +22,8 @@ A weight is only as good as its overlap: the effective number of independent mea
 and below :data:`MIN_EFFECTIVE` of them the answer is refused, with the couplings that are within reach.
 
 Errors: jackknife.  All ensembles are cut into the same number of blocks; leaving out block b of each, the free energies
-move by one Newton step (the next step would change them at second order), and the weights follow.  With one ensemble the
-Gamma method is used for numbers.
+move by one Newton step (the next step would change them at second order), and the weights follow.  With one ensemble
+the Gamma method is used for numbers.
 
 Why not pymbar: the solver is the page below and needs numpy alone; pymbar brings 200 MB of dependencies (jax beside it
 for speed) and seconds of import time, takes decorrelated samples only (it wants subsampling), and knows no blocks.  The
@@ -159,8 +159,8 @@ class Reweighting:
                 break
             f = self._newton(f, potential, p, gradient, np.exp(log_omega), log_den)
         else:
-            raise DivergenceError(f"multiple-histogram equations of {len(self.ensembles)} ensembles did not converge in "
-                                  "100 steps: neighboring ensembles do not overlap; add couplings between them")
+            raise DivergenceError(f"multiple-histogram equations of {len(self.ensembles)} ensembles did not converge "
+                                  "in 100 steps: neighboring ensembles do not overlap; add couplings between them")
         self.log_base = log_omega - log_den  # W = exp(log_base - u_g)
         self.p = p
         self._jackknife_free_energies(np.exp(log_omega))
@@ -428,8 +428,8 @@ def _check(ensembles, n_blocks):
     first = ensembles[0]
     for e in ensembles:
         if e.fixed != first.fixed or set(e.couplings) != set(first.couplings):
-            raise InputError(f"{e.label}: another theory, lattice or set of couplings than {first.label}; together only "
-                             "archives of one theory on one lattice can be reweighted")
+            raise InputError(f"{e.label}: another theory, lattice or set of couplings than {first.label}; together "
+                             "only archives of one theory on one lattice can be reweighted")
         if e.n < 4 * n_blocks:
             raise InputError(f"{e.label}: {e.n} measurements are too few for {n_blocks} blocks; at least "
                              f"{4 * n_blocks} are needed")

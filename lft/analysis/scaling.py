@@ -7,8 +7,8 @@ Near a critical point g_c, on lattices of extent L, with corrections from the le
 
 Crossings of U for two sizes approach g_c like L^-(1/nu + omega).  Exponents are read off where U takes one and the same
 value U_f on every lattice (phenomenological coupling): there the scaling variable is the same for all L, no g_c is
-needed, and the fluctuations of U and of the quantity, which go together, cancel in part.  Standard results: K. Binder, Z.
-Phys. B 43, 119 (1981); A. M. Ferrenberg, D. P. Landau, Phys. Rev. B 44, 5081 (1991).
+needed, and the fluctuations of U and of the quantity, which go together, cancel in part.  Standard results: K. Binder,
+Z. Phys. B 43, 119 (1981); A. M. Ferrenberg, D. P. Landau, Phys. Rev. B 44, 5081 (1991).
 """
 
 from __future__ import annotations
@@ -214,10 +214,11 @@ class Scaling:
             "eta": {**pair(self.eta), **_quality(self.chi_scan)},
             "omega": self.omega,
             "binder": self.binder_value,
-            "crossings": [{"small": c.small, "large": c.large, "value": c.coupling, "error": c.error, "binder": c.binder}
+            "crossings": [dict(zip(("small", "large", "value", "error", "binder"),
+                                   (c.small, c.large, c.coupling, c.error, c.binder), strict=True))
                           for c in self.crossings.rows],
-            "matched": [{"L": L, "coupling": pair(self.matched[L]), "slope": pair(self.slope[L]), "chi": pair(self.chi[L])}
-                        for L in self.sizes],
+            "matched": [{"L": L, "coupling": pair(self.matched[L]), "slope": pair(self.slope[L]),
+                         "chi": pair(self.chi[L])} for L in self.sizes],
             "scans": {"critical": [f.as_json() for f in self.critical_scan.fits],
                       "slope": [f.as_json() for f in self.slope_scan.fits],
                       "chi": [f.as_json() for f in self.chi_scan.fits]},
@@ -236,8 +237,9 @@ class Scaling:
                 ("eta", self.eta, self.chi_scan))
         for name, value, scan in rows:
             f = scan.chosen
-            lines.append(f"{name:7} = {format_with_error(*value):14} best fit: chi^2/dof = {f.chi_squared:.2f}/{f.dof}, "
-                         f"L >= {f.L[0]}" + (f", omega = {self.omega:g}" if self.omega else ", no correction"))
+            correction = f"omega = {self.omega:g}" if self.omega else "no correction"
+            lines.append(f"{name:7} = {format_with_error(*value):14} best fit: chi^2/dof = {f.chi_squared:.2f}/{f.dof}"
+                         f", L >= {f.L[0]}, {correction}")
         return "\n".join(lines)
 
 
@@ -257,7 +259,7 @@ def binder_at(reweighting, coupling, g):
 
 
 def overlap(reweightings, coupling):
-    """Interval of a coupling that all of some :class:`~lft.analysis.reweight.Reweighting` reach; nan where one has none."""
+    """Interval of a coupling that all of some Reweightings reach; nan where one has none."""
     low, high = np.array([r.reach(coupling) for r in reweightings]).T
     return float(low.max()), float(high.min())
 
@@ -278,13 +280,13 @@ def _root(function, reweightings, coupling, what):
     step = 0.1 / max(float(np.std(r.operators[:, k])) for r in reweightings)
     if math.isnan(low) or math.isnan(high):
         worst = min(reweightings, key=lambda r: r.n_at_home())
-        raise InputError(f"{what}: L = {worst.ensembles[0].extent} has only {worst.n_at_home():.3g} effective measurements "
-                         f"of {worst.n}, fewer than {worst.min_effective:g}; simulate longer")
+        raise InputError(f"{what}: L = {worst.ensembles[0].extent} has only {worst.n_at_home():.3g} effective "
+                         f"measurements of {worst.n}, fewer than {worst.min_effective:g}; simulate longer")
     if not low <= start <= high:
         raise InputError(f"{what}: the couplings in reach do not overlap; simulate nearer to each other")
     ends, values = [start, start], [function(start)] * 2
     while ends[0] > low or ends[1] < high:
-        for side, limit in ((0, low), (1, high)):
+        for side in (0, 1):
             new = max(ends[0] - step, low) if side == 0 else min(ends[1] + step, high)
             if new == ends[side] or not math.isfinite(new):
                 continue
@@ -318,7 +320,7 @@ def at_binder(reweighting, coupling, value, function):
 def peak(reweighting, coupling, volume=None):
     """Largest connected susceptibility V (<m^2> - <|m|>^2): ``(coupling, error), (height, error)``.
 
-    The coupling's deviations are -d(chi')/chi'' at the peak.  Raises InputError where the peak lies at the end of reach.
+    The coupling's deviations are -d(chi')/chi'' at the peak.  InputError where the peak lies at the end of reach.
     """
     from scipy.optimize import minimize_scalar
 
@@ -476,7 +478,8 @@ def fit_power(L, y, error, omega=None):
         return v[1] + v[0] * x + (0.0 if omega is None else np.log(np.maximum(1 + v[2] * L**-omega, 1e-12)))
 
     start = np.polyfit(x, log_y, 1, w=1 / sigma).tolist() + [0.0] * (n_parameters - 2)
-    found = least_squares(lambda v: (model(v) - log_y) / sigma, start, x_scale="jac", xtol=1e-13, ftol=1e-13, gtol=1e-13)
+    found = least_squares(lambda v: (model(v) - log_y) / sigma, start, x_scale="jac",
+                          xtol=1e-13, ftol=1e-13, gtol=1e-13)
     covariance = np.linalg.inv(found.jac.T @ found.jac)
     names = ("exponent", "log_amplitude", "correction")[:n_parameters]
     return Fit(names, found.x, np.sqrt(np.diag(covariance)), float(2 * found.cost), len(L) - n_parameters,
@@ -561,7 +564,8 @@ def scale(reweightings, coupling, *, binder_value=None, omega=None, nu=None):
     notes = list(found.notes)
     for what, scan in (("slope of U", slope_scan), ("susceptibility", chi_scan)):
         if not scan.is_good:
-            notes.append(f"{what}: no fit is acceptable (best chi^2/dof = {scan.chosen.chi_squared:.3g}/{scan.chosen.dof}): "
+            f = scan.chosen
+            notes.append(f"{what}: no fit is acceptable (best chi^2/dof = {f.chi_squared:.3g}/{f.dof}): "
                          "larger lattices, or a correction to scaling (omega), are needed")
         elif scan.chosen.dof == 1:
             notes.append(f"{what}: the accepted fit has 1 degree of freedom")

@@ -26,7 +26,7 @@ def parse_couplings(texts):
             if not (sign and name.strip() and math.isfinite(float(value))):
                 raise ValueError
         except ValueError:
-            raise InputError(f"--reweight {part.strip()!r}: valid is COUPLING=NUMBER, several separated by commas") from None
+            raise InputError(f"--reweight {part.strip()!r}: valid is COUPLING=NUMBER, or several with commas") from None
     return out
 
 

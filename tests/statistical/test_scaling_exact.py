@@ -125,7 +125,7 @@ def test_scale_puts_it_together():
     data = s.as_json()
     assert {"critical", "nu", "eta", "crossings", "scans", "matched"} <= set(data) and len(s.curves) == 3
     assert "nu      =" in s.table() and "eta     =" in s.table()
-    with pytest.raises(InputError, match="U = 0.90000 on L = 2: not within reach"):
+    with pytest.raises(InputError, match=r"U = 0\.90000 on L = 2: not within reach"):
         scale(reweightings(1), "K", binder_value=0.9)
 
 

@@ -26,9 +26,11 @@ measure_every = 16
 def folder(tmp_path_factory):
     """Archives of L = 4, 6, 8 at K = 0.42, a rectangle, a real field, and one at another coupling."""
     path = tmp_path_factory.mktemp("scale")
-    runs = {"L4": ([4, 4], "ising", "K = 0.42"), "L6": ([6, 6], "ising", "K = 0.42"), "L8": ([8, 8], "ising", "K = 0.42"),
-            "L4b": ([4, 4], "ising", "K = 0.5"), "flat": ([4, 8], "ising", "K = 0.42"),
-            "short": ([8, 8], "ising", "K = 0.43"), "phi4": ([4, 4], "phi4", "kappa = 0.2\nlambda = 0.5"), "zero": ([4, 4], "ising", "K = 3.0")}
+    runs = {"L4": ([4, 4], "ising", "K = 0.42"), "L6": ([6, 6], "ising", "K = 0.42"),
+            "L8": ([8, 8], "ising", "K = 0.42"), "L4b": ([4, 4], "ising", "K = 0.5"),
+            "flat": ([4, 8], "ising", "K = 0.42"),
+            "short": ([8, 8], "ising", "K = 0.43"), "phi4": ([4, 4], "phi4", "kappa = 0.2\nlambda = 0.5"),
+            "zero": ([4, 4], "ising", "K = 3.0")}
     for seed, (name, (shape, action, couplings)) in enumerate(runs.items()):
         text = CONFIG.format(seed=seed, shape=shape, name=action, couplings=couplings)
         if name == "short":
