@@ -64,7 +64,7 @@ class Covariance:
         text = []
         if self.is_adjusted:
             text.append(f"the correlation matrix had a negative eigenvalue ({self.smallest_eigenvalue:.2g}, "
-                        f"window {self.window}): negative ones were set to 0; take more measurements or fewer quantities")
+                        f"window {self.window}): negative ones were set to 0; measure longer, or take fewer quantities")
         if self.constant:
             text.append(f"quantities {self.constant} are constant: no error can be estimated")
         return "; ".join(text)

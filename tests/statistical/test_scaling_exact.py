@@ -9,18 +9,17 @@ from scipy.optimize import brentq, minimize_scalar
 from test_reweighting_exact import binder, torus
 
 from lft.analysis.collapse import Points, collapse, quality
+from lft.analysis.powerlaw import fit_power, scan_power
 from lft.analysis.reweight import Reweighting
 from lft.analysis.scaling import (
     at_binder,
     binder_slope,
     crossings,
     extrapolate,
-    fit_power,
     log_m2_slope,
     matched_coupling,
     peak,
     scale,
-    scan_power,
 )
 from lft.errors import InputError
 from lft.testing import normality_p_value
