@@ -7,8 +7,8 @@ linear least squares, so only the scaling parameters are searched (variable proj
 points minus all parameters.  Errors: from the curvature of chi^2, or from resampled data (bootstrap), each refitted.
 
 As a check that knows nothing of polynomials, :func:`quality` compares every point with a straight line through its
-neighbors of the *other* lattices, S = mean (y_i - Y_i)^2/(dy_i^2 + dY_i^2), about 1 for a good collapse (in the spirit of
-J. Houdayer, A. K. Hartmann, Phys. Rev. B 70, 014418 (2004); reconstructed).
+neighbors of the *other* lattices, S = mean (y_i - Y_i)^2/(dy_i^2 + dY_i^2), about 1 for a good collapse (in the spirit
+of J. Houdayer, A. K. Hartmann, Phys. Rev. B 70, 014418 (2004); reconstructed).
 """
 
 from __future__ import annotations
@@ -193,8 +193,8 @@ def collapse(points, start, *, fixed=(), degree=4, omega=None, correction_degree
     typical = np.array([x_scale / points.L.max() ** base[1], base[1], 1.0])[free]
 
     def fit(y, v):
-        return least_squares(lambda u: linear(complete(u), y)[0], v, x_scale=typical, xtol=1e-12, ftol=1e-12, gtol=1e-12,
-                             diff_step=1e-6, max_nfev=400)
+        return least_squares(lambda u: linear(complete(u), y)[0], v, x_scale=typical, xtol=1e-12, ftol=1e-12,
+                             gtol=1e-12, diff_step=1e-6, max_nfev=400)
 
     found = fit(points.y, base[free]) if free else None
     best = complete(found.x) if free else base
@@ -211,8 +211,8 @@ def collapse(points, start, *, fixed=(), degree=4, omega=None, correction_degree
         curvature = found.jac.T @ found.jac
         condition = np.linalg.cond(curvature * np.outer(typical, typical))
         if not condition < 1e14:
-            raise InputError(f"collapse: the data do not determine {', '.join(NAMES[k] for k in free)} (condition number "
-                             f"{condition:.2g}); hold one of them fixed, or add couplings and sizes")
+            raise InputError(f"collapse: the data do not determine {', '.join(NAMES[k] for k in free)} (condition "
+                             f"number {condition:.2g}); hold one of them fixed, or add couplings and sizes")
         error[free] = np.sqrt(np.diag(np.linalg.inv(curvature)))
     out = Collapse((best[0], error[0]), (1 / best[1], error[1] / best[1] ** 2), (best[2], error[2]), chi_squared, dof,
                    math.nan, samples, curve, x_scale, degree, omega)

@@ -5,8 +5,8 @@ With the fluctuations projected on the gradient of each function, ``d_{i,a} = su
     Gamma_ab(t) = < d_{i,a} d_{i+t,b} >,     C_ab = [Gamma_ab(0) + sum_{t=1}^{W} (Gamma_ab(t) + Gamma_ba(t))] / n
 
 with one window W for all.  The errors are those of the Gamma method, each with its own best window; from C only the
-correlations ``C_ab / sqrt(C_aa C_bb)`` are taken.  A sum cut at a window need not be positive: if it is not, its negative
-eigenvalues are set to 0 and the diagonal is brought back to 1, and the result says so.
+correlations ``C_ab / sqrt(C_aa C_bb)`` are taken.  A sum cut at a window need not be positive: if it is not, its
+negative eigenvalues are set to 0 and the diagonal is brought back to 1, and the result says so.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Covariance:
         """What the reader of the matrix must know; empty if nothing."""
         text = []
         if self.is_adjusted:
-            text.append(f"the correlation matrix had a negative eigenvalue ({self.smallest_eigenvalue:.2g}, window "
-                        f"{self.window}): negative ones were set to 0; more measurements or fewer quantities are needed")
+            text.append(f"the correlation matrix had a negative eigenvalue ({self.smallest_eigenvalue:.2g}, "
+                        f"window {self.window}): negative ones were set to 0; measure longer, or take fewer quantities")
         if self.constant:
             text.append(f"quantities {self.constant} are constant: no error can be estimated")
         return "; ".join(text)

@@ -106,4 +106,4 @@ def combine(function, ensembles, *, index=None, spacing=1, s_tau=1.5):
 
 
 def _as_list(places):
-    return places if places is None or isinstance(places, list) and np.ndim(places[0]) else [places]
+    return places if places is None or (isinstance(places, list) and np.ndim(places[0])) else [places]

@@ -96,7 +96,7 @@ def to_arviz(archives):
     names = _finite_names(archives[0])
     for archive in archives[1:]:
         if _finite_names(archive) != names:
-            raise InputError(f"{archive.path}: measures other observables than {archives[0].path}; chains must be alike")
+            raise InputError(f"{archive.path}: measures other observables than {archives[0].path}")
     n = min(a.n_samples for a in archives)
     posterior = {name: np.stack([a.samples(name)[:n] for a in archives]) for name in names}
     first = archives[0]

@@ -158,7 +158,8 @@ def _operators(archive, series):
         bonds = Bonds.of(action, geometry)
         factor = -2.0 if action.kind == "real" else -1.0
         given = action.couplings[bond]
-        for (d, g), name, count in zip(action.bond_couplings(geometry).items(), bonds.names, bonds.counts, strict=True):
+        values = action.bond_couplings(geometry).values()
+        for g, name, count in zip(values, bonds.names, bonds.counts, strict=True):
             if not count:
                 continue
             key = bond if np.ndim(given) == 0 and not isinstance(given, dict) else name.replace("bond", bond)
@@ -187,5 +188,6 @@ def _fixed(archive):
                    if isinstance(v, np.ndarray) and v.ndim)
     g = archive.geometry
     mask = getattr(g, "mask", None)
-    where = (*map(str, getattr(g, "shape", (g.n_active,))), str(g.boundary), "" if mask is None else mask.tobytes().hex())
+    shape = map(str, getattr(g, "shape", (g.n_active,)))
+    where = (*shape, str(g.boundary), "" if mask is None else mask.tobytes().hex())
     return (archive.action.name, *where, *arrays)

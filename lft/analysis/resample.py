@@ -134,7 +134,7 @@ def independent(*parts):
         In the order given, each of ``sum(len(p.samples))`` samples.
     """
     if any(p.kind != "jackknife" for p in parts):
-        raise InputError("independent() is for jackknife resamples; bootstraps with different seeds combine as they are")
+        raise InputError("independent() is for jackknife resamples; bootstraps with other seeds combine as they are")
     h = np.concatenate([p.h for p in parts])
     first = np.cumsum([0] + [int(p.group.max()) + 1 for p in parts])
     group = np.concatenate([p.group + f for p, f in zip(parts, first, strict=False)])

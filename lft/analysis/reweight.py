@@ -11,19 +11,20 @@ with the free energies f_i = -ln Z_i up to a constant, fixed by asking that <1>_
 
 M = 1 is single-histogram reweighting, W = exp(u_1 - u_g).  For M > 1 these are the multiple-histogram equations without
 bins, also known as MBAR (Ferrenberg and Swendsen, Phys. Rev. Lett. 63, 1195 (1989); Shirts and Chodera, J. Chem. Phys.
-129, 124105 (2008); standard results).  ``c_i = max(1, 2 tau_int)`` in measurements, of the slowest operator: correlated
-ensembles count less, and nothing is thrown away.  The solution minimizes the convex function
-``sum_n ln(sum_j (N_j/c_j) exp(f_j - u_j(n)))/c_n - sum_j (N_j/c_j) f_j``: Newton's method finds it in a few steps.
+129, 124105 (2008); standard results).  ``c_i = max(1, 2 tau_int)`` in measurements, of the slowest operator whose
+coupling differs between the ensembles: correlated ensembles count less, and nothing is thrown away.  The solution
+minimizes the convex function ``sum_n ln(sum_j (N_j/c_j) exp(f_j - u_j(n)))/c_n - sum_j (N_j/c_j) f_j``: Newton's method finds it in a few steps.
 
 A weight is only as good as its overlap: the effective number of independent measurements is
 
     n_eff = (sum_n W_n)^2 / sum_n c_n W_n^2
 
-and below :data:`MIN_EFFECTIVE` of them the answer is refused, with the couplings that are within reach.
+with the c of the couplings that are moved (the sign of a magnetization that hardly ever turns does not matter as long
+as h stays), and below :data:`MIN_EFFECTIVE` of them the answer is refused, with the couplings that are within reach.
 
 Errors: jackknife.  All ensembles are cut into the same number of blocks; leaving out block b of each, the free energies
-move by one Newton step (the next step would change them at second order), and the weights follow.  With one ensemble the
-Gamma method is used for numbers.
+move by one Newton step (the next step would change them at second order), and the weights follow.  With one ensemble
+the Gamma method is used for numbers.
 
 Why not pymbar: the solver is the page below and needs numpy alone; pymbar brings 200 MB of dependencies (jax beside it
 for speed) and seconds of import time, takes decorrelated samples only (it wants subsampling), and knows no blocks.  The
@@ -34,13 +35,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
-from lft.analysis.estimate import Estimate, estimate, format_with_error
+from lft.analysis.estimate import MIN_LENGTH_IN_TAU, Estimate, estimate, format_with_error
 from lft.analysis.resample import Resamples
-from lft.errors import DivergenceError, InputError
+from lft.errors import DivergenceError, InputError, SeriesTooShort
 
 MIN_EFFECTIVE = 100
 """Fewer effective measurements than this are no estimate: the weights' tail has hardly been sampled."""
@@ -140,8 +142,18 @@ class Reweighting:
         operators = np.column_stack([np.concatenate([e.operators[k] for e in self.ensembles]) for k in self.names])
         self.origin = operators.mean(axis=0)  # exponents of deviations stay small; free energies get it back
         self.operators = operators - self.origin
-        self.inefficiency = np.array([_inefficiency(e) for e in self.ensembles])
+        self.slowness = np.array([_slowness(e, self.names) for e in self.ensembles])  # (M, couplings)
+        self.inefficiency = self.slowness[:, self._moved(self.couplings[0])].max(axis=1)
+        self._warn_if_short()
         self._solve()
+
+    def _warn_if_short(self):
+        """A block must be longer than the correlation: 50 tau_int in all, as everywhere."""
+        for e, c in zip(self.ensembles, self.inefficiency, strict=True):
+            if e.n < MIN_LENGTH_IN_TAU * c / 2:
+                warnings.warn(SeriesTooShort(
+                    f"{e.label}: {e.n} measurements are {2 * e.n / c:.3g} tau_int of its slowest operator, fewer than "
+                    f"{MIN_LENGTH_IN_TAU}: errors after reweighting are not to be trusted"), stacklevel=3)
 
     # ---- free energies
     def _solve(self):
@@ -159,8 +171,8 @@ class Reweighting:
                 break
             f = self._newton(f, potential, p, gradient, np.exp(log_omega), log_den)
         else:
-            raise DivergenceError(f"multiple-histogram equations of {len(self.ensembles)} ensembles did not converge in "
-                                  "100 steps: neighboring ensembles do not overlap; add couplings between them")
+            raise DivergenceError(f"multiple-histogram equations of {len(self.ensembles)} ensembles did not converge "
+                                  "in 100 steps: neighboring ensembles do not overlap; add couplings between them")
         self.log_base = log_omega - log_den  # W = exp(log_base - u_g)
         self.p = p
         self._jackknife_free_energies(np.exp(log_omega))
@@ -241,11 +253,25 @@ class Reweighting:
 
     def n_effective(self, couplings=None, **by_name):
         """Effective number of independent measurements at some couplings."""
-        return self._n_effective(self.log_weights(self.point(couplings, **by_name)))
+        g = self.point(couplings, **by_name)
+        return self._n_effective(self.log_weights(g), g)
 
-    def _n_effective(self, log_w):
+    def _moved(self, g):
+        """Which couplings differ between the ensembles or from all of them; if none, those that are not zero."""
+        differs = (self.couplings != self.couplings[0]).any(axis=0)
+        moved = differs | ~np.isclose(g, self.couplings, rtol=1e-13, atol=0).any(axis=0)
+        if not moved.any():
+            moved = self.couplings[0] != 0
+        return moved if moved.any() else np.ones(len(self.names), bool)
+
+    def _n_effective(self, log_w, g):
         w = np.exp(log_w - log_w.max())
-        return float(w.sum() ** 2 / (self.inefficiency[self.owner] @ w**2))
+        c = self.slowness[:, self._moved(g)].max(axis=1)
+        return float(w.sum() ** 2 / (c[self.owner] @ w**2))
+
+    def n_at_home(self):
+        """Largest number of effective measurements at the couplings of any one ensemble."""
+        return max(self._n_effective(self.log_weights(g), g) for g in self.couplings)
 
     def reach(self, name, couplings=None):
         """Interval of one coupling, around the ensemble nearest to ``couplings``, with enough effective measurements.
@@ -253,7 +279,8 @@ class Reweighting:
         Returns
         -------
         low, high : float
-            Found by bisection, to 1 part in 1000 of the interval.
+            Found by bisection, to 1 part in 1000 of the interval; nan where even the ensembles' own couplings have
+            too few.
         """
         k = self.names.index(name)
         wanted = {**{n: self.couplings[0, i] for i, n in enumerate(self.names)}, **(couplings or {})}
@@ -263,7 +290,7 @@ class Reweighting:
         def is_enough(value):
             g = base.copy()
             g[k] = value
-            return self._n_effective(self.log_weights(g)) >= self.min_effective
+            return self._n_effective(self.log_weights(g), g) >= self.min_effective
 
         if not is_enough(here):
             return math.nan, math.nan
@@ -274,7 +301,7 @@ class Reweighting:
         """ln W at the couplings; InputError with n_eff and the reachable interval where they are too far away."""
         g = self.point(couplings, **by_name)
         log_w = self.log_weights(g)
-        n_effective = self._n_effective(log_w)
+        n_effective = self._n_effective(log_w, g)
         if n_effective >= self.min_effective:
             return log_w, n_effective
         asked = dict(zip(self.names, g.tolist(), strict=True))
@@ -284,8 +311,10 @@ class Reweighting:
                 f"{self.min_effective:g}: this would be an extrapolation")
         for name in (moved or self.names)[:1]:
             low, high = self.reach(name, {n: v for n, v in asked.items() if n not in moved})
-            if math.isfinite(low):
+            if not math.isnan(low):
                 text += f"; within reach is {name} = {low:.6g} to {high:.6g}"
+            else:
+                text += f"; even where they ran they are worth only {self.n_at_home():.3g}"
         raise InputError(f"{text}; simulate nearer, or longer")
 
     def _where(self):
@@ -421,17 +450,18 @@ def _check(ensembles, n_blocks):
     first = ensembles[0]
     for e in ensembles:
         if e.fixed != first.fixed or set(e.couplings) != set(first.couplings):
-            raise InputError(f"{e.label}: another theory, lattice or set of couplings than {first.label}; together only "
-                             "archives of one theory on one lattice can be reweighted")
+            raise InputError(f"{e.label}: another theory, lattice or set of couplings than {first.label}; together "
+                             "only archives of one theory on one lattice can be reweighted")
         if e.n < 4 * n_blocks:
             raise InputError(f"{e.label}: {e.n} measurements are too few for {n_blocks} blocks; at least "
                              f"{4 * n_blocks} are needed")
 
 
-def _inefficiency(ensemble):
-    """2 tau_int of the slowest operator, in measurements, at least 1."""
-    taus = [estimate(o, name=f"{ensemble.label}: operator of {name}").tau_int for name, o in ensemble.operators.items()]
-    return max(1.0, 2 * max(taus))
+def _slowness(ensemble, names):
+    """2 tau_int of each operator, in measurements, at least 1."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SeriesTooShort)  # of operators whose couplings move it is said elsewhere
+        return [max(1.0, 2 * estimate(ensemble.operators[k], name=ensemble.label).tau_int) for k in names]
 
 
 def _direction(couplings):

@@ -7,8 +7,8 @@ Near a critical point g_c, on lattices of extent L, with corrections from the le
 
 Crossings of U for two sizes approach g_c like L^-(1/nu + omega).  Exponents are read off where U takes one and the same
 value U_f on every lattice (phenomenological coupling): there the scaling variable is the same for all L, no g_c is
-needed, and the fluctuations of U and of the quantity, which go together, cancel in part.  Standard results: K. Binder, Z.
-Phys. B 43, 119 (1981); A. M. Ferrenberg, D. P. Landau, Phys. Rev. B 44, 5081 (1991).
+needed, and the fluctuations of U and of the quantity, which go together, cancel in part.  Standard results: K. Binder,
+Z. Phys. B 43, 119 (1981); A. M. Ferrenberg, D. P. Landau, Phys. Rev. B 44, 5081 (1991).
 """
 
 from __future__ import annotations
@@ -20,13 +20,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lft.analysis.estimate import format_with_error
+from lft.analysis.powerlaw import Scan, choose, finite, linear_fit, scan_power
 from lft.errors import InputError
-
-MIN_P_VALUE = 0.1
-"""A fit is accepted from the smallest L on at which chi^2 is not less probable than this."""
-
-MAX_DRIFT = 2.0
-"""... and at which the exponent moves by less than this, in standard errors of the move, when L_min grows."""
 
 COLUMNS = ("m2", "m4")
 MOMENTS = ("m2", "m4", "O", "m2 O", "m4 O")
@@ -76,70 +71,6 @@ class Crossings:
     notes: list
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A least-squares fit: parameters with errors, and how good it is.
-
-    Attributes
-    ----------
-    names : tuple of str
-    value, error : ndarray
-    chi_squared : float
-    dof : int
-    L : tuple of int
-        Sizes that entered.
-    """
-
-    names: tuple
-    value: np.ndarray
-    error: np.ndarray
-    chi_squared: float
-    dof: int
-    L: tuple
-
-    @property
-    def p_value(self):
-        """Probability of a larger chi^2; nan without degrees of freedom."""
-        from scipy.stats import chi2
-
-        return float(chi2.sf(self.chi_squared, self.dof)) if self.dof > 0 else math.nan
-
-    def __getitem__(self, name):
-        k = self.names.index(name)
-        return float(self.value[k]), float(self.error[k])
-
-    def __str__(self):
-        numbers = ", ".join(f"{n} = {format_with_error(*self[n])}" for n in self.names)
-        return f"{numbers}; chi^2/dof = {self.chi_squared:.2f}/{self.dof}, L = {self.L[0]}..{self.L[-1]}"
-
-    def as_json(self):
-        """Parameters, chi^2, dof and sizes; what is not finite is None."""
-        numbers = {n: {"value": _finite(v), "error": _finite(e)} for n, v, e in
-                   zip(self.names, self.value, self.error, strict=True)}
-        return {**numbers, "chi_squared": _finite(self.chi_squared), "dof": self.dof, "p_value": _finite(self.p_value),
-                "L": list(self.L)}
-
-
-@dataclass(frozen=True)
-class Scan:
-    """Fits for every smallest size, and the one that is taken.
-
-    Attributes
-    ----------
-    fits : list of Fit
-        By increasing L_min.
-    chosen : Fit
-        Of the smallest L_min with p >= MIN_P_VALUE whose first parameter does not drift when L_min grows further
-        (:func:`drift` below MAX_DRIFT); if none is so, the last one that leaves a degree of freedom.
-    is_good : bool
-        Whether the chosen one is of that kind.
-    """
-
-    fits: list
-    chosen: Fit
-    is_good: bool
-
-
 @dataclass
 class Scaling:
     """What :func:`scale` found; ``quantities`` holds the fitted numbers by size.
@@ -149,8 +80,9 @@ class Scaling:
     coupling : str
     sizes : list of int
     crossings : Crossings
-    critical : Fit or None
-        g_c, extrapolated from the crossings.
+    critical : tuple of float
+        (value, error) of g_c, extrapolated from the crossings.
+    critical_scan : Scan
     binder_value : float
         U_f at which the exponents were read off.
     matched : dict
@@ -158,7 +90,7 @@ class Scaling:
     slope, chi : dict
         L to (value, error) of dU/dg and of V <m^2> there.
     nu, eta : tuple of float
-        (value, error).
+        (value, error), averaged over L_min (:attr:`Scan.average`).
     slope_scan, chi_scan : Scan
     omega : float or None
     curves : dict
@@ -169,7 +101,8 @@ class Scaling:
     coupling: str
     sizes: list
     crossings: Crossings
-    critical: object
+    critical: tuple
+    critical_scan: Scan
     binder_value: float
     matched: dict
     slope: dict
@@ -184,21 +117,22 @@ class Scaling:
 
     def as_json(self):
         """The result as plain numbers."""
-        pair = lambda p: {"value": _finite(p[0]), "error": _finite(p[1])}  # noqa: E731
-        critical = None if self.critical is None else self.critical.as_json()
+        pair = lambda p: {"value": finite(p[0]), "error": finite(p[1])}  # noqa: E731
         return {
             "coupling": self.coupling,
             "sizes": list(self.sizes),
-            "critical": critical,
+            "critical": {**pair(self.critical), **_quality(self.critical_scan)},
             "nu": {**pair(self.nu), **_quality(self.slope_scan)},
             "eta": {**pair(self.eta), **_quality(self.chi_scan)},
             "omega": self.omega,
             "binder": self.binder_value,
-            "crossings": [{"small": c.small, "large": c.large, "value": c.coupling, "error": c.error, "binder": c.binder}
+            "crossings": [dict(zip(("small", "large", "value", "error", "binder"),
+                                   (c.small, c.large, c.coupling, c.error, c.binder), strict=True))
                           for c in self.crossings.rows],
-            "matched": [{"L": L, "coupling": pair(self.matched[L]), "slope": pair(self.slope[L]), "chi": pair(self.chi[L])}
-                        for L in self.sizes],
-            "scans": {"slope": [f.as_json() for f in self.slope_scan.fits],
+            "matched": [{"L": L, "coupling": pair(self.matched[L]), "slope": pair(self.slope[L]),
+                         "chi": pair(self.chi[L])} for L in self.sizes],
+            "scans": {"critical": [f.as_json() for f in self.critical_scan.fits],
+                      "slope": [f.as_json() for f in self.slope_scan.fits],
                       "chi": [f.as_json() for f in self.chi_scan.fits]},
             "notes": list(self.notes),
         }
@@ -208,25 +142,22 @@ class Scaling:
         lines = [f"crossings of the Binder cumulant          {self.coupling}"]
         lines += [f"  L = {c.small:3} and {c.large:3}   U = {c.binder:.5f}   {format_with_error(c.coupling, c.error)}"
                   for c in self.crossings.rows]
-        if self.critical is not None:
-            lines.append(f"{self.coupling}_c    {self.critical}")
         lines.append(f"at U = {self.binder_value:.5f}:   L, {self.coupling}, dU/d{self.coupling}, V <m^2>")
         lines += [f"  {L:4}  {format_with_error(*self.matched[L]):18} {format_with_error(*self.slope[L]):14} "
                   f"{format_with_error(*self.chi[L])}" for L in self.sizes]
-        for name, value, scan in (("nu", self.nu, self.slope_scan), ("eta", self.eta, self.chi_scan)):
+        rows = ((f"{self.coupling}_c", self.critical, self.critical_scan), ("nu", self.nu, self.slope_scan),
+                ("eta", self.eta, self.chi_scan))
+        for name, value, scan in rows:
             f = scan.chosen
-            lines.append(f"{name:4} = {format_with_error(*value)}   chi^2/dof = {f.chi_squared:.2f}/{f.dof}, L >= {f.L[0]}"
-                         + (f", omega = {self.omega:g}" if self.omega else ", no correction"))
+            correction = f"omega = {self.omega:g}" if self.omega else "no correction"
+            lines.append(f"{name:7} = {format_with_error(*value):14} best fit: chi^2/dof = {f.chi_squared:.2f}/{f.dof}"
+                         f", L >= {f.L[0]}, {correction}")
         return "\n".join(lines)
 
 
 def _quality(scan):
     f = scan.chosen
-    return {"chi_squared": _finite(f.chi_squared), "dof": f.dof, "L_min": f.L[0]}
-
-
-def _finite(x):
-    return float(x) if x is not None and math.isfinite(x) else None
+    return {"chi_squared": finite(f.chi_squared), "dof": f.dof, "L_min": f.L[0]}
 
 
 # ---- one lattice
@@ -236,9 +167,9 @@ def binder_at(reweighting, coupling, g):
 
 
 def overlap(reweightings, coupling):
-    """Interval of a coupling that all of some :class:`~lft.analysis.reweight.Reweighting` reach."""
-    reaches = [r.reach(coupling) for r in reweightings]
-    return max(low for low, _ in reaches), min(high for _, high in reaches)
+    """Interval of a coupling that all of some Reweightings reach; nan where one has none."""
+    low, high = np.array([r.reach(coupling) for r in reweightings]).T
+    return float(low.max()), float(high.min())
 
 
 def matched_coupling(reweighting, coupling, value):
@@ -255,11 +186,15 @@ def _root(function, reweightings, coupling, what):
     k = reweightings[0].names.index(coupling)
     start = float(np.mean([r.couplings[:, k].mean() for r in reweightings]))
     step = 0.1 / max(float(np.std(r.operators[:, k])) for r in reweightings)
+    if math.isnan(low) or math.isnan(high):
+        worst = min(reweightings, key=lambda r: r.n_at_home())
+        raise InputError(f"{what}: L = {worst.ensembles[0].extent} has only {worst.n_at_home():.3g} effective "
+                         f"measurements of {worst.n}, fewer than {worst.min_effective:g}; simulate longer")
     if not low <= start <= high:
         raise InputError(f"{what}: the couplings in reach do not overlap; simulate nearer to each other")
     ends, values = [start, start], [function(start)] * 2
     while ends[0] > low or ends[1] < high:
-        for side, limit in ((0, low), (1, high)):
+        for side in (0, 1):
             new = max(ends[0] - step, low) if side == 0 else min(ends[1] + step, high)
             if new == ends[side] or not math.isfinite(new):
                 continue
@@ -293,13 +228,16 @@ def at_binder(reweighting, coupling, value, function):
 def peak(reweighting, coupling, volume=None):
     """Largest connected susceptibility V (<m^2> - <|m|>^2): ``(coupling, error), (height, error)``.
 
-    The coupling's deviations are -d(chi')/chi'' at the peak.  Raises InputError where the peak lies at the end of reach.
+    The coupling's deviations are -d(chi')/chi'' at the peak.  InputError where the peak lies at the end of reach.
     """
     from scipy.optimize import minimize_scalar
 
     V = reweighting.ensembles[0].volume if volume is None else volume
     columns = ("m2", "abs_magnetization")
     low, high = reweighting.reach(coupling)
+    k = reweighting.names.index(coupling)
+    wide = 20 / max(float(np.std(reweighting.operators[:, k])), 1e-300)  # reach may be endless on small lattices
+    low, high = max(low, reweighting.couplings[:, k].min() - wide), min(high, reweighting.couplings[:, k].max() + wide)
 
     def chi(g):
         m = reweighting.center(columns, {coupling: g})
@@ -393,100 +331,8 @@ def extrapolate(found, power=None):
         if power is not None and n > 1:
             design = np.column_stack([design, L[k:] ** -power])
         names = ("critical", "amplitude")[: design.shape[1]]
-        fits.append(_linear_fit(names, design, g[k:], found.covariance[k:, k:], tuple(c.small for c in rows[k:])))
-    return _choose(fits)
-
-
-def _linear_fit(names, design, y, covariance, L):
-    inverse = np.linalg.inv(covariance)
-    matrix = np.linalg.inv(design.T @ inverse @ design)
-    value = matrix @ design.T @ inverse @ y
-    rest = y - design @ value
-    return Fit(names, value, np.sqrt(np.diag(matrix)), float(rest @ inverse @ rest), len(y) - len(value), L)
-
-
-def fit_power(L, y, error, omega=None):
-    """y = a L^p (1 + b L^-omega), b only with omega; weighted least squares of ln y.
-
-    Parameters
-    ----------
-    L, y, error : array_like (n,)
-        Sizes, positive values and their errors (independent, small against y).
-    omega : float, optional
-        Exponent of the leading correction to scaling, held fixed.
-
-    Returns
-    -------
-    Fit
-        Parameters ``exponent``, ``log_amplitude`` and, with omega, ``correction`` = b.
-
-    Raises
-    ------
-    InputError
-        Fewer sizes than parameters, or values that are not positive.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lft.analysis.scaling import fit_power
-    >>> L = np.array([8, 12, 16, 24, 32])
-    >>> fit = fit_power(L, 2 * L**1.75 * (1 - 0.3 / L), 1e-4 * L**1.75, omega=1.0)
-    >>> bool(abs(fit["exponent"][0] - 1.75) < 1e-6)
-    True
-    """
-    L, y, error = (np.asarray(v, float) for v in (L, y, error))
-    n_parameters = 2 if omega is None else 3
-    if len(L) < n_parameters:
-        raise InputError(f"{len(L)} sizes: a fit of {n_parameters} parameters needs at least as many")
-    if not ((y > 0).all() and (error > 0).all() and np.isfinite(y).all()):
-        raise InputError("a power law needs positive values with positive errors")
-    from scipy.optimize import least_squares
-
-    x, log_y, sigma = np.log(L), np.log(y), error / y
-
-    def model(v):
-        return v[1] + v[0] * x + (0.0 if omega is None else np.log(np.maximum(1 + v[2] * L**-omega, 1e-12)))
-
-    start = np.polyfit(x, log_y, 1, w=1 / sigma).tolist() + [0.0] * (n_parameters - 2)
-    found = least_squares(lambda v: (model(v) - log_y) / sigma, start, x_scale="jac", xtol=1e-13, ftol=1e-13, gtol=1e-13)
-    covariance = np.linalg.inv(found.jac.T @ found.jac)
-    names = ("exponent", "log_amplitude", "correction")[:n_parameters]
-    return Fit(names, found.x, np.sqrt(np.diag(covariance)), float(2 * found.cost), len(L) - n_parameters,
-               tuple(int(v) for v in L))
-
-
-def scan_power(numbers, omega=None):
-    """:func:`fit_power` for every smallest size; numbers: L to (value, error).  Returns a :class:`Scan`."""
-    sizes = sorted(numbers)
-    need = 2 if omega is None else 3
-    fits = []
-    for k in range(len(sizes) - need + 1):
-        use = sizes[k:]
-        fits.append(fit_power(use, [numbers[L][0] for L in use], [numbers[L][1] for L in use], omega))
-    if not fits:
-        raise InputError(f"{len(sizes)} sizes: exponents {'with a correction ' if omega else ''}need at least {need}")
-    return _choose(fits)
-
-
-def drift(fits):
-    """Largest move of the first parameter from the first fit to the later ones, in its standard errors.
-
-    The later fits use part of the data of the first, so the variance of the move is the difference of the variances.
-    """
-    first, moves = fits[0], [0.0]
-    for f in fits[1:]:
-        variance = f.error[0] ** 2 - first.error[0] ** 2
-        if f.dof > 0 and variance > 0:
-            moves.append(abs(f.value[0] - first.value[0]) / math.sqrt(variance))
-    return max(moves)
-
-
-def _choose(fits):
-    tested = [f for f in fits if f.dof > 0]
-    for k, f in enumerate(tested):
-        if f.p_value >= MIN_P_VALUE and drift(tested[k:]) < MAX_DRIFT:
-            return Scan(fits, f, True)
-    return Scan(fits, (tested or fits)[-1], False)
+        fits.append(linear_fit(names, design, g[k:], found.covariance[k:, k:], tuple(c.small for c in rows[k:])))
+    return choose(fits)
 
 
 def scale(reweightings, coupling, *, binder_value=None, omega=None, nu=None):
@@ -516,8 +362,8 @@ def scale(reweightings, coupling, *, binder_value=None, omega=None, nu=None):
 
     Notes
     -----
-    Cost: about 100 passes over the measurements of each lattice.  L_min is raised until chi^2 is acceptable
-    (p >= 0.1); all fits are kept in the scans.
+    Cost: about 100 passes over the measurements of each lattice.  Every smallest size is tried; the numbers reported
+    are averages over these fits, with the spread of the fits in the error.  All fits are kept in the scans.
     """
     sizes = sorted(reweightings)
     found = crossings(reweightings, coupling)
@@ -529,21 +375,21 @@ def scale(reweightings, coupling, *, binder_value=None, omega=None, nu=None):
         matched[L], slope[L] = at_binder(r, coupling, value, lambda m: abs(binder_slope(m)))
         _, chi[L] = at_binder(r, coupling, value, lambda m, V=V: V * m[0])
     slope_scan, chi_scan = scan_power(slope, omega), scan_power(chi, omega)
-    p, dp = slope_scan.chosen["exponent"]
-    q, dq = chi_scan.chosen["exponent"]
+    (p, dp), (q, dq) = slope_scan.average, chi_scan.average
     notes = list(found.notes)
     for what, scan in (("slope of U", slope_scan), ("susceptibility", chi_scan)):
         if not scan.is_good:
-            notes.append(f"{what}: no fit is acceptable (best chi^2/dof = {scan.chosen.chi_squared:.3g}/{scan.chosen.dof}): "
+            f = scan.chosen
+            notes.append(f"{what}: no fit is acceptable (best chi^2/dof = {f.chi_squared:.3g}/{f.dof}): "
                          "larger lattices, or a correction to scaling (omega), are needed")
         elif scan.chosen.dof == 1:
             notes.append(f"{what}: the accepted fit has 1 degree of freedom")
     extrapolation = extrapolate(found, None if omega is None else (1 / nu if nu else p) + omega)
     if not extrapolation.is_good:
         notes.append("crossings: no extrapolation is acceptable; the last one stands alone")
-    critical = extrapolation.chosen
-    return Scaling(coupling, sizes, found, critical, value, matched, slope, chi, (1 / p, dp / p**2), (2 - q, dq),
-                   slope_scan, chi_scan, omega, _curves(reweightings, coupling, critical["critical"][0], slope), notes)
+    critical = extrapolation.average
+    return Scaling(coupling, sizes, found, critical, extrapolation, value, matched, slope, chi, (1 / p, dp / p**2),
+                   (2 - q, dq), slope_scan, chi_scan, omega, _curves(reweightings, coupling, critical[0], slope), notes)
 
 
 def _curves(reweightings, coupling, center, slope, n=17):

@@ -66,7 +66,16 @@ def summarize(archive):
         connected = _connected(archive, name, add)
         if connected is not None:
             estimates[name.replace("correlator", "connected")] = connected
-    return estimates, _too_short(short) + notes
+    return estimates, _too_short(short) + notes + _constant(estimates)
+
+
+def _constant(estimates):
+    """One line about all observables that never changed: their error 0 is no statement."""
+    parts = {name: value if isinstance(value, list) else [value] for name, value in estimates.items()}
+    names = [name for name, each in parts.items() if all(e.is_constant for e in each)]
+    if not names:
+        return []
+    return [f"constant over all measurements, no error can be estimated (0 does not mean exact): {', '.join(names)}"]
 
 
 def _too_short(short):
@@ -189,7 +198,8 @@ def as_json(estimates):
 def _entry(value):
     if isinstance(value, Estimate):
         numbers = {"value": value.value, "error": value.error, "tau_int": value.tau_int, "n": value.n}
-        return {k: (v if math.isfinite(v) else None) for k, v in numbers.items()}
+        clean = {k: (v if math.isfinite(v) else None) for k, v in numbers.items()}
+        return clean | {"constant": True} if value.is_constant else clean
     entries = [_entry(v) for v in value]
     return {k: [e[k] for e in entries] for k in ("value", "error", "tau_int", "n")}
 

@@ -26,7 +26,7 @@ def parse_couplings(texts):
             if not (sign and name.strip() and math.isfinite(float(value))):
                 raise ValueError
         except ValueError:
-            raise InputError(f"--reweight {part.strip()!r}: valid is COUPLING=NUMBER, several separated by commas") from None
+            raise InputError(f"--reweight {part.strip()!r}: valid is COUPLING=NUMBER, or several with commas") from None
     return out
 
 
@@ -133,7 +133,7 @@ def _collapse(sizes, coupling, result, notes):
             rows.append((L, e.couplings[coupling], float(u.center), float(u.error)))
     if min(sum(row[0] == L for row in rows) for L in sizes) < 3:
         return None, None
-    g_c = result.critical["critical"][0]
+    g_c = result.critical[0]
     points = Points(*map(list, zip(*rows, strict=True)))
     try:
         found = collapse(points, {"critical": g_c, "nu": result.nu[0]}, fixed=("rho",), degree=5)

@@ -44,7 +44,7 @@ def _binder(ax, result, colors):
     for L, (g, u, error) in result.curves.items():
         ax.fill_between(g, u - error, u + error, color=colors[L], alpha=0.25, lw=0)
         ax.plot(g, u, color=colors[L], lw=1.3, label=f"{L}")
-    value, error = result.critical["critical"]
+    value, error = result.critical
     ax.axvspan(value - error, value + error, color="0.85", zorder=0)
     ax.set(xlabel=result.coupling, ylabel="Binder cumulant U")
     ax.ticklabel_format(useOffset=False)
@@ -56,13 +56,13 @@ def _crossings(ax, result):
     rows = result.crossings.rows
     L = np.array([c.small for c in rows], float)
     ax.errorbar(L, [c.coupling for c in rows], [c.error for c in rows], fmt="o", ms=4, color="#1b6ca8", capsize=2)
-    fit = result.critical
-    value, error = fit["critical"]
+    fit = result.critical_scan.chosen
+    value, error = result.critical
     ax.axhspan(value - error, value + error, color="0.85", zorder=0)
     if "amplitude" in fit.names:
         x = np.geomspace(fit.L[0], 1.3 * L.max(), 100)
         power = 1 / result.nu[0] + result.omega
-        ax.plot(x, value + fit["amplitude"][0] * x**-power, color="#1b6ca8", lw=1)
+        ax.plot(x, fit["critical"][0] + fit["amplitude"][0] * x**-power, color="#1b6ca8", lw=1)
     ax.set(xscale="log", xlabel="L of the smaller lattice", ylabel=f"{result.coupling} at the crossing",
            title=f"{result.coupling}$_c$ = {format_with_error(value, error)}")
     ax.set_xticks(L, [f"{x:g}" for x in L])

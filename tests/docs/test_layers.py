@@ -36,8 +36,9 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 STRANGERS = ({"rg", "inference"}, {"rg", "meanfield"}, {"inference", "meanfield"})
 # what only some modules may import at all, and what no module imports before it is used
-KEEPERS = {"mpi4py": {"domain.py", "archive.py", "cli.py"}, "matplotlib": {"plotting/figure.py"}}
-LAZY = {"mpi4py", "matplotlib", "h5py", "scipy"}
+KEEPERS = {"mpi4py": {"domain.py", "archive.py", "cli.py"}, "matplotlib": {"plotting/figure.py"},
+           "pyerrors": {"analysis/export.py"}, "arviz": {"analysis/export.py"}}  # the last two: optional extras
+LAZY = {"mpi4py", "matplotlib", "h5py", "scipy", "pyerrors", "arviz"}
 MAX_LINES = 600
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -11,6 +11,7 @@ from lft.errors import SeriesTooShort
 from lft.testing import ar1_series, assert_agrees
 
 LENGTH = 4000
+TWO = np.array([1.0, 2.0])
 LEVELS = ((1.0, math.erf(1 / math.sqrt(2))), (1.959964, 0.95))
 
 
@@ -37,9 +38,9 @@ def as_pair(e):
 METHODS = {  # seed to (value, error), exact value
     "gamma": (lambda s: as_pair(estimate(ar1_series(LENGTH, 0.6, seed=s))), 0.0),
     "gamma, mixture": (lambda s: as_pair(estimate(mixture(LENGTH, s))), 0.0),
-    "gamma, ratio": (lambda s: as_pair(estimate(ar1_series(LENGTH, 0.6, seed=s, shape=(2,)) + [1, 2], ratio)), 0.5),
+    "gamma, ratio": (lambda s: as_pair(estimate(ar1_series(LENGTH, 0.6, seed=s, shape=(2,)) + TWO, ratio)), 0.5),
     "gamma, gaps": (lambda s: as_pair(gapped(s)), 0.0),
-    "jackknife": (lambda s: jackknife(ar1_series(LENGTH, 0.6, seed=s, shape=(2,)) + [1, 2], ratio, 50), 0.5),
+    "jackknife": (lambda s: jackknife(ar1_series(LENGTH, 0.6, seed=s, shape=(2,)) + TWO, ratio, 50), 0.5),
     "bootstrap": (lambda s: bootstrap(ar1_series(LENGTH, 0.6, seed=s), None, 50, 200, seed=s), 0.0),
 }
 MUTANTS = {
@@ -64,7 +65,8 @@ def check(method, exact, n):
     """Binomial error, and 1.5 % for what the noise of the error itself and the cut of the sum take away."""
     for found, level in coverage(method, exact, n):
         limit = 3.5 * math.sqrt(level * (1 - level) / n) + 0.015
-        assert abs(found - level) < limit, f"{found:.3f} of the intervals hold the truth, {level:.3f} should (+- {limit:.3f})"
+        message = f"{found:.3f} of the intervals hold the truth, {level:.3f} should (+- {limit:.3f})"
+        assert abs(found - level) < limit, message
 
 
 @pytest.mark.parametrize("name", list(METHODS))
@@ -88,6 +90,7 @@ def test_mixtures_have_the_exact_time_and_error():
     es = [estimate(mixture(50_000, s)) for s in range(20)]
     tau = np.array([e.tau_int for e in es])
     # the window cuts the slow tail: a bias of some per cent of tau is that of the method, not an error of ours
-    assert_agrees((tau.mean(), tau.std(ddof=1) / math.sqrt(20) + 0.03 * MIXTURE_TAU), MIXTURE_TAU, relative_error_max=0.05)
+    error = tau.std(ddof=1) / math.sqrt(20) + 0.03 * MIXTURE_TAU
+    assert_agrees((tau.mean(), error), MIXTURE_TAU, relative_error_max=0.05)
     error = np.mean([e.error for e in es])
     assert error == pytest.approx(math.sqrt(2 * MIXTURE_TAU / 50_000), rel=0.05)

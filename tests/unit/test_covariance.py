@@ -89,8 +89,9 @@ def test_the_check_sees_covariances_without_autocorrelation():
 def test_functions_of_independent_ensembles():
     zs = []
     for s in range(100):
-        data = {"a": ar1_series(3000, 0.6, seed=200 + s) + 2, "b": [ar1_series(900, 0.3, seed=400 + s, shape=(2,)) + [3, 1],
-                                                                    ar1_series(700, 0.3, seed=600 + s, shape=(2,)) + [3, 1]]}
+        pair = [ar1_series(n, 0.3, seed=seed + s, shape=(2,)) + np.array([3.0, 1.0])
+                for n, seed in ((900, 400), (700, 600))]
+        data = {"a": ar1_series(3000, 0.6, seed=200 + s) + 2, "b": pair}
         c = combine(lambda m: m["a"][0] * m["b"][1] / m["b"][0], data)
         zs.append((c.value - 2 / 3) / c.error)
     exact = math.sqrt((1 / 9) * 4 / 3000 + (4 / 9) * (1.3 / 0.7) / 1600 * (1 + 1 / 9))
@@ -133,7 +134,8 @@ def test_resamples_of_one_chain_keep_its_correlations():
 
 
 def test_independent_ensembles_add_in_squares():
-    a, b = jackknife_samples(ar1_series(4000, 0.5, seed=9) + 2, 40), jackknife_samples(ar1_series(900, 0.0, seed=10) + 5, 31)
+    a = jackknife_samples(ar1_series(4000, 0.5, seed=9) + 2, 40)
+    b = jackknife_samples(ar1_series(900, 0.0, seed=10) + 5, 31)
     x, y = independent(a, b)
     assert (x.error, x.value) == pytest.approx((a.error, a.value))
     assert x.map(lambda p, q: p + q, y).error == pytest.approx(math.hypot(a.error, b.error))

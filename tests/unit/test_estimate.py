@@ -239,3 +239,26 @@ def test_bad_input_is_named(series, options, message):
 def test_bad_windows_are_named(window):
     with pytest.raises(InputError, match="from 0 to 49"):
         covariance_of_means(np.ones(50), window)
+
+
+def test_a_constant_series_says_that_its_error_is_unknown():
+    e = estimate(np.full(100, 0.25))
+    assert e.is_constant and e.error == 0 and str(e) == "0.25 constant: no error can be estimated, n=100"
+    assert not estimate(ar1_series(100, 0.0, seed=1)).is_constant
+
+
+def test_constant_observables_of_an_archive_are_flagged(tmp_path):
+    from lft.analysis.summary import as_json, summarize
+    from lft.archive import Archive
+    from lft.cli import main
+
+    text = ("seed = 1\n[lattice]\nshape = [4, 4]\n[action]\nname = 'ising'\nK = {}\n[update]\nname = 'metropolis'\n"
+            "[run]\nstart = 'cold'\nthermalize = 0\nupdates = 40\nmeasure_every = 1\n")
+    for K, is_flagged in ((5.0, True), (0.1, False)):
+        (tmp_path / "run.toml").write_text(text.format(K))
+        assert main(["run", str(tmp_path / "run.toml"), "-o", str(tmp_path / f"{K}.h5"), "--quiet"]) == 0
+        with Archive(tmp_path / f"{K}.h5") as archive:
+            estimates, notes = summarize(archive)
+        flagged = [note for note in notes if note.startswith("constant over all measurements")]
+        assert bool(flagged) == is_flagged and as_json(estimates)["m2"].get("constant", False) == is_flagged
+        assert not is_flagged or "m2" in flagged[0]

@@ -1,4 +1,4 @@
-"""Export to pyerrors and ArviZ, and our errors beside those of pyerrors 2.17.0 (numbers stored, and live where it is)."""
+"""Export to pyerrors and ArviZ, and our errors beside those of pyerrors 2.17.0 (stored, and live where it is)."""
 
 import importlib.util
 import warnings
@@ -22,7 +22,7 @@ PARTS = [12_000, 5_000]
 
 
 def two_replicas():
-    y = ar1_series(PARTS[0], 0.7, seed=3, shape=(2,)) + [1, 2]
+    y = ar1_series(PARTS[0], 0.7, seed=3, shape=(2,)) + np.array([1.0, 2.0])
     return [y[: PARTS[1]], y[PARTS[1] :]]
 
 
@@ -34,10 +34,10 @@ CASES = {  # series, function, index
     "gap": lambda: (ar1_series(30000, 0.8, seed=4)[KEPT], None, KEPT),
 }
 STORED = {  # pyerrors 2.17.0, gamma_method(S=1.5): value, dvalue, ddvalue, tau_int, error of tau_int, window
-    "fast": (-0.022679726825372292, 0.013819252874226948, 0.00039692781932173707, 1.9733753072808, 0.106208647665175, 16),
+    "fast": (-0.022679726825372292, 0.013819252874226948, 0.000396927819321737, 1.97337530728, 0.106208647665175, 16),
     "slow": (0.031069854608825154, 0.03075388898903046, 0.0017191946587988597, 9.4202158093039, 0.965147222437963, 62),
     "ratio": (0.5080764332393958, 0.011035808921930216, 0.000433310700054924, 2.459235099855382, 0.179329062132209, 18),
-    "stride": (0.019136425053737433, 0.017373885310111328, 0.0005891771163107386, 1.5079728283475, 0.095141048131123, 11),
+    "stride": (0.019136425053737433, 0.017373885310111328, 0.00058917711631074, 1.5079728283475, 0.0951410481311, 11),
     "gap": (0.020215518901711835, 0.0179512419764702, 0.0006323172394330948, 4.32330377369038, 0.283595994283058, 33),
 }
 CORRELATION = [[1, 0.5764688918551077, -0.4502454265221005], [0.5764688918551077, 1, 0.4703600546145613],
@@ -130,5 +130,5 @@ def test_a_missing_pyerrors_is_named():
 
 @pytest.mark.skipif(HAS_ARVIZ, reason="arviz is installed")
 def test_a_missing_arviz_is_named(archive_path):
-    with warnings.catch_warnings(), Archive(archive_path) as archive, pytest.raises(InputError, match="lft.arviz."):
+    with warnings.catch_warnings(), Archive(archive_path) as archive, pytest.raises(InputError, match=r"lft\[arviz\]"):
         to_arviz(archive)
