@@ -127,7 +127,7 @@ def plot_flow_field(flow, path, point=None, names=None):
             label = f"$\\lambda = {value.real:.2f}$"
             ax.plot(*line.T, style, lw=1, color=COLORS[1], label=label)
         ax.errorbar(*center[:, None], errors[1], errors[0], fmt="o", ms=5, color=COLORS[1], label="fixed point")
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     margin = 0.12 * extent
     low, high = start.min(axis=0) - margin, start.max(axis=0) + margin
     ax.set(xlabel=names[0], ylabel=names[1], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
