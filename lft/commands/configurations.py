@@ -163,6 +163,8 @@ def checked_blocking(args, least=1):
     if blocking not in BLOCKINGS or blocking == "average":
         valid = ", ".join(b for b in BLOCKINGS if b != "average")
         raise InputError(f"--blocking {blocking!r}: --method {args.method} takes {valid}")
+    if blocking == "k-of-n" and (args.k is None or args.k < 1):
+        raise InputError(f"{'--k is missing' if args.k is None else f'--k {args.k}'}: k-of-n takes an integer >= 1")
     if blocking != "k-of-n" and args.k is not None:
         raise InputError(f"--k {args.k}: only with --blocking k-of-n, this one is {blocking}")
     return blocking
