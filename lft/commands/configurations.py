@@ -170,10 +170,18 @@ def checked_blocking(args, least=1):
     return blocking
 
 
+def axis_groups(args, source):
+    """Axes that lattice, action and ``--factor`` leave equivalent."""
+    factor, n = parse_factor(args.factor), len(source.lattice.shape)
+    if np.ndim(factor) and len(factor) != n:
+        raise InputError(f"--factor {args.factor}: the lattice has {n} axes ({', '.join(source.lattice.axes)})")
+    return equivalent_axes(source.lattice, source.action, factor)
+
+
 def operators_of(args, source):
     """The operators of ``--operators``: numbers EVEN,ODD, or names parted by blanks; returns (operators, notes)."""
     lattice, text = source.lattice, (args.operators or "7,4").strip()
-    groups, n_axes = equivalent_axes(lattice, source.action), len(lattice.shape)
+    groups, n_axes = axis_groups(args, source), len(lattice.shape)
     notes = []
     if n_axes > 1 and groups != [tuple(range(n_axes))]:
         shown = ["=".join(lattice.axes[a] for a in g) for g in groups] or ["none"]

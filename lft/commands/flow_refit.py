@@ -9,6 +9,7 @@ import numpy as np
 
 from lft.archive import Archive
 from lft.commands.configurations import (
+    axis_groups,
     checked_blocking,
     is_archive,
     is_config,
@@ -24,7 +25,7 @@ from lft.inference.lattice_fit import fit_lattice
 from lft.rg.blocking import BLOCKINGS
 from lft.rg.flow import flow, save_flow
 from lft.rg.operator_flow import operator_flow
-from lft.rg.operators import equivalent_axes, operator_set
+from lft.rg.operators import operator_set
 
 
 def compute(args):
@@ -67,10 +68,9 @@ def _in_operators(args):
     source = open_configurations(args.source, "refit --operators")
     args.operators = args.operators or ("4,1" if np.any(source.action.couplings["h"]) else "4,0")
     operators, notes = operators_of(args, source)
-    groups = equivalent_axes(source.lattice, source.action)
     evens = sum(o.is_even for o in operators)
     n_axes = len(source.lattice.shape)
-    more = operator_set(n_axes, evens + (3 if n_axes > 1 else 1), 1, groups)
+    more = operator_set(n_axes, evens + (3 if n_axes > 1 else 1), 1, axis_groups(args, source))
     result = operator_flow(
         source.batches(), source.n, source.lattice, operators, more, blocking=checked_blocking(args, least=0),
         factor=parse_factor(args.factor), levels=args.levels, k=args.k, seed=source.seed, estimator=args.estimator,

@@ -140,7 +140,7 @@ def greedy_pairs(correlation):
 
     Notes
     -----
-    Cost: sorting N(N-1)/2 numbers, 0.2 s for N = 2000.
+    Cost: sorting N(N-1)/2 numbers, 0.5 s for N = 2000.
 
     Examples
     --------
@@ -310,7 +310,8 @@ def by_partition(weights, n_blocks):
 
     Notes
     -----
-    Cost: dense diagonalization up to 3000 units, O(N^3); above, Lanczos steps on the sparse Laplacian.
+    Cost: dense diagonalization up to 3000 units, O(N^3), 5 s for 2000 units in 8 parts; above, Lanczos steps on the
+    sparse Laplacian, 4 s for 20000 units of degree 6 in 4 parts.
 
     References
     ----------

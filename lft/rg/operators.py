@@ -246,10 +246,11 @@ def _order(o):
     return tuple(-c for d in o.shapes[-1] for c in d)
 
 
-def equivalent_axes(lattice, action=None):
-    """Groups of axes that a lattice and its action do not tell apart.
+def equivalent_axes(lattice, action=None, factor=1):
+    """Groups of axes that a lattice, its action and a blocking do not tell apart.
 
-    Axes belong together if neither is time and extent, boundary and the action's coupling along them agree.
+    Axes belong together if neither is time and extent, boundary, the action's couplings along them and the factor of
+    the blocking (one, or one per axis) agree.
 
     Examples
     --------
@@ -263,9 +264,10 @@ def equivalent_axes(lattice, action=None):
         bonds = action.bond_couplings(lattice)
         couplings = [sorted((tuple(sorted(map(abs, d))), K) for d, K in bonds.items() if d[a]) for a in
                      range(len(lattice.shape))]
+    factors = [factor] * len(lattice.shape) if np.ndim(factor) == 0 else list(factor)
     groups = {}
-    for axis, name in enumerate(lattice.axes):
-        label = axis if name == "t" else (lattice.shape[axis], lattice.boundary[axis], str(couplings[axis]))
+    for axis, (name, b) in enumerate(zip(lattice.axes, factors, strict=True)):
+        label = axis if name == "t" else (lattice.shape[axis], lattice.boundary[axis], str(couplings[axis]), b)
         groups.setdefault(label, []).append(axis)
     return [tuple(g) for g in groups.values() if len(g) > 1]
 

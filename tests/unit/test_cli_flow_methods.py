@@ -173,6 +173,7 @@ def test_anisotropic_couplings_keep_their_axes_apart(lft):
         ("--method mcrg --blocking or --k 2", "--k 2"),
         ("--method mcrg --factor 3", "no multiple of 3"),
         ("--method mcrg --factor 2,4", "one length rescaling"),
+        ("--method mcrg --factor 2,2,2", "2 axes (x, y)"),
         ("--method matching --against x.h5", "makes both lattices itself"),
         ("--operators 2,0 --estimator newton", "pseudo, moments"),
         ("--method tension", "refit, mcrg, matching"),
