@@ -76,7 +76,8 @@ def plot_matching(result, path):
             (axes[0, 1], [K * m.step for m in mine], [abs(K) * m.step_error for m in mine]),
         ):
             a, b, c = finite(x, np.array(value), np.array(error))
-            ax.errorbar(a, b, c, fmt="o", ms=4, lw=1, color=COLORS[k % len(COLORS)], label=operator)
+            marker = "os^v"[k // len(COLORS) % 4]
+            ax.errorbar(a, b, c, fmt=marker, ms=4, lw=1, color=COLORS[k % len(COLORS)], label=operator)
     value, statistical, systematic = result.critical[name]
     error = np.hypot(statistical, np.nan_to_num(systematic))
     axes[0, 0].axhspan(value - error, value + error, color="0.9", lw=0, zorder=0)

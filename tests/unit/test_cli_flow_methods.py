@@ -206,6 +206,22 @@ def test_sources_that_do_not_serve(lft):
     assert "10 configurations" in lft("flow few.h5 --method mcrg -o f.h5", code=2).err
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--method mcrg", "singular stability matrix: condition number inf"),
+        ("--method matching --levels 1", "the configurations are frozen"),
+        ("--operators 2,1", "cannot be told apart on this data: condition number"),
+    ],
+)
+def test_constant_operators_are_never_inverted(lft, options, words):
+    config(K=5.0, updates=110)
+    text = Path("run.toml").read_text()
+    Path("run.toml").write_text(text.replace("[run]", "[run]\nstart = 'cold'").replace("swendsen-wang", "metropolis"))
+    _, err = lft(f"flow run.toml {options} -o f.h5", code=2)
+    assert words in err and err.count("\n") == 1 and not Path("f.h5").exists()
+
+
 def test_a_field_mixes_the_sectors_and_is_said(lft):
     config(updates=600, h=0.02)
     assert "mix" in lft("flow run.toml --method mcrg -o f.h5 --levels 1 --operators 2,1").err
