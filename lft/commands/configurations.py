@@ -16,7 +16,6 @@ from lft.chain import Schedule
 from lft.config import read_config
 from lft.errors import InputError
 from lft.geometry import Lattice
-from lft.implementations import AUTO
 from lft.rg.blocking import BLOCKINGS
 from lft.rg.cascade import batch_size, sampled
 from lft.rg.operators import equivalent_axes, operator_set, parse_operator
@@ -137,7 +136,7 @@ def simulated(config, name, lattice=None, action=None, replica=0):
 
     def batches():
         return sampled(action, lattice, config.updater, key, n, every, schedule.thermalize, config.start,
-                       getattr(config, "kernel", AUTO))
+                       config.kernel)
 
     return Configurations(name, lattice, action, action.kind, n, batches, config.key.seed, config, [])
 

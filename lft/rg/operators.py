@@ -414,8 +414,15 @@ class Products:
 
     # ---- environments of single sites
     def environment(self):
-        """The compiled local fields, and the largest |f_a| that a site can have, per operator."""
+        """The compiled local fields, and the largest |f_a| that a site can have, per operator.
+
+        Raises
+        ------
+        InputError
+            A periodic axis so short that a product meets one of its own sites again.
+        """
         if self._environment is None:
+            self._check_distinct()
             factors = [
                 [tuple(_minus(e, d) for e in shape if e != d) for shape in o.shapes for d in shape]
                 for o in self.operators
@@ -429,6 +436,16 @@ class Products:
             compiled = kernel.Environment(tables, operator_start, factor_start, term)
             self._environment = (compiled, np.diff(operator_start))
         return self._environment
+
+    def _check_distinct(self):
+        extents = zip(self.lattice.shape, self.lattice.boundary, strict=True)
+        periods = [n if b == "periodic" else 0 for n, b in extents]
+        for o in self.operators:
+            for shape in o.shapes:
+                sites = {tuple(c % p if p else c for c, p in zip(d, periods, strict=True)) for d in shape}
+                if len(sites) < len(shape):
+                    raise InputError(f"operator {o.name}: on the lattice {self.lattice.shape} it meets one of its own "
+                                     "sites again around a periodic axis; fewer levels or shorter operators")
 
     def local_fields(self, configuration):
         """``f_a(x) = dO_a/ds_x`` at every existing site, (n_sites, n_operators): products of the other spins."""
