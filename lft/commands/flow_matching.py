@@ -33,7 +33,7 @@ def compute(args):
     """Critical couplings by operator and level; returns (result, notes)."""
     blocking, factor = checked_blocking(args), parse_factor(args.factor)
     large = open_configurations(args.source, "matching")
-    if np.any(large.action.couplings["h"]):
+    if np.any(large.action.couplings.get("h", 0.0)):
         raise InputError(f"{large.name}: h = {large.action.couplings['h']}: matching looks for the critical coupling "
                          "without a field; valid is h = 0")
     operators, notes = operators_of(args, large)

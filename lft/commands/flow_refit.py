@@ -66,7 +66,7 @@ def compute(args):
 def _in_operators(args):
     """The flow in a space of operators (``--operators``, default 4,0), with truncation by level."""
     source = open_configurations(args.source, "refit --operators")
-    args.operators = args.operators or ("4,1" if np.any(source.action.couplings["h"]) else "4,0")
+    args.operators = args.operators or ("4,1" if np.any(source.action.couplings.get("h", 0.0)) else "4,0")
     operators, notes = operators_of(args, source)
     evens = sum(o.is_even for o in operators)
     n_axes = len(source.lattice.shape)
