@@ -152,6 +152,19 @@ def test_refit_in_operators_reports_truncation(lft, estimator):
     assert inside == {"1,0", "1,1"} and "density" in second["observables"]
 
 
+def test_truncation_of_a_nearest_neighbor_flow(lft):
+    """Blocking makes diagonal couplings; the level 0 has none."""
+    config(K=0.4, updates=600, save_every=3)
+    lft("run run.toml -o a.h5 --quiet")
+    out, _ = lft("flow a.h5 --truncation -o f.h5 --levels 1 --json f.json")
+    first, second = (level["truncation"] for level in load("f.json")["levels"])
+    assert set(first["outside"]) == {"K[1,1]", "K[1,-1]"} and "gain" in out
+    assert all(abs(e["value"]) < 4.5 * e["error"] for e in first["outside"].values())
+    assert all(e["value"] > 4.5 * e["error"] for e in second["outside"].values())
+    assert second["gain"] > 10 * first["gain"] >= 0
+    assert "always reported" in lft("flow a.h5 --truncation --operators 2,0 -o g.h5", code=2).err
+
+
 def test_anisotropic_couplings_keep_their_axes_apart(lft):
     config(K="[0.2, 0.4]", updates=100)
     _, err = lft("flow run.toml --operators 2,0 -o r.h5 --levels 0 --json r.json")
