@@ -154,7 +154,7 @@ def test_refit_in_operators_reports_truncation(lft, estimator):
 
 def test_truncation_of_a_nearest_neighbor_flow(lft):
     """Blocking makes diagonal couplings; the level 0 has none."""
-    config(K=0.4, updates=600, save_every=3)
+    config(K=0.4, updates=1600, save_every=2)
     lft("run run.toml -o a.h5 --quiet")
     out, _ = lft("flow a.h5 --truncation -o f.h5 --levels 1 --json f.json")
     first, second = (level["truncation"] for level in load("f.json")["levels"])
