@@ -120,6 +120,7 @@ def build_parser():
     p.add_argument("--method", default="refit", help="refit, mcrg, matching")
     p.add_argument("--operators", metavar="EVEN,ODD or NAMES", help="mcrg, matching, refit: how many, or 'h K[1,0]'")
     p.add_argument("--estimator", default="pseudo", help="refit --operators: pseudo (likelihood) or moments")
+    p.add_argument("--truncation", action="store_true", help="refit: fit a larger space too, report what it adds")
     p.add_argument("--against", metavar="ARCHIVE.h5", help="matching: the theory on a smaller lattice")
     p.add_argument("--blocking", help="majority, decimation, average, or, k-of-n")
     p.add_argument("--k", type=integer, help="for k-of-n")

@@ -13,7 +13,9 @@
  * - Absence.  A product with a site that does not exist is none: such base sites are not listed (sums), or the spin 0
  *   that stands for them takes the product out (local fields).
  *
- * Measured, one core of an EPYC (Zen 4), gcc 12: see lft/_kernels/README.md.
+ * Measured, one core of an EPYC (Zen 4), gcc 12, while other programs ran: 0.04 ns per product and configuration on
+ * 64 x 64 (4.4 us per configuration for 11 operators of 27 shapes, 0.9 us of them packing), 0.021 ns on 64^3 (413 us, 74
+ * shapes); small lattices are limited by the calls, 1.6 us per configuration.  Local fields: 4 ns per factor and site.
  */
 #include "products.h"
 #include <string.h>
@@ -22,7 +24,7 @@
 #pragma GCC diagnostic ignored "-Wpsabi" /* vectors are passed between inlined functions alone */
 #endif
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
-#define CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
+#define CLONES __attribute__((target_clones("avx2", "default")))
 #else
 #define CLONES
 #endif

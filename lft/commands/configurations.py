@@ -16,7 +16,6 @@ from lft.chain import Schedule
 from lft.config import read_config
 from lft.errors import InputError
 from lft.geometry import Lattice
-from lft.implementations import AUTO
 from lft.rg.blocking import BLOCKINGS
 from lft.rg.cascade import batch_size, sampled
 from lft.rg.operators import equivalent_axes, operator_set, parse_operator
@@ -137,7 +136,7 @@ def simulated(config, name, lattice=None, action=None, replica=0):
 
     def batches():
         return sampled(action, lattice, config.updater, key, n, every, schedule.thermalize, config.start,
-                       getattr(config, "kernel", AUTO))
+                       config.kernel)
 
     return Configurations(name, lattice, action, action.kind, n, batches, config.key.seed, config, [])
 
@@ -163,15 +162,25 @@ def checked_blocking(args, least=1):
     if blocking not in BLOCKINGS or blocking == "average":
         valid = ", ".join(b for b in BLOCKINGS if b != "average")
         raise InputError(f"--blocking {blocking!r}: --method {args.method} takes {valid}")
+    if blocking == "k-of-n" and (args.k is None or args.k < 1):
+        raise InputError(f"{'--k is missing' if args.k is None else f'--k {args.k}'}: k-of-n takes an integer >= 1")
     if blocking != "k-of-n" and args.k is not None:
         raise InputError(f"--k {args.k}: only with --blocking k-of-n, this one is {blocking}")
     return blocking
 
 
+def axis_groups(args, source):
+    """Axes that lattice, action and ``--factor`` leave equivalent."""
+    factor, n = parse_factor(args.factor), len(source.lattice.shape)
+    if np.ndim(factor) and len(factor) != n:
+        raise InputError(f"--factor {args.factor}: the lattice has {n} axes ({', '.join(source.lattice.axes)})")
+    return equivalent_axes(source.lattice, source.action, factor)
+
+
 def operators_of(args, source):
     """The operators of ``--operators``: numbers EVEN,ODD, or names parted by blanks; returns (operators, notes)."""
     lattice, text = source.lattice, (args.operators or "7,4").strip()
-    groups, n_axes = equivalent_axes(lattice, source.action), len(lattice.shape)
+    groups, n_axes = axis_groups(args, source), len(lattice.shape)
     notes = []
     if n_axes > 1 and groups != [tuple(range(n_axes))]:
         shown = ["=".join(lattice.axes[a] for a in g) for g in groups] or ["none"]

@@ -6,14 +6,21 @@ import dataclasses
 
 import numpy as np
 
-from lft.commands.configurations import checked_blocking, open_configurations, operators_of, parse_factor, simulated
+from lft.commands.configurations import (
+    axis_groups,
+    checked_blocking,
+    open_configurations,
+    operators_of,
+    parse_factor,
+    simulated,
+)
 from lft.config import read_config
 from lft.errors import InputError
 from lft.geometry import Lattice
 from lft.rg.blocking import plan_blocks
 from lft.rg.cascade import measure_cascade
 from lft.rg.matching import match, save_matching
-from lft.rg.operators import equivalent_axes, operator
+from lft.rg.operators import operator
 
 PILOTS = 8
 PILOT_SHIFT = 0.05
@@ -26,13 +33,12 @@ def compute(args):
     """Critical couplings by operator and level; returns (result, notes)."""
     blocking, factor = checked_blocking(args), parse_factor(args.factor)
     large = open_configurations(args.source, "matching")
-    if np.any(large.action.couplings["h"]):
+    if np.any(large.action.couplings.get("h", 0.0)):
         raise InputError(f"{large.name}: h = {large.action.couplings['h']}: matching looks for the critical coupling "
                          "without a field; valid is h = 0")
     operators, notes = operators_of(args, large)
     operators = [o for o in operators if o.is_even]
-    groups = equivalent_axes(large.lattice, large.action)
-    couplings, operators = action_operators(large.action, large.lattice, groups, operators)
+    couplings, operators = action_operators(large.action, large.lattice, axis_groups(args, large), operators)
 
     def measured(source, levels):
         return measure_cascade(source.batches(), source.lattice, operators, blocking, factor, levels, args.k,

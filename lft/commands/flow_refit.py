@@ -9,6 +9,7 @@ import numpy as np
 
 from lft.archive import Archive
 from lft.commands.configurations import (
+    axis_groups,
     checked_blocking,
     is_archive,
     is_config,
@@ -24,7 +25,7 @@ from lft.inference.lattice_fit import fit_lattice
 from lft.rg.blocking import BLOCKINGS
 from lft.rg.flow import flow, save_flow
 from lft.rg.operator_flow import operator_flow
-from lft.rg.operators import equivalent_axes, operator_set
+from lft.rg.operators import operator_set
 
 
 def compute(args):
@@ -57,20 +58,42 @@ def compute(args):
         couplings.setdefault("h", result.h_mean)
         return couplings
 
-    result = flow(fields, fit, blocking=blocking, factor=factor, levels=args.levels, k=args.k)
+    def truncation(fields):
+        return _wider(fields, reach, args.diagonals, site_field)
+
+    result = flow(fields, fit, blocking=blocking, factor=factor, levels=args.levels, k=args.k,
+                  truncation=truncation if args.truncation else None)  # fmt: skip
     result.notes[:0] = notes
     return result, result.notes
+
+
+def _wider(fields, reach, diagonals, site_field):
+    """Truncation by a second fit: with the diagonals, or where they are in, one step further in space and time.
+
+    Couplings of the displacements that the space leaves out, and the gain in pseudo-log-likelihood, nats per bin and
+    unit.  The gain of a larger space is never negative: 1/(2 bins units) per coupling is what chance gives.
+    """
+    options = {"site_field": site_field, "test": 0.0, "bias_correction": False}
+    narrow = fit_lattice(fields, reach=reach, diagonals=diagonals, **options)
+    further = tuple(r + 1 for r in reach) if diagonals else reach
+    wide = fit_lattice(fields, reach=further, diagonals=True, **options)
+    added = {n: pair for n, pair in wide.couplings.items() if n not in narrow.couplings}
+    return {
+        "outside": {n: {"value": v, "error": e} for n, (v, e) in added.items()},
+        "gain": wide.score["train"] - narrow.score["train"],
+    }
 
 
 def _in_operators(args):
     """The flow in a space of operators (``--operators``, default 4,0), with truncation by level."""
     source = open_configurations(args.source, "refit --operators")
-    args.operators = args.operators or ("4,1" if np.any(source.action.couplings["h"]) else "4,0")
+    if args.truncation:
+        raise InputError("--truncation: with --operators it is always reported")
+    args.operators = args.operators or ("4,1" if np.any(source.action.couplings.get("h", 0.0)) else "4,0")
     operators, notes = operators_of(args, source)
-    groups = equivalent_axes(source.lattice, source.action)
     evens = sum(o.is_even for o in operators)
     n_axes = len(source.lattice.shape)
-    more = operator_set(n_axes, evens + (3 if n_axes > 1 else 1), 1, groups)
+    more = operator_set(n_axes, evens + (3 if n_axes > 1 else 1), 1, axis_groups(args, source))
     result = operator_flow(
         source.batches(), source.n, source.lattice, operators, more, blocking=checked_blocking(args, least=0),
         factor=parse_factor(args.factor), levels=args.levels, k=args.k, seed=source.seed, estimator=args.estimator,

@@ -76,7 +76,8 @@ def plot_matching(result, path):
             (axes[0, 1], [K * m.step for m in mine], [abs(K) * m.step_error for m in mine]),
         ):
             a, b, c = finite(x, np.array(value), np.array(error))
-            ax.errorbar(a, b, c, fmt="o", ms=4, lw=1, color=COLORS[k % len(COLORS)], label=operator)
+            marker = "os^v"[k // len(COLORS) % 4]
+            ax.errorbar(a, b, c, fmt=marker, ms=4, lw=1, color=COLORS[k % len(COLORS)], label=operator)
     value, statistical, systematic = result.critical[name]
     error = np.hypot(statistical, np.nan_to_num(systematic))
     axes[0, 0].axhspan(value - error, value + error, color="0.9", lw=0, zorder=0)
@@ -127,7 +128,7 @@ def plot_flow_field(flow, path, point=None, names=None):
             label = f"$\\lambda = {value.real:.2f}$"
             ax.plot(*line.T, style, lw=1, color=COLORS[1], label=label)
         ax.errorbar(*center[:, None], errors[1], errors[0], fmt="o", ms=5, color=COLORS[1], label="fixed point")
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     margin = 0.12 * extent
     low, high = start.min(axis=0) - margin, start.max(axis=0) + margin
     ax.set(xlabel=names[0], ylabel=names[1], xlim=(low[0], high[0]), ylim=(low[1], high[1]))

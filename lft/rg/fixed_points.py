@@ -258,7 +258,8 @@ def fixed_point(flow, start, tolerance=1e-10, max_steps=40):
         elif before is not None:
             change = K - before[0]
             jacobian = jacobian + np.outer(residual - before[1] - jacobian @ change, change) / (change @ change)
-        condition = np.linalg.cond(jacobian)
+        smallest = np.linalg.svd(jacobian, compute_uv=False)[-1]
+        condition = max(1.0, np.linalg.norm(jacobian, 2)) / smallest if smallest > 0 else math.inf
         if not condition < MAX_CONDITION:
             raise InputError(f"1 - T is singular at K = {K.tolist()}: condition number {condition:.3g}, at most "
                              f"{MAX_CONDITION:.0e}; a direction is marginal, there is no isolated fixed point")

@@ -83,25 +83,40 @@ class Flow:
         }
 
     def table(self):
-        """The flow as text, one row per level."""
+        """The flow as text, one row per level; ``gain``: what a larger space adds, nats per site."""
         names = list(dict.fromkeys(n for level in self.levels for n in level.couplings))
         extra = [n for n in ("density", "rate_hz") if n in self.levels[0].observables]
         head = ["scale", *(["spacing"] if self.levels[0].spacing else []), *names, *extra]
-        rows = [head]
+        has_gain = any(_gain(level) is not None for level in self.levels)
+        rows = [head + ["gain"] * has_gain]
+        head = rows[0]
         for level in self.levels:
             row = ["x".join(map(str, level.scale))]
             if level.spacing:
                 row.append(", ".join(level.spacing))
             row += [_text(level.couplings.get(n)) for n in names]
             row += [_text(level.observables.get(n)) for n in extra]
+            row += [_number(_gain(level))] if has_gain else []
             rows.append(row)
         widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
         return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
+def _gain(level):
+    """Gain of a larger space of couplings: of one fit, or the largest of the operators that were tested."""
+    if "gain" in level.truncation:
+        return level.truncation["gain"]
+    gains = [e["gain"] for e in level.truncation.get("outside", {}).values() if e.get("gain") is not None]
+    return max(gains, default=None)
+
+
 def _pairs(values):
     number = lambda x: float(x) if math.isfinite(x) else None  # noqa: E731
     return {n: {"value": number(v), "error": number(e)} for n, (v, e) in values.items()}
+
+
+def _number(x):
+    return "-" if x is None else f"{x:.2g}"
 
 
 def _text(pair):
@@ -114,7 +129,7 @@ def _text(pair):
     return format_with_error(*pair)
 
 
-def flow(fields, fit, *, blocking, factor, levels, k=None, seed=0):
+def flow(fields, fit, *, blocking, factor, levels, k=None, seed=0, truncation=None):
     """Block and refit, level by level.
 
     Parameters
@@ -129,6 +144,8 @@ def flow(fields, fit, *, blocking, factor, levels, k=None, seed=0):
         Block size, for all axes or one per axis (user's order).
     levels : int
         Number of blockings after level 0.
+    truncation : callable, optional
+        ``truncation(fields) -> dict``: what the couplings leave out, as JSON, kept by level.
 
     Returns
     -------
@@ -158,15 +175,15 @@ def flow(fields, fit, *, blocking, factor, levels, k=None, seed=0):
                 level_notes = (f"planes that fill no block were left out: {dropped}",)
         try:
             couplings = fit(fields)
+            left_out = truncation(fields) if truncation else {}
         except (InputError, DivergenceError) as reason:
             if level == 0:
                 raise
             notes.append(f"level {level} (scale {'x'.join(map(str, scale))}): no fit: {reason}")
             break
         geometry = fields[0].geometry
-        entry = Level(
-            scale, geometry.spacing, geometry.shape, geometry.n_active, couplings, observe(fields), level_notes
-        )
+        what = (geometry.spacing, geometry.shape, geometry.n_active, couplings, observe(fields), level_notes, left_out)
+        entry = Level(scale, *what)
         notes += [f"level {level}: {note}" for note in level_notes]
         out.append(entry)
     return Flow(out, lattice.axes, blocking, factors, notes=notes)

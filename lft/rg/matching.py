@@ -204,6 +204,10 @@ def match(large, small, couplings, n_blocks=None):
     if singular:
         notes.append(f"operators without information at some level, left out there: {', '.join(sorted(singular))}")
     value, error = shifts[levels]
+    if not math.isfinite(value):
+        shown = ", ".join(f"{n} = {K:.6g}" for n, K in couplings.items())
+        raise InputError(f"matching: at level {levels} no operator changes with the couplings {shown}: the "
+                         "configurations are frozen, or too few; simulate nearer to the critical point")
     change = abs(value - shifts[levels - 1][0]) if levels > 1 else math.nan
     if abs(value) > MAX_SHIFT:
         notes.append(f"the critical couplings are {100 * value:+.2g} % away: beyond {100 * MAX_SHIFT:.0f} % the "

@@ -80,7 +80,15 @@ def operator_flow(batches, n, lattice, operators, outside=(), *, blocking="major
         raise InputError(f"estimator {estimator!r}: valid are {', '.join(ESTIMATORS)}")
     outside = [o for o in outside if o not in operators]
     plans, products, notes = plan_cascade(lattice, [*operators, *outside], blocking, factor, levels, k)
-    stages = [_Stage(p, operators, outside, kind, n) for p in products]
+    stages = []
+    for level, compiled in enumerate(products):
+        try:
+            stages.append(_Stage(compiled, operators, outside, kind, n))
+        except InputError as reason:
+            if level == 0:
+                raise
+            notes.append(f"level {level}: no fit: {reason}")
+            break
     done, n_blocks = 0, max(1, min(BLOCKS, n))
     for batch in batches:
         values = np.ascontiguousarray(batch, np.int8)

@@ -246,10 +246,11 @@ def _order(o):
     return tuple(-c for d in o.shapes[-1] for c in d)
 
 
-def equivalent_axes(lattice, action=None):
-    """Groups of axes that a lattice and its action do not tell apart.
+def equivalent_axes(lattice, action=None, factor=1):
+    """Groups of axes that a lattice, its action and a blocking do not tell apart.
 
-    Axes belong together if neither is time and extent, boundary and the action's coupling along them agree.
+    Axes belong together if neither is time and extent, boundary, the action's couplings along them and the factor of
+    the blocking (one, or one per axis) agree.
 
     Examples
     --------
@@ -263,9 +264,10 @@ def equivalent_axes(lattice, action=None):
         bonds = action.bond_couplings(lattice)
         couplings = [sorted((tuple(sorted(map(abs, d))), K) for d, K in bonds.items() if d[a]) for a in
                      range(len(lattice.shape))]
+    factors = [factor] * len(lattice.shape) if np.ndim(factor) == 0 else list(factor)
     groups = {}
-    for axis, name in enumerate(lattice.axes):
-        label = axis if name == "t" else (lattice.shape[axis], lattice.boundary[axis], str(couplings[axis]))
+    for axis, (name, b) in enumerate(zip(lattice.axes, factors, strict=True)):
+        label = axis if name == "t" else (lattice.shape[axis], lattice.boundary[axis], str(couplings[axis]), b)
         groups.setdefault(label, []).append(axis)
     return [tuple(g) for g in groups.values() if len(g) > 1]
 
@@ -412,8 +414,15 @@ class Products:
 
     # ---- environments of single sites
     def environment(self):
-        """The compiled local fields, and the largest |f_a| that a site can have, per operator."""
+        """The compiled local fields, and the largest |f_a| that a site can have, per operator.
+
+        Raises
+        ------
+        InputError
+            A periodic axis so short that a product meets one of its own sites again.
+        """
         if self._environment is None:
+            self._check_distinct()
             factors = [
                 [tuple(_minus(e, d) for e in shape if e != d) for shape in o.shapes for d in shape]
                 for o in self.operators
@@ -427,6 +436,16 @@ class Products:
             compiled = kernel.Environment(tables, operator_start, factor_start, term)
             self._environment = (compiled, np.diff(operator_start))
         return self._environment
+
+    def _check_distinct(self):
+        extents = zip(self.lattice.shape, self.lattice.boundary, strict=True)
+        periods = [n if b == "periodic" else 0 for n, b in extents]
+        for o in self.operators:
+            for shape in o.shapes:
+                sites = {tuple(c % p if p else c for c, p in zip(d, periods, strict=True)) for d in shape}
+                if len(sites) < len(shape):
+                    raise InputError(f"operator {o.name}: on the lattice {self.lattice.shape} it meets one of its own "
+                                     "sites again around a periodic axis; fewer levels or shorter operators")
 
     def local_fields(self, configuration):
         """``f_a(x) = dO_a/ds_x`` at every existing site, (n_sites, n_operators): products of the other spins."""

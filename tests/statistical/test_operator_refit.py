@@ -185,10 +185,19 @@ def test_errors_are_calibrated():
 
 # ---- input that cannot be used
 def test_operators_that_cannot_be_told_apart():
-    values = np.random.default_rng(1).choice([-1, 1], (50, 2, 8)).astype(np.int8)
-    same = [parse_operator(n, 2, []) for n in ("1,0", "3,0")]  # on an extent of 2, three steps are one
+    values = np.random.default_rng(1).choice([-1, 1], (50, 4, 8)).astype(np.int8)
+    same = [parse_operator(n, 2, []) for n in ("1,0", "3,0")]  # on an extent of 4, three steps are one back
     with pytest.raises(InputError, match=r"K\[1,0\] K\[3,0\] cannot be told apart .* condition number"):
-        fit_operators(values, Lattice((2, 8)), same)
+        fit_operators(values, Lattice((4, 8)), same)
+
+
+def test_a_product_that_meets_itself_is_no_local_field():
+    """On 2 sites a step of 2 leads back: s_x would be predicted by itself."""
+    values = np.random.default_rng(1).choice([-1, 1], (200, 8, 8)).astype(np.int8)
+    with pytest.raises(InputError, match="meets one of its own sites"):
+        fit_operators(values[:, :2, :2].copy(), Lattice((2, 2)), ops(("1,0", "2,0"), 2))
+    flow = operator_flow([values], 200, Lattice((8, 8)), ops(("1,0", "2,0"), 2), levels=2, has_simulation=False)
+    assert len(flow.levels) == 2 and "meets one of its own sites" in flow.notes[-1]
 
 
 def test_a_coupling_without_a_finite_maximum():

@@ -168,6 +168,16 @@ def test_block_graph_is_the_loop_over_blocks(name, kind, b, monkeypatch):
         assert np.array_equal(again.values, coarse.values)
 
 
+def test_large_blocks_do_not_overflow():
+    """300 units times 5 bins, all up: sums far beyond one byte."""
+    field = Field.from_array(Graph(600, 10), "spin", np.ones((10, 600)))
+    halves = Partition(np.arange(600) // 300)
+    for b in (1, 5):
+        assert (block_graph(field, halves, "majority", b).values == 1).all()
+        assert (block_graph(field, halves, "average", b, rescale=300.0).values == 300).all()
+        assert (block_graph(field, halves, "k-of-n", b, k=300 * b).values == 1).all()
+
+
 def test_partitions_compose_and_decimation_keeps_the_unit_asked_for():
     first, second = Partition([0, 0, 1, 2, -1]), Partition([1, 0, 1])
     both = first.then(second)

@@ -121,6 +121,7 @@ def test_axes_belong_together_only_if_nothing_tells_them_apart():
 
     assert equivalent_axes(Lattice((8, 8))) == [(0, 1)]
     assert equivalent_axes(Lattice((8, 4))) == []
+    assert equivalent_axes(Lattice((8, 8, 8)), None, (2, 1, 2)) == [(0, 2)]
     assert equivalent_axes(Lattice((8, 8), boundary=("open", "periodic"))) == []
     assert equivalent_axes(Lattice((8, 8), ("x", "t"))) == []
     assert equivalent_axes(Lattice((8, 8)), Ising((0.3, 0.4))) == []
