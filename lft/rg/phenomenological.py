@@ -61,10 +61,15 @@ class Activity:
     length: int
     fold: np.ndarray
     notes: tuple = ()
+    known: dict = field(default_factory=dict, repr=False)  # covariances by blocks: needed more than once
+
+    def raw_block(self, b):
+        """The activity in block b as it is stored, shape (N, length)."""
+        return self.values[:, b * self.length : (b + 1) * self.length]
 
     def block(self, b):
-        """The activity in block b as float32, shape (N, length)."""
-        return self.values[:, b * self.length : (b + 1) * self.length].astype(np.float32)
+        """The activity in block b as float32."""
+        return self.raw_block(b).astype(np.float32)
 
 
 def cut_into_blocks(values, n_blocks=20):
@@ -157,23 +162,31 @@ def choose_blocks(values, most=20, fewest=8):
 # ---- clusters
 def covariance(activity, blocks):
     """(means (N,), covariance (N, N)) over some blocks, in float64; sparse activity is counted, dense multiplied."""
-    n = len(blocks) * activity.length
-    mean = sum(activity.values[:, b * activity.length : (b + 1) * activity.length].sum(axis=1, dtype=float)
-               for b in blocks) / n
-    second = np.zeros((len(mean), len(mean)))
-    for b in blocks:
-        part = activity.block(b)
-        if np.count_nonzero(part) < SPARSE * part.size:
-            from scipy.sparse import csr_array
+    key = tuple(int(b) for b in blocks)
+    if key not in activity.known:
+        n = len(key) * activity.length
+        mean = sum(activity.raw_block(b).sum(axis=1, dtype=float) for b in key) / n
+        second = np.zeros((len(mean), len(mean)))
+        for b in key:
+            second += _second_moments(activity.raw_block(b), mean)
+        activity.known[key] = mean, (second + second.T) / (2 * n)
+    return activity.known[key]
 
-            spikes = csr_array(part)
-            second += (spikes @ spikes.T).toarray() - activity.length * np.outer(mean, mean)
-            excess = activity.length * (part.mean(axis=1, dtype=float) - mean)
-            second -= np.outer(excess, mean) + np.outer(mean, excess)
-        else:
-            part -= mean[:, None].astype(np.float32)
-            second += part @ part.T
-    return mean, (second + second.T) / (2 * n)
+
+def _second_moments(part, mean):
+    """sum_t (x_i - mean_i)(x_j - mean_j) over the columns of a block."""
+    length = part.shape[1]
+    active = np.flatnonzero((part != 0).ravel())
+    if len(active) >= SPARSE * part.size:
+        deviation = part - mean[:, None].astype(np.float32)
+        return deviation @ deviation.T
+    from scipy.sparse import csr_array
+
+    rows = np.searchsorted(active, np.arange(len(part) + 1) * length)
+    spikes = csr_array((part.ravel()[active].astype(np.float32), active % length, rows), shape=part.shape)
+    sums = part.sum(axis=1, dtype=float)
+    products = np.outer(sums, mean)
+    return (spikes @ spikes.T).toarray() - products - products.T + length * np.outer(mean, mean)
 
 
 def correlation(c):
@@ -229,7 +242,7 @@ def _mean_nonzero(activity, blocks, pairs_of_level, mean):
     """Mean of the nonzero values of each cluster, whose overall mean is given; 1 for a silent one."""
     n, count = len(blocks) * activity.length, 0
     for b in blocks:
-        part = activity.block(b) != 0
+        part = activity.raw_block(b) != 0
         for pairs in pairs_of_level:
             part = part[pairs[:, 0]] | part[pairs[:, 1]]
         count = count + np.count_nonzero(part, axis=1)
@@ -274,7 +287,7 @@ def _measure(activity, blocks, pairs_of_level, spectrum_level, n_lags, has_count
     """Sums of every level over some blocks."""
     n_levels = len(pairs_of_level) + 1
     length = activity.length
-    mean = sum(activity.values[:, b * length : (b + 1) * length].sum(axis=1, dtype=float) for b in blocks)
+    mean = sum(activity.raw_block(b).sum(axis=1, dtype=float) for b in blocks)
     references = [mean / (len(blocks) * length)]
     for pairs in pairs_of_level:
         references.append(references[-1][pairs[:, 0]] + references[-1][pairs[:, 1]])

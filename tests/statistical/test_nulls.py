@@ -1,5 +1,6 @@
 """Surrogates keep what they say and destroy the rest; verdicts have the promised rate of false alarms, and power."""
 
+import itertools
 import math
 
 import numpy as np
@@ -46,13 +47,15 @@ def test_shuffling_keeps_the_values_alone():
     assert abs(np.corrcoef(np.column_stack([x[1:], x[:-1]]).T) - np.eye(32)).max() > 0.3  # the recording has both
 
 
-def test_shuffling_gives_every_order():
-    counts = {}
-    for s in range(2400):
-        counts[tuple(shuffled(np.array([[0], [1], [2], [3]]), Key(s))[:, 0])] = (
-            counts.get(tuple(shuffled(np.array([[0], [1], [2], [3]]), Key(s))[:, 0]), 0) + 1)
-    assert len(counts) == 24
-    assert chi2.sf(sum((c - 100) ** 2 / 100 for c in counts.values()), 23) > 1e-4
+@pytest.mark.parametrize("column", [[0, 1, 2, 3], [0, 0, 1, 0, 0, 2, 0, 0]], ids=["busy", "sparse"])
+def test_shuffling_gives_every_order(column):
+    counts, n = {}, 2400
+    for s in range(n):
+        order = tuple(shuffled(np.array(column)[:, None], Key(s))[:, 0].tolist())
+        counts[order] = counts.get(order, 0) + 1
+    k = len(set(itertools.permutations(column)))
+    assert len(counts) == k
+    assert chi2.sf(sum((c - n / k) ** 2 / (n / k) for c in counts.values()), k - 1) > 1e-4
 
 
 def test_shifting_keeps_the_circular_autocorrelation_alone():

@@ -157,6 +157,31 @@ def test_covariance_counts_and_multiplies_alike():
     assert np.allclose(correlation(c), np.corrcoef(x.T), atol=1e-5)
 
 
+def plane(size, n, eta, seed):
+    """Gaussian field on a torus with spectrum k^(eta - 2), no zero mode; samples (n, size^2) and its covariance."""
+    k = 2 - 2 * np.cos(2 * np.pi * np.fft.fftfreq(size))
+    spectrum = np.zeros((size, size))
+    spectrum.flat[1:] = ((k[:, None] + k).ravel()[1:]) ** (eta / 2 - 1)
+    noise = np.fft.fft2(np.random.default_rng(seed).standard_normal((n, size, size)))
+    x = np.fft.ifft2(noise * np.sqrt(spectrum)).real
+    return x.reshape(n, -1), np.fft.ifft2(spectrum).real
+
+
+def test_a_critical_gaussian_plane_has_the_exact_block_variances():
+    """C(r) ~ r^-eta in the plane; the zero mode that a finite torus must lose bends the law, exactly as computed."""
+    size = 32
+    x, c = plane(size, 2000, 0.25, 12)
+    scaling = coarse_grain(x, pairs=square_pairs(size, 6))
+    curve, exact = scaling.curves["variance"], []
+    for k in range(7):
+        a, b = np.meshgrid(np.arange(2 ** ((k + 1) // 2)), np.arange(2 ** (k // 2)), indexing="ij")
+        a, b = a.ravel(), b.ravel()
+        exact.append(c[(a[:, None] - a) % size, (b[:, None] - b) % size].sum())
+        assert_agrees((curve.value[k], curve.error[k]), exact[k], relative_error_max=0.05)
+    law = fit_power_law(curve, has_scan=False)
+    assert_agrees(law, slope_weights(curve.scale) @ np.log(exact), relative_error_max=0.01)
+
+
 # ---- critical Ising model
 def ising(size, n, seed, thermalize=100, between=2):
     action, lattice = Ising(K=math.log(1 + math.sqrt(2)) / 2, h=0.0), Lattice((size, size))
