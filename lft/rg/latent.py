@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lft.errors import InputError
-from lft.rg.phenomenological import correlation, covariance, cut_into_blocks
+from lft.rg.activity import correlation, covariance, cut_into_blocks
 from lft.rg.surrogates import binary_rows
 from lft.rng import Stream
 

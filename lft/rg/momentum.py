@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lft.rg.phenomenological import Curve, correlation, covariance
+from lft.rg.activity import correlation, covariance
+from lft.rg.phenomenological import Curve
 
 MAX_BINS = 8192
 """Bins that are projected (evenly spaced if there are more): the cost is their number times N^2."""
@@ -57,7 +58,7 @@ def momentum_space(activity, has_errors=True, max_bins=MAX_BINS):
     Parameters
     ----------
     activity : Activity
-        See :func:`lft.rg.phenomenological.cut_into_blocks`.
+        See :func:`lft.rg.activity.cut_into_blocks`.
     has_errors : bool, optional
     max_bins : int, optional
 
@@ -72,8 +73,8 @@ def momentum_space(activity, has_errors=True, max_bins=MAX_BINS):
     Examples
     --------
     >>> import numpy as np
+    >>> from lft.rg.activity import cut_into_blocks
     >>> from lft.rg.momentum import momentum_space
-    >>> from lft.rg.phenomenological import cut_into_blocks
     >>> noise = np.random.default_rng(2).standard_normal((8000, 16))
     >>> m = momentum_space(cut_into_blocks(noise))
     >>> m.n_modes, bool((abs(m.kurtosis.value) < 5 * m.kurtosis.error).all())

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lft.errors import InputError
+from lft.rg.activity import choose_blocks, cut_into_blocks
 from lft.rg.momentum import momentum_space
-from lft.rg.phenomenological import choose_blocks, coarse_grain, cut_into_blocks
+from lft.rg.phenomenological import Curve, coarse_grain
 from lft.rg.power_laws import common_slope, fit_power_law, jackknife_covariance, slope_weights
 from lft.rg.surrogates import NULLS, surrogate_key, surrogate_maker
 from lft.rng import Key, Stream
@@ -228,7 +229,7 @@ def analyse(values, bin_s=None, *, nulls=tuple(NULLS), n_surrogates=19, seed=0, 
         Per null; 0: none.  Fewer than 19 cannot show a difference at 5 %.
     seed : int, optional
     n_blocks : int, optional
-        Time blocks; default :func:`lft.rg.phenomenological.choose_blocks`.
+        Time blocks; default :func:`lft.rg.activity.choose_blocks`.
     n_splits : int, optional
         Random splits of the units into halves.
     has_momentum : bool, optional
@@ -309,8 +310,6 @@ def _comparisons(scaling, laws, momentum, samples, cutoffs):
 
 def _fitting(other, curve):
     """A surrogate's curve on the levels of the recording, nan where it has fewer."""
-    from lft.rg.phenomenological import Curve
-
     value = np.full(len(curve.scale), np.nan)
     if other is not None and not (len(other.scale) and other.scale[0] != curve.scale[0]):
         n = min(len(value), len(other.value))

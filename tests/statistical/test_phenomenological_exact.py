@@ -9,14 +9,12 @@ import pytest
 from lft.actions import Ising
 from lft.geometry import Lattice
 from lft.protocols import State
+from lft.rg.activity import correlation, covariance, cut_into_blocks
 from lft.rg.momentum import momentum_space
 from lft.rg.nulls import allowed_levels, exponents
 from lft.rg.phenomenological import (
     coarse_grain,
-    correlation,
-    covariance,
     crossing,
-    cut_into_blocks,
     find_clusters,
     members,
     random_pairs,
