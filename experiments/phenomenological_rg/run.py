@@ -23,7 +23,7 @@ from lft.plotting.figure import COLORS, finite, new_figure, save
 
 RECORDINGS = {
     "culture": ("culture_ctx_DIV28.h5", ("20 ms", "5 ms", "10 ms", "50 ms", "100 ms")),
-    "retina": ("retina_P11_m1r2.h5", ("20 ms", "200 ms", "100 ms", "50 ms", "10 ms")),
+    "retina": ("retina_P11_m1r2.h5", ("50 ms", "200 ms", "100 ms", "20 ms")),
 }
 EXPONENTS = ("alpha", "beta", "mu", "z")
 SYMBOLS = {"alpha": "$\\alpha$", "beta": "$\\beta$", "mu": "$\\mu$", "z": "$z$"}
