@@ -124,9 +124,9 @@ def choose_blocks(values, most=20, fewest=8):
     from lft.errors import SeriesTooShort
 
     total = np.asarray(values).sum(axis=1, dtype=float)
+    if len(total) < 32:
+        raise InputError(f"{len(total)} bins: valid are at least 32, for 4 blocks of 8")
     most = min(most, len(total) // 8 // 2 * 2)
-    if most < 4:
-        return most, math.nan, []  # cut_into_blocks complains
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SeriesTooShort)  # the note below says it for the blocks
         tau = estimate(total, name="summed activity").tau_int

@@ -151,6 +151,16 @@ def test_the_fit_recovers_a_planted_common_input():
     assert fit_latent(x).loading.shape[1] == 2  # the number of inputs, found from the spectrum
 
 
+def test_silent_and_saturated_units_stay_what_they_are():
+    x = spikes(4000)
+    x[:, 3], x[:, 5], x[:, 7] = 0, 1, 0
+    x[-1, 7] = 1  # once, after the last whole block
+    for null in NULLS:
+        y = surrogate_maker(null, x[:3999 if null == "latent" else 4000])[0](Key(1))
+        assert not y[:, 3].any() and y[:, 5].all(), null
+    fit_latent(np.vstack([x, x[:7]]))
+
+
 def test_given_its_inputs_the_units_are_independent():
     """Private noise of units shares nothing: residuals after the inputs do not correlate."""
     eta = TRUE.inputs(40000, Key(9))

@@ -688,6 +688,8 @@ CASES += [
     )],
     Case("prg of a recording that never changes", f"{FLOW} --method prg", "0 of 6 units vary",
          functools.partial(raster, raster=np.ones((6, 400), bool))),
+    Case("prg of few bins", f"{FLOW} --method prg", "20 bins|at least 32",
+         functools.partial(raster, raster=raster_of(6, 20))),
     Case("prg of an archive", "flow {}/a.h5 -o {}/flow.h5 --method prg", "a.h5|recording|archive",
          lambda: {"a.h5": archive()}),
     Case("flow of phi4", "flow {}/a.h5 -o {}/flow.h5", "a.h5|phi4|spin", lambda: {"a.h5": archive("phi4")}),
