@@ -57,7 +57,7 @@ def _places(key, n, n_bins, unit):
     """n different bins in random order."""
     if n > n_bins // 4:
         return np.argsort(_uniforms(key, n_bins, unit, Stream.SHUFFLE))[:n]
-    draws, first, bins = n, (), np.empty(0, np.int64)
+    draws, first, bins = n, np.empty(0, np.int64), np.empty(0, np.int64)
     while len(first) < n:  # the first n different ones of one endless sequence of uniform bins
         draws += n * n // n_bins + 32
         bins = (key.fill("uniform", 0, 1, draws, unit, Stream.SHUFFLE)[0] * n_bins).astype(np.int64)
