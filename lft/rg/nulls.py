@@ -155,9 +155,10 @@ def unit_halves(values, laws, scaling, n_splits=4, seed=0, **options):
     values = np.asarray(values)
     n = values.shape[1]
     out = {name: [] for name in laws}
+    alike = {"min_clusters": 1, "max_levels": len(scaling.n_clusters) - 1}
     for split in range(n_splits if n >= 16 else 0):
         order = np.argsort(Key(seed).fill("uniform", 0, 1, n, split, Stream.SUBSET)[0])
-        halves = [coarse_grain(values[:, np.sort(part)], has_errors=False, **{**options, "min_clusters": 1})
+        halves = [coarse_grain(values[:, np.sort(part)], has_errors=False, **{**options, **alike})
                   for part in (order[: n // 2], order[n // 2 :])]
         for name, law in laws.items():
             curves = [h.curves.get(EXPONENTS[name]) for h in halves]

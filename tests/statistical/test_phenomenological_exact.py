@@ -91,6 +91,17 @@ def test_heterogeneous_units_have_the_exact_variance_and_silence():
     assert z_score(laws["beta"], 1.0) < -4.5  # different rates alone bend the published F
 
 
+def test_units_left_over_do_not_bend_the_laws():
+    """100 units of different rates: 96 are in the 3 clusters of the last level, and alpha is 1 for them."""
+    x = bernoulli(20000, np.random.default_rng(1).permutation(np.geomspace(0.005, 0.3, 100)), 10)
+    scaling = coarse_grain(x)
+    assert scaling.n_clusters == (96, 48, 24, 12, 6, 3)
+    assert any(note.startswith("4 units are in no cluster") for note in scaling.notes)
+    laws = exponents(scaling, has_scan=False)
+    assert_agrees(laws["alpha"], 1.0, relative_error_max=0.01)
+    assert_agrees(laws["beta_typical"], 1.0, relative_error_max=0.01)
+
+
 # ---- a field with exact scaling
 def test_pairing_finds_the_tree_and_its_exponents():
     scaling = coarse_grain(tree(5))
