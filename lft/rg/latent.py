@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lft.errors import InputError
-from lft.rg.phenomenological import correlation, covariance, cut_into_blocks
+from lft.rg.activity import correlation, covariance, cut_into_blocks
 from lft.rg.surrogates import binary_rows
 from lft.rng import Stream
 
@@ -41,7 +41,7 @@ class LatentModel:
     Attributes
     ----------
     threshold : ndarray, shape (N,)
-        inf for silent units.
+        inf for silent units, -inf for those that fire in every bin.
     loading : ndarray, shape (N, M)
     autocorrelation : ndarray, shape (M, n_lags)
         Of each input, 1 at lag 0.
@@ -79,7 +79,9 @@ class LatentModel:
         private = np.sqrt(1 - (self.loading**2).sum(axis=1))
         half = (n_bins + 1) // 2
         for i, theta in enumerate(self.threshold):
-            if np.isfinite(theta):
+            if theta == -np.inf:
+                out[i] = 1
+            elif np.isfinite(theta):
                 noise = np.concatenate(key.fill("normal", 0, 1, half, i, Stream.SURROGATE))[:n_bins]
                 out[i] = self.loading[i].astype(np.float32) @ inputs + private[i] * noise > theta
         return out.T
@@ -125,8 +127,8 @@ def fit_latent(values, n_latents=None, n_blocks=20):
 
     rows = binary_rows(values)
     activity = cut_into_blocks(rows.T, n_blocks)
-    mean, c = covariance(activity, range(activity.n_blocks))
-    r = correlation(c)
+    mean = rows[activity.unit].mean(axis=1)  # of all bins: a unit that fires in the tail alone is not silent
+    r = correlation(covariance(activity, range(activity.n_blocks))[1])
     theta = -ndtri(mean)
     n, n_bins = len(mean), activity.n_blocks * activity.length
     if n_latents is None:

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lft.rg.phenomenological import Curve, correlation, covariance
+from lft.rg.activity import correlation, covariance
+from lft.rg.phenomenological import Curve
 
-MAX_BINS = 8192
+MAX_BINS = 4096
 """Bins that are projected (evenly spaced if there are more): the cost is their number times N^2."""
 
 
@@ -57,7 +58,7 @@ def momentum_space(activity, has_errors=True, max_bins=MAX_BINS):
     Parameters
     ----------
     activity : Activity
-        See :func:`lft.rg.phenomenological.cut_into_blocks`.
+        See :func:`lft.rg.activity.cut_into_blocks`.
     has_errors : bool, optional
     max_bins : int, optional
 
@@ -72,8 +73,8 @@ def momentum_space(activity, has_errors=True, max_bins=MAX_BINS):
     Examples
     --------
     >>> import numpy as np
+    >>> from lft.rg.activity import cut_into_blocks
     >>> from lft.rg.momentum import momentum_space
-    >>> from lft.rg.phenomenological import cut_into_blocks
     >>> noise = np.random.default_rng(2).standard_normal((8000, 16))
     >>> m = momentum_space(cut_into_blocks(noise))
     >>> m.n_modes, bool((abs(m.kurtosis.value) < 5 * m.kurtosis.error).all())
@@ -87,11 +88,11 @@ def momentum_space(activity, has_errors=True, max_bins=MAX_BINS):
     sums, spectra = [], []
     for found, measured in (halves, halves[::-1]):
         mean, c = covariance(activity, found)
-        spectrum, modes = np.linalg.eigh(correlation(c))
+        spectrum, modes = np.linalg.eigh(correlation(c).astype(np.float32))
         spectra.append(spectrum[::-1])
         deviation = np.sqrt(np.diag(c))
         scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-        sums.append(_project(activity, measured, mean, scale, modes[:, ::-1].astype(np.float32), n_modes, stride))
+        sums.append(_project(activity, measured, mean, scale, np.ascontiguousarray(modes[:, ::-1]), n_modes, stride))
     value = _kurtosis(sums, None)
     replicas = [_kurtosis(sums, (f, row)) for f in (0, 1) for row in range(len(halves[f]))] if has_errors else []
     fold = np.repeat([0, 1], [len(h) for h in halves]) if has_errors else np.array([])

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lft.errors import InputError
+from lft.rg.activity import choose_blocks, cut_into_blocks
 from lft.rg.momentum import momentum_space
-from lft.rg.phenomenological import choose_blocks, coarse_grain, cut_into_blocks
+from lft.rg.phenomenological import Curve, coarse_grain
 from lft.rg.power_laws import common_slope, fit_power_law, jackknife_covariance, slope_weights
 from lft.rg.surrogates import NULLS, surrogate_key, surrogate_maker
 from lft.rng import Key, Stream
@@ -154,9 +155,10 @@ def unit_halves(values, laws, scaling, n_splits=4, seed=0, **options):
     values = np.asarray(values)
     n = values.shape[1]
     out = {name: [] for name in laws}
+    alike = {"min_clusters": 1, "max_levels": len(scaling.n_clusters) - 1}
     for split in range(n_splits if n >= 16 else 0):
         order = np.argsort(Key(seed).fill("uniform", 0, 1, n, split, Stream.SUBSET)[0])
-        halves = [coarse_grain(values[:, np.sort(part)], has_errors=False, **{**options, "min_clusters": 1})
+        halves = [coarse_grain(values[:, np.sort(part)], has_errors=False, **{**options, **alike})
                   for part in (order[: n // 2], order[n // 2 :])]
         for name, law in laws.items():
             curves = [h.curves.get(EXPONENTS[name]) for h in halves]
@@ -228,7 +230,7 @@ def analyse(values, bin_s=None, *, nulls=tuple(NULLS), n_surrogates=19, seed=0, 
         Per null; 0: none.  Fewer than 19 cannot show a difference at 5 %.
     seed : int, optional
     n_blocks : int, optional
-        Time blocks; default :func:`lft.rg.phenomenological.choose_blocks`.
+        Time blocks; default :func:`lft.rg.activity.choose_blocks`.
     n_splits : int, optional
         Random splits of the units into halves.
     has_momentum : bool, optional
@@ -309,8 +311,6 @@ def _comparisons(scaling, laws, momentum, samples, cutoffs):
 
 def _fitting(other, curve):
     """A surrogate's curve on the levels of the recording, nan where it has fewer."""
-    from lft.rg.phenomenological import Curve
-
     value = np.full(len(curve.scale), np.nan)
     if other is not None and not (len(other.scale) and other.scale[0] != curve.scale[0]):
         n = min(len(value), len(other.value))

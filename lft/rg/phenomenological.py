@@ -12,11 +12,13 @@ field in d dimensions, in compact blocks, have alpha = 1 + (2 - eta)/d, mu = (2 
 (derivation: the variance of a block sums C(r) ~ r^(2 - d - eta) over pairs).
 
 The pairing by the largest correlation and the summing are the procedure of L. Meshulam et al., Phys. Rev. Lett. 123,
-178103 (2019), of which the abstract and the captions were seen; the estimators here are our own.  Two departures:
+178103 (2019), of which the abstract and the captions were seen; the estimators here are our own.  Three departures:
 
 - **Held out.**  Clusters found from noisy correlations and measured on the same bins look more correlated than they
   are: independent units would show alpha > 1.  So clusters are found in one half of the time blocks and measured in
   the other, both ways (``held_out=False``: everything on all bins, as published).
+- **The same units on every level.**  Only units that are in a cluster of the last level count, on all levels: with
+  the odd ones out, a change of composition would look like scaling where rates differ.
 - **Errors.**  All numbers are sums over time blocks; leaving out one block at a time gives the covariance of all
   levels (:mod:`lft.rg.power_laws`).
 """
@@ -29,162 +31,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lft.errors import InputError
+from lft.rg.activity import Activity, correlation, covariance, cut_into_blocks
 from lft.rg.graph_blocking import greedy_pairs
 
 MIN_SILENT_BINS = 10
 """Fewer silent bins than this (all clusters together) say nothing about P0."""
 LARGEST_SPECTRUM = 128
-SPARSE = 0.1
-"""Fraction of nonzero entries below which products of spikes are counted instead of multiplied."""
-
-
-@dataclass(frozen=True, eq=False)
-class Activity:
-    """A recording cut into time blocks: ``values`` (unit, bin) of the units that vary, equal blocks, two folds.
-
-    Attributes
-    ----------
-    values : ndarray, shape (N, T)
-        int8 for 0/1 and small counts, else int16 or float32.
-    unit : ndarray of int, shape (N,)
-        Column of the input of each unit.
-    n_blocks, length : int
-        Number of blocks and bins in each; the bins after ``n_blocks * length`` are left out.
-    fold : ndarray of int, shape (n_blocks,)
-        0 and 1 alternating.
-    notes : tuple of str
-    """
-
-    values: np.ndarray
-    unit: np.ndarray
-    n_blocks: int
-    length: int
-    fold: np.ndarray
-    notes: tuple = ()
-
-    def block(self, b):
-        """The activity in block b as float32, shape (N, length)."""
-        return self.values[:, b * self.length : (b + 1) * self.length].astype(np.float32)
-
-
-def cut_into_blocks(values, n_blocks=20):
-    """Time blocks of a raster.
-
-    Parameters
-    ----------
-    values : array_like, shape (T, N)
-        Activity, time first: spikes 0/1, counts, or real numbers; finite.
-    n_blocks : int, optional
-        Even, >= 4.  Blocks should be at least 10 correlation times long (:func:`choose_blocks`).
-
-    Returns
-    -------
-    Activity
-
-    Raises
-    ------
-    InputError
-        Wrong shape, not finite, fewer than 8 bins in a block, or fewer than 4 units that vary.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lft.rg.phenomenological import cut_into_blocks
-    >>> a = cut_into_blocks(np.arange(165).reshape(33, 5) % 2, n_blocks=4)
-    >>> a.values.shape, a.length, a.notes
-    ((5, 33), 8, ('1 bins after the last block of 8 are left out',))
-    """
-    values = np.asarray(values)
-    if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "biuf":
-        raise InputError(f"activity has shape {values.shape} and type {values.dtype}: valid are real numbers "
-                         "(bins, units)")
-    if isinstance(n_blocks, bool) or not isinstance(n_blocks, int | np.integer) or n_blocks < 4 or n_blocks % 2:
-        raise InputError(f"n_blocks = {n_blocks!r}: valid is an even integer >= 4")
-    length = len(values) // int(n_blocks)
-    if length < 8:
-        raise InputError(f"{len(values)} bins in {n_blocks} blocks: valid are at least 8 bins in each; give more "
-                         "bins or fewer blocks")
-    rows = np.ascontiguousarray(_narrow(values).T)
-    varies = (rows != rows[:, :1]).any(axis=1)
-    if np.count_nonzero(varies) < 4:
-        raise InputError(f"{np.count_nonzero(varies)} of {len(rows)} units vary: valid are at least 4")
-    notes = []
-    if not varies.all():
-        rows = rows[varies]
-        notes.append(f"{np.count_nonzero(~varies)} units that never change have no correlation and are left out")
-    if len(values) > n_blocks * length:
-        notes.append(f"{len(values) - n_blocks * length} bins after the last block of {length} are left out")
-    return Activity(rows, np.flatnonzero(varies), int(n_blocks), length, np.arange(n_blocks) % 2, tuple(notes))
-
-
-def _narrow(values):
-    if values.dtype.kind == "f":
-        if not np.isfinite(values).all():
-            raise InputError("activity holds numbers that are not finite")
-        return values.astype(np.float32, copy=False)
-    low, high = int(values.min()), int(values.max())
-    for kind in (np.int8, np.int16):
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            return values.astype(kind, copy=False)
-    return values.astype(np.float32)
-
-
-def choose_blocks(values, most=20, fewest=8):
-    """(number of blocks, tau, notes): as many as hold 10 integrated correlation times of the summed activity each.
-
-    ``tau`` is in bins, by the Gamma method; a note says so where even ``fewest`` blocks are too short.
-    """
-    import warnings
-
-    from lft.analysis.estimate import estimate
-    from lft.errors import SeriesTooShort
-
-    total = np.asarray(values).sum(axis=1, dtype=float)
-    most = min(most, len(total) // 8 // 2 * 2)
-    if most < 4:
-        return most, math.nan, []  # cut_into_blocks complains
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SeriesTooShort)  # the note below says it for the blocks
-        tau = estimate(total, name="summed activity").tau_int
-    for n in range(most, min(fewest, most) - 1, -2):
-        if len(total) // n >= 10 * tau:
-            return n, tau, []
-    n = min(fewest, most)
-    return n, tau, [f"{n} blocks of {len(total) // n} bins hold only {len(total) / n / tau:.2g} correlation times "
-                    f"({tau:.3g} bins) of the summed activity each: errors are too small"]
 
 
 # ---- clusters
-def covariance(activity, blocks):
-    """(means (N,), covariance (N, N)) over some blocks, in float64; sparse activity is counted, dense multiplied."""
-    n = len(blocks) * activity.length
-    mean = sum(activity.values[:, b * activity.length : (b + 1) * activity.length].sum(axis=1, dtype=float)
-               for b in blocks) / n
-    second = np.zeros((len(mean), len(mean)))
-    for b in blocks:
-        part = activity.block(b)
-        if np.count_nonzero(part) < SPARSE * part.size:
-            from scipy.sparse import csr_array
-
-            spikes = csr_array(part)
-            second += (spikes @ spikes.T).toarray() - activity.length * np.outer(mean, mean)
-            excess = activity.length * (part.mean(axis=1, dtype=float) - mean)
-            second -= np.outer(excess, mean) + np.outer(mean, excess)
-        else:
-            part -= mean[:, None].astype(np.float32)
-            second += part @ part.T
-    return mean, (second + second.T) / (2 * n)
-
-
-def correlation(c):
-    """Correlation coefficients of a covariance matrix; 0 where a unit does not vary."""
-    scale = np.sqrt(np.clip(np.diag(c), 0, None))
-    scale = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
-    r = c * np.outer(scale, scale)
-    return (r + r.T) / 2
-
-
-def find_clusters(activity, blocks, pair=greedy_pairs, min_clusters=3, normalize=False):
+def find_clusters(activity, blocks, pair=greedy_pairs, min_clusters=3, normalize=False, max_levels=None):
     """Pairs of every level, from the correlations in some blocks.
 
     Parameters
@@ -199,6 +55,8 @@ def find_clusters(activity, blocks, pair=greedy_pairs, min_clusters=3, normalize
     normalize : bool, optional
         Divide the activity of a cluster by the mean of its nonzero values before the next pairing (as published).
         It changes which clusters are found, never what is measured: that is always the plain sum.
+    max_levels : int, optional
+        Pairings at most.
 
     Returns
     -------
@@ -211,7 +69,7 @@ def find_clusters(activity, blocks, pair=greedy_pairs, min_clusters=3, normalize
     """
     mean, c = covariance(activity, blocks)
     out = []
-    while len(c) // 2 >= min_clusters:
+    while len(c) // 2 >= min_clusters and (max_levels is None or len(out) < max_levels):
         if normalize:
             factor = _mean_nonzero(activity, blocks, out, mean)
             c, mean = c / np.outer(factor, factor), mean / factor
@@ -229,7 +87,7 @@ def _mean_nonzero(activity, blocks, pairs_of_level, mean):
     """Mean of the nonzero values of each cluster, whose overall mean is given; 1 for a silent one."""
     n, count = len(blocks) * activity.length, 0
     for b in blocks:
-        part = activity.block(b) != 0
+        part = activity.raw_block(b) != 0
         for pairs in pairs_of_level:
             part = part[pairs[:, 0]] | part[pairs[:, 1]]
         count = count + np.count_nonzero(part, axis=1)
@@ -264,52 +122,47 @@ class _Sums:
 
     moments: np.ndarray  # (block, power 1..4, cluster), about a reference
     nonzero: np.ndarray  # (block, cluster)
-    products: np.ndarray | None = None  # (block, lag), summed over clusters
+    products: np.ndarray  # (block, lag), summed over clusters
     square: np.ndarray | None = None  # (block, cluster, K, K), only where the spectrum is taken
     single: np.ndarray | None = None  # (block, cluster, K): sums of the units of these clusters
     counts: dict = field(default_factory=dict)  # activity -> number of bins, of integer activity
 
 
-def _measure(activity, blocks, pairs_of_level, spectrum_level, n_lags, has_counts):
-    """Sums of every level over some blocks."""
-    n_levels = len(pairs_of_level) + 1
+def _measure(activity, blocks, order, n_levels, spectrum_level, n_lags, has_counts):
+    """Sums of every level over some blocks; `order` lists the units, the two halves of every cluster in a row."""
     length = activity.length
-    mean = sum(activity.values[:, b * length : (b + 1) * length].sum(axis=1, dtype=float) for b in blocks)
-    references = [mean / (len(blocks) * length)]
-    for pairs in pairs_of_level:
-        references.append(references[-1][pairs[:, 0]] + references[-1][pairs[:, 1]])
-    sizes = [len(r) for r in references]
-    sums = [_Sums(np.empty((len(blocks), 4, n)), np.empty((len(blocks), n), np.int64)) for n in sizes]
-    top = members(pairs_of_level, sizes[0])[spectrum_level] if spectrum_level else None
-    for s in sums:
-        s.products = np.empty((len(blocks), n_lags)) if n_lags else None
-    if top is not None:
-        sums[spectrum_level].square = np.empty((len(blocks), *top.shape, top.shape[1]))
-        sums[spectrum_level].single = np.empty((len(blocks), *top.shape))
+    mean = sum(activity.raw_block(b).sum(axis=1, dtype=float) for b in blocks)
+    references = [mean[order] / (len(blocks) * length)]
+    while len(references) < n_levels:
+        references.append(references[-1][::2] + references[-1][1::2])
+    sums = [_Sums(np.empty((len(blocks), 4, len(r))), np.empty((len(blocks), len(r)), np.int64),
+                  np.empty((len(blocks), n_lags))) for r in references]
+    top, size = sums[spectrum_level], 2**spectrum_level
+    if spectrum_level:
+        top.square = np.empty((len(blocks), len(order) // size, size, size))
+        top.single = np.empty((len(blocks), len(order) // size, size))
     for row, b in enumerate(blocks):
-        part = activity.block(b)
+        part = activity.raw_block(b)[order].astype(np.float32)
         for level in range(n_levels):
             if level:
-                pairs = pairs_of_level[level - 1]
-                part = part[pairs[:, 0]] + part[pairs[:, 1]]
-            _add_block(sums[level], row, part, references[level], n_lags, has_counts)
-            if level == 0 and top is not None:
-                units = (part - references[0][:, None].astype(np.float32))[top]
-                sums[spectrum_level].square[row] = units @ units.transpose(0, 2, 1)
-                sums[spectrum_level].single[row] = units.sum(axis=2)
+                part = part[::2] + part[1::2]
+            deviation = part - references[level][:, None].astype(np.float32)
+            _add_block(sums[level], row, part, deviation, n_lags, has_counts)
+            if level == 0 and spectrum_level:
+                units = deviation.reshape(-1, size, length)
+                top.square[row] = units @ units.transpose(0, 2, 1)
+                top.single[row] = units.sum(axis=2)
     return sums
 
 
-def _add_block(sums, row, part, reference, n_lags, has_counts):
-    deviation = part - reference[:, None].astype(np.float32)
+def _add_block(sums, row, part, deviation, n_lags, has_counts):
     square = deviation * deviation
     sums.moments[row, 0] = deviation.sum(axis=1, dtype=np.float64)
     sums.moments[row, 1] = square.sum(axis=1)
     sums.moments[row, 2] = np.einsum("ij,ij->i", square, deviation)
     sums.moments[row, 3] = np.einsum("ij,ij->i", square, square)
     sums.nonzero[row] = np.count_nonzero(part, axis=1)
-    if n_lags:
-        sums.products[row] = _lag_products(deviation, n_lags)
+    sums.products[row] = _lag_products(deviation, n_lags)
     if has_counts:
         for value, count in enumerate(np.bincount(part[part > 0].astype(np.int64))):
             if count:
@@ -403,7 +256,7 @@ class Scaling:
 
 
 def coarse_grain(values, *, n_blocks=20, held_out=True, pair=greedy_pairs, pairs=None, min_clusters=3,
-                 normalize=False, decay=1 / math.e, has_errors=True):
+                 max_levels=None, normalize=False, decay=1 / math.e, has_errors=True):
     """Pair, add up and measure, level by level.
 
     Parameters
@@ -421,6 +274,8 @@ def coarse_grain(values, *, n_blocks=20, held_out=True, pair=greedy_pairs, pairs
         searched.
     min_clusters : int, optional
         Clusters on the last level, >= 1.
+    max_levels : int, optional
+        Pairings at most.
     normalize : bool, optional
         See :func:`find_clusters`.
     decay : float, optional
@@ -466,12 +321,12 @@ def coarse_grain(values, *, n_blocks=20, held_out=True, pair=greedy_pairs, pairs
         folds = [(every, _checked_pairs(pairs, len(activity.values)))]
     elif held_out:
         halves = [every[activity.fold == f] for f in (0, 1)]
-        found = [find_clusters(activity, h, pair, min_clusters, normalize) for h in halves]
+        found = [find_clusters(activity, h, pair, min_clusters, normalize, max_levels) for h in halves]
         n = min(map(len, found))
         folds = [(halves[1], found[0][:n]), (halves[0], found[1][:n])]
     else:
-        folds = [(every, find_clusters(activity, every, pair, min_clusters, normalize))]
-    return _evaluate_folds(activity, folds, held_out and not is_fixed, min_clusters, decay, has_errors)
+        folds = [(every, find_clusters(activity, every, pair, min_clusters, normalize, max_levels))]
+    return _evaluate_folds(activity, folds, held_out and not is_fixed, decay, has_errors)
 
 
 def _checked_pairs(pairs, n):
@@ -487,13 +342,14 @@ def _checked_pairs(pairs, n):
     return out
 
 
-def _evaluate_folds(activity, folds, held_out, min_clusters, decay, has_errors):
+def _evaluate_folds(activity, folds, held_out, decay, has_errors):
     n_levels = len(folds[0][1]) + 1
     n_lags = max(2, activity.length // 4)
     spectrum_level = max((k for k in range(n_levels) if 2**k <= LARGEST_SPECTRUM and k), default=0)
     is_integer = activity.values.dtype.kind == "i" and activity.values.min() >= 0
-    sums = [_measure(activity, blocks, pairs, spectrum_level, n_lags, has_errors and is_integer)
-            for blocks, pairs in folds]
+    orders = [members(pairs, len(activity.values))[-1].ravel() for _, pairs in folds]
+    sums = [_measure(activity, blocks, order, n_levels, spectrum_level, n_lags, has_errors and is_integer)
+            for (blocks, _), order in zip(folds, orders, strict=True)]
     everything = _quantities(sums, None, activity.length, spectrum_level, decay)
     replicas, fold = [], []
     if has_errors:
@@ -516,8 +372,14 @@ def _evaluate_folds(activity, folds, held_out, min_clusters, decay, has_errors):
     return Scaling(
         curves, tuple(len(m) for m in (s.nonzero[0] for s in sums[0])), everything["autocorrelation"],
         everything["spectra"], counts, [p for _, p in folds], len(activity.values), activity.values.shape[1],
-        activity.n_blocks, activity.length, held_out, activity.notes,
+        activity.n_blocks, activity.length, held_out, (*activity.notes, *_left_out(activity, orders)),
     )
+
+
+def _left_out(activity, orders):
+    n = max(len(activity.values) - len(order) for order in orders)
+    if n:
+        yield f"{n} units are in no cluster of the last level and left out: all levels average over the same units"
 
 
 def _quantities(sums, omit, length, spectrum_level, decay):

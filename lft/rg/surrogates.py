@@ -34,7 +34,7 @@ def shuffled(values, key):
 
     Notes
     -----
-    Cost: T uniforms per unit, 1.2 s for 1152 x 90000.
+    Cost: about as many random numbers as events; 0.2 s for 1152 units with 0.6 % of 90000 bins active.
 
     Examples
     --------
@@ -49,11 +49,20 @@ def shuffled(values, key):
     out = np.zeros_like(rows)
     for i, row in enumerate(rows):
         events = row[row != 0]
-        n = len(events)
-        u = _uniforms(key, len(row), i, Stream.SHUFFLE)
-        places = np.argpartition(u, n - 1)[:n] if 0 < n < len(row) else np.arange(n)
-        out[i, places[np.argsort(u[places])]] = events  # the n smallest in their order: a random arrangement
+        out[i, _places(key, len(events), len(row), i)] = events
     return out.T
+
+
+def _places(key, n, n_bins, unit):
+    """n different bins in random order."""
+    if n > n_bins // 4:
+        return np.argsort(_uniforms(key, n_bins, unit, Stream.SHUFFLE))[:n]
+    draws, first, bins = n, np.empty(0, np.int64), np.empty(0, np.int64)
+    while len(first) < n:  # the first n different ones of one endless sequence of uniform bins
+        draws += n * n // n_bins + 32
+        bins = (key.fill("uniform", 0, 1, draws, unit, Stream.SHUFFLE)[0] * n_bins).astype(np.int64)
+        _, first = np.unique(bins, return_index=True)
+    return bins[np.sort(first)[:n]]
 
 
 def circular(values, key):

@@ -1,5 +1,6 @@
 """Surrogates keep what they say and destroy the rest; verdicts have the promised rate of false alarms, and power."""
 
+import itertools
 import math
 
 import numpy as np
@@ -46,13 +47,15 @@ def test_shuffling_keeps_the_values_alone():
     assert abs(np.corrcoef(np.column_stack([x[1:], x[:-1]]).T) - np.eye(32)).max() > 0.3  # the recording has both
 
 
-def test_shuffling_gives_every_order():
-    counts = {}
-    for s in range(2400):
-        counts[tuple(shuffled(np.array([[0], [1], [2], [3]]), Key(s))[:, 0])] = (
-            counts.get(tuple(shuffled(np.array([[0], [1], [2], [3]]), Key(s))[:, 0]), 0) + 1)
-    assert len(counts) == 24
-    assert chi2.sf(sum((c - 100) ** 2 / 100 for c in counts.values()), 23) > 1e-4
+@pytest.mark.parametrize("column", [[0, 1, 2, 3], [0, 0, 1, 0, 0, 2, 0, 0]], ids=["busy", "sparse"])
+def test_shuffling_gives_every_order(column):
+    counts, n = {}, 2400
+    for s in range(n):
+        order = tuple(shuffled(np.array(column)[:, None], Key(s))[:, 0].tolist())
+        counts[order] = counts.get(order, 0) + 1
+    k = len(set(itertools.permutations(column)))
+    assert len(counts) == k
+    assert chi2.sf(sum((c - n / k) ** 2 / (n / k) for c in counts.values()), k - 1) > 1e-4
 
 
 def test_shifting_keeps_the_circular_autocorrelation_alone():
@@ -146,6 +149,16 @@ def test_the_fit_recovers_a_planted_common_input():
         first, second = (float((s[: len(s) - lag] * s[lag:]).mean()) for s in (a, b))
         assert second == pytest.approx(first, abs=0.12 * a.var())
     assert fit_latent(x).loading.shape[1] == 2  # the number of inputs, found from the spectrum
+
+
+def test_silent_and_saturated_units_stay_what_they_are():
+    x = spikes(4000)
+    x[:, 3], x[:, 5], x[:, 7] = 0, 1, 0
+    x[-1, 7] = 1  # once, after the last whole block
+    for null in NULLS:
+        y = surrogate_maker(null, x[:3999 if null == "latent" else 4000])[0](Key(1))
+        assert not y[:, 3].any() and y[:, 5].all(), null
+    fit_latent(np.vstack([x, x[:7]]))
 
 
 def test_given_its_inputs_the_units_are_independent():

@@ -9,14 +9,12 @@ import pytest
 from lft.actions import Ising
 from lft.geometry import Lattice
 from lft.protocols import State
+from lft.rg.activity import correlation, covariance, cut_into_blocks
 from lft.rg.momentum import momentum_space
 from lft.rg.nulls import allowed_levels, exponents
 from lft.rg.phenomenological import (
     coarse_grain,
-    correlation,
-    covariance,
     crossing,
-    cut_into_blocks,
     find_clusters,
     members,
     random_pairs,
@@ -93,6 +91,17 @@ def test_heterogeneous_units_have_the_exact_variance_and_silence():
     assert z_score(laws["beta"], 1.0) < -4.5  # different rates alone bend the published F
 
 
+def test_units_left_over_do_not_bend_the_laws():
+    """100 units of different rates: 96 are in the 3 clusters of the last level, and alpha is 1 for them."""
+    x = bernoulli(20000, np.random.default_rng(1).permutation(np.geomspace(0.005, 0.3, 100)), 10)
+    scaling = coarse_grain(x)
+    assert scaling.n_clusters == (96, 48, 24, 12, 6, 3)
+    assert any(note.startswith("4 units are in no cluster") for note in scaling.notes)
+    laws = exponents(scaling, has_scan=False)
+    assert_agrees(laws["alpha"], 1.0, relative_error_max=0.01)
+    assert_agrees(laws["beta_typical"], 1.0, relative_error_max=0.01)
+
+
 # ---- a field with exact scaling
 def test_pairing_finds_the_tree_and_its_exponents():
     scaling = coarse_grain(tree(5))
@@ -155,6 +164,31 @@ def test_covariance_counts_and_multiplies_alike():
     assert np.allclose(c, np.cov(x.T, ddof=0), atol=1e-7) and np.allclose(mean, x.mean(axis=0))
     assert np.allclose(covariance(cut_into_blocks(dense), range(20))[1], np.cov(dense.T, ddof=0), atol=1e-6)
     assert np.allclose(correlation(c), np.corrcoef(x.T), atol=1e-5)
+
+
+def plane(size, n, eta, seed):
+    """Gaussian field on a torus with spectrum k^(eta - 2), no zero mode; samples (n, size^2) and its covariance."""
+    k = 2 - 2 * np.cos(2 * np.pi * np.fft.fftfreq(size))
+    spectrum = np.zeros((size, size))
+    spectrum.flat[1:] = ((k[:, None] + k).ravel()[1:]) ** (eta / 2 - 1)
+    noise = np.fft.fft2(np.random.default_rng(seed).standard_normal((n, size, size)))
+    x = np.fft.ifft2(noise * np.sqrt(spectrum)).real
+    return x.reshape(n, -1), np.fft.ifft2(spectrum).real
+
+
+def test_a_critical_gaussian_plane_has_the_exact_block_variances():
+    """C(r) ~ r^-eta in the plane; the zero mode that a finite torus must lose bends the law, exactly as computed."""
+    size = 32
+    x, c = plane(size, 2000, 0.25, 12)
+    scaling = coarse_grain(x, pairs=square_pairs(size, 6))
+    curve, exact = scaling.curves["variance"], []
+    for k in range(7):
+        a, b = np.meshgrid(np.arange(2 ** ((k + 1) // 2)), np.arange(2 ** (k // 2)), indexing="ij")
+        a, b = a.ravel(), b.ravel()
+        exact.append(c[(a[:, None] - a) % size, (b[:, None] - b) % size].sum())
+        assert_agrees((curve.value[k], curve.error[k]), exact[k], relative_error_max=0.05)
+    law = fit_power_law(curve, has_scan=False)
+    assert_agrees(law, slope_weights(curve.scale) @ np.log(exact), relative_error_max=0.01)
 
 
 # ---- critical Ising model

@@ -464,6 +464,40 @@ def test_flow_holds_what_the_contract_names(source, lft_main):
     lft_main("flow a.h5 -o f.h5" if source == "archive" else "flow r.h5 --bin 20ms -o f.h5", code=2)
 
 
+def test_phenomenological_flow_holds_what_the_contract_names(lft_main):
+    common = np.random.default_rng(3).random(1000) < 0.2
+    spikes = np.random.default_rng(4).random((16, 1000)) < 0.05 + 0.3 * common
+    np.savez("r.npz", raster=spikes, bin_s=0.02)
+    line = "flow r.npz --method prg -o f.h5 --json f.json --plot f.png --bins 40ms --units 0-15 --blocks 8"
+    out, err = lft_main(line)
+    data = load("f.json")
+    assert {"alpha", "beta", "mu", "z"} <= set(data["exponents"])
+    assert set(data["nulls"]) == {"shuffled", "circular", "independent", "latent"}
+    for entries in (data["exponents"], *data["nulls"].values()):
+        assert all({"value", "error"} <= set(entries[name]) for name in ("alpha", "beta", "mu", "z"))
+    assert data["exponents"]["alpha"]["value"] > 1.2 > 1.1 > data["nulls"]["circular"]["alpha"]["value"]
+    verdict = data["verdicts"]["shuffled"]["alpha"]
+    assert verdict["verdict"] == "differs" and verdict["p_value"] == 0.05 and verdict["distance"] > 5
+    assert data["exponents"]["z"]["value"] is None and data["exponents"]["z"]["notes"]  # white in time: said
+    assert [level["scale"] for level in data["levels"]] == [[1], [2], [4]]
+    assert [b["bin_s"] for b in data["bin_sweep"]] == [0.02, 0.04]
+    for text in ("alpha differs from shuffled", "z cannot be compared", "40 ms", "expected by chance"):
+        assert text in out, text
+    assert "fewer than 2 levels" in err
+    with h5py.File("f.h5") as file:
+        assert json.loads(file.attrs["json"]) == data
+        scale, value, error = file["bin_0/curves/variance"][()].T
+        assert scale.tolist() == [1, 2, 4] and (error > 0).all()
+        assert value[0] == pytest.approx(data["levels"][0]["variance"]["value"])
+        assert file["bin_0/nulls/latent/variance"].shape == (3, 2) and file["bin_1/replicas/variance"].shape[1] == 3
+    lft_main("flow r.npz --method prg -o f.h5 --surrogates 0", code=2)
+    for name, seed in ("g", 5), ("h", 5), ("i", 6):
+        lft_main(f"flow r.npz --method prg -o {name}.h5 --json {name}.json --surrogates 3 --pairing same --seed {seed}")
+    again = load("g.json")
+    assert again["verdicts"]["shuffled"]["alpha"]["verdict"] == "undecided" and not again["held_out"]
+    assert load("h.json") == again != load("i.json")  # a function of the seed
+
+
 def test_level_0_of_a_flow_is_the_fit(lft_main):
     arguments = save_recording("npz", noise(6, 500))
     lft_main(f"flow {arguments} -o f.h5 --json f.json --factor 1,1,2 --levels 1 --blocking decimation")
