@@ -20,7 +20,7 @@ STEP = 0.05
 """Half the distance of central differences, in units of a coupling."""
 FLAT = 0.25
 """A direction whose standard error exceeds this is flat: couplings are of order 0.1 to 1."""
-MAX_EXTRA = 3
+MAX_EXTRA = 5
 """Repetitions of the Jacobian where its noise alone would call a direction flat."""
 FAILURES = (InputError, DivergenceError, np.linalg.LinAlgError)
 MAX_MOVE = 0.2

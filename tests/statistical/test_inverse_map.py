@@ -43,14 +43,14 @@ def test_exact_couplings_of_a_decimated_chain_lead_back(b, K, h):
     vectors = ((1,), (2,))
     start = default_starts(target, FineModel(Observation(chain(), b)))[:1]
     result = inverse_map(target, Observation(chain(), b), lattice_estimator(vectors), starts=start,
-                         n_configurations=150, n_pilot=40, check_size=False)  # fmt: skip
+                         n_configurations=80, n_pilot=40, check_size=False)  # fmt: skip
     assert_agrees(result.couplings["K[1]"], K, relative_error_max=0.05)
     assert_agrees(result.couplings["h"], h, relative_error_max=0.25)
     assert result.p_value > 1e-3 and not result.flat
 
 
 def test_a_sampled_chain_agrees_with_its_exact_inverse():
-    fit, result = recover(chain(), 3, (0.6, -0.4), LINE, seed=1, n_configurations=150, n_pilot=40)
+    fit, result = recover(chain(), 3, (0.6, -0.4), LINE, seed=1, n_configurations=80, n_pilot=40)
     for name, true in (("K[1]", 0.6), ("h", -0.4)):
         assert_agrees(result.couplings[name], true, relative_error_max=0.12)
     # the fit with one neighbor, inverted exactly, is another estimate of the same
@@ -61,18 +61,18 @@ def test_a_sampled_chain_agrees_with_its_exact_inverse():
 
 def test_a_lattice_in_space_and_time():
     recorded = Lattice((6, 6, 1500), ("x", "y", "t"), ("periodic", "periodic", "open"))
-    truth = (0.12, 0.15, 0.25, -0.15)
-    _, result = recover(recorded, (2, 2, 2), truth, PLANES, seed=3, n_configurations=150, n_pilot=40)
+    truth = (0.16, 0.18, 0.2, -0.1)
+    _, result = recover(recorded, (2, 2, 1), truth, PLANES, seed=3, n_configurations=100, n_pilot=40)
     for (name, pair), true in zip(result.couplings.items(), truth, strict=True):
-        assert_agrees(pair, true, relative_error_max=0.4 if name != "h" else 0.5)
+        assert_agrees(pair, true, relative_error_max=0.2 if name != "h" else 0.5)
     assert result.p_value > 1e-3
 
 
 def test_bins_that_or_are_not_decimation():
     """The same recording, read the right way and the wrong way: chi^2 refuses the wrong one."""
-    options = {"n_configurations": 120, "n_pilot": 40}
+    options = {"n_configurations": 80, "n_pilot": 40}
     for matched, is_right in (("or", True), ("decimation", False)):
-        _, result = recover(chain(60000), 4, (0.35, -1.0), LINE, 5, "or", matched, **options)
+        _, result = recover(chain(40000), 4, (0.8, -0.3), LINE, 5, "or", matched, **options)
         assert (result.p_value > 0.01) == is_right
         assert ("rejected" in result.verdict) == (not is_right)
 
@@ -80,7 +80,7 @@ def test_bins_that_or_are_not_decimation():
 def test_the_sign_that_an_even_decimation_hides_is_reported():
     coarse = decimate_chain(0.5, 0.0, 2)
     target = Target(("K[1]", "K[2]", "h"), [coarse[0], 0.0, coarse[1]], np.eye(3) * 1e-6, 1e5)
-    result = inverse_map(target, Observation(chain(), 2), lattice_estimator(((1,), (2,))), n_configurations=100,
+    result = inverse_map(target, Observation(chain(), 2), lattice_estimator(((1,), (2,))), n_configurations=60,
                          n_pilot=40, check_size=False)  # fmt: skip
     assert_agrees(result.couplings["K[1]"], 0.5, relative_error_max=0.1)
     other = [a["couplings"]["K[1]"] for a in result.alternatives]
@@ -93,7 +93,7 @@ def test_what_decimation_has_erased_is_not_a_number():
     target = Target(("K[1]", "K[2]", "h"), [coarse[0], 0.0, coarse[1]], np.diag([0.02, 0.02, 0.02]) ** 2, 3000)
     start = [(0.15, -0.6)]
     result = inverse_map(target, Observation(chain(), 4), lattice_estimator(((1,), (2,))), starts=start,
-                         n_configurations=100, n_pilot=40, check_size=False)  # fmt: skip
+                         n_configurations=60, n_pilot=40, check_size=False)  # fmt: skip
     assert len(result.flat) == 1 and "not determined" in result.verdict
     assert math.isnan(result.couplings["K[1]"][0])
     direction = result.flat[0]
