@@ -26,8 +26,8 @@ from lft.field import Field
 from lft.geometry import TIME, Lattice
 from lft.protocols import State
 from lft.rg.blocking import block, plan_blocks
-from lft.rng import Key
-from lft.updaters import HeatBath, start
+from lft.rng import Key, Stream
+from lft.updaters import HeatBath
 
 RULES = ("decimation", "or", "k-of-n", "majority")
 TARGET_SITES = 4096
@@ -351,8 +351,7 @@ def simulate(model, theta, n, n_time=None, *, seed=0, thermalize=300, spacing=5,
         raise InputError(f"n = {n}: valid is at least 2 configurations")
     running = _running(fine)
     phi = action.new_field(running)
-    # a sparse theory may have a dense phase as well: begin on the side that the field prefers
-    start(phi, "silent" if theta[-1] < -0.3 else "cold" if theta[-1] > 0.3 else "hot", key)
+    _begin(phi, float(theta[-1]), key)
     chain = Chain(action, HeatBath(), State(phi, 0), key, Schedule(0, 1), [])
     chain.advance(thermalize)
     wanted = [action.displacements(running).index(d) for d in model.displacements]
@@ -372,6 +371,16 @@ def simulate(model, theta, n, n_time=None, *, seed=0, thermalize=300, spacing=5,
     chain.close()
     modes = {name: np.array(rows) for name, rows in modes.items()}
     return Ensemble(model, np.array(theta, float), fine, torus, operators, modes, fields, spacing)
+
+
+def _begin(phi, h, key):
+    """Independent spins; all down or up where the field is strong, since a sparse theory may have a dense phase too."""
+    if abs(h) > 0.3:
+        phi.values[...] = 1 if h > 0 else -1
+    else:
+        u = key.fill("uniform", 0, 1, phi.values.size, 0, Stream.START)[0]
+        phi.values[...] = np.where(u < 0.5, 1, -1).reshape(phi.values.shape)
+    phi.exchange()
 
 
 def _running(fine):
