@@ -20,8 +20,10 @@ def plot_inverse(flow, path):
 
 
 def _observed(ax, inverse):
+    """Couplings K on one axis; the field, an order of magnitude larger, in words."""
     target = inverse.target
-    order = np.arange(len(target.names))[::-1]
+    kept = [k for k, name in enumerate(target.names) if name != "h"]
+    order = np.arange(len(kept))[::-1]
     errors = np.sqrt(target.covariance.diagonal())
     noise = np.sqrt(inverse.match.noise.diagonal())
     for values, bars, shift, marker, color, label in (
@@ -29,12 +31,16 @@ def _observed(ax, inverse):
         (inverse.predicted, noise, -0.12, "s", COLORS[1], "fine lattice, seen alike"),
     ):
         face = "white" if marker == "s" else color
-        ax.errorbar(values, order + shift, xerr=bars, fmt=marker, ms=4, mfc=face, color=color, label=label)
+        at, by = values[kept], bars[kept]
+        ax.errorbar(at, order + shift, xerr=by, fmt=marker, ms=4, mfc=face, color=color, label=label)
     ax.axvline(0, color="0.8", lw=0.8, zorder=0)
-    ax.set_yticks(order, target.names, fontsize=8)
+    ax.set_yticks(order, [target.names[k] for k in kept], fontsize=8)
     test = f"$\\chi^2$ = {inverse.chi2:.1f}, {inverse.dof} d.o.f." if inverse.dof else "no test: as many as unknowns"
-    ax.set(xlabel="coupling at the electrode scale", title=test, ylim=(-0.6, len(order) + 0.7))
-    ax.title.set_fontsize(10)
+    if "h" in target.names:
+        k = target.names.index("h")
+        test += f"; h {target.values[k]:.3f} fitted, {inverse.predicted[k]:.3f} seen"
+    ax.set(xlabel="coupling at the electrode scale", ylim=(-0.6, len(order) + 1.0))
+    ax.set_title(test, fontsize=9)
     ax.legend(frameon=False, fontsize=8, loc="upper left")
 
 
@@ -53,9 +59,11 @@ def _fine(ax, inverse):
     ax.axvline(0, color="0.8", lw=0.8, zorder=0)
     ax.set_yticks(order, names, fontsize=8)
     lattice = inverse.volume.observation.fine_lattice(2)
-    spacing = "" if lattice.spacing is None else "\n" + ", ".join(dict.fromkeys(lattice.spacing))
-    ax.set(xlabel="coupling of the fine lattice", title=f"inverse map{spacing}", ylim=(-0.6, len(order) + 0.2))
-    ax.title.set_fontsize(10)
+    spacing = "" if lattice.spacing is None else ": " + ", ".join(dict.fromkeys(lattice.spacing))
+    ax.set(xlabel="coupling of the fine lattice", ylim=(-0.6 - 0.35 * len(inverse.flat), len(order) + 0.2))
+    ax.set_title(f"inverse map{spacing}", fontsize=9)
+    for k, direction in enumerate(inverse.flat):
+        ax.text(0.02, -0.6 - 0.3 * k, f"flat: {direction}", fontsize=6, transform=ax.get_yaxis_transform())
     if inverse.alternatives:
         ax.legend(frameon=False, fontsize=8, loc="upper left")
 

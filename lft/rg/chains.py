@@ -275,10 +275,9 @@ def undecimation_error(K, h, b, covariance, solution=0):
     if not solutions:
         raise InputError(f"K = {K!r}, h = {h!r}: {undecimate_chain(K, h, b).verdict}")
     jacobian = decimation_jacobian(*solutions[solution], b)
-    try:
-        inverse = np.linalg.inv(jacobian)
-    except np.linalg.LinAlgError:
+    if np.linalg.cond(jacobian) > 1e8:  # the differences behind it have an error of 1e-9
         return np.full((2, 2), np.inf)
+    inverse = np.linalg.inv(jacobian)
     return inverse @ np.asarray(covariance, float) @ inverse.T
 
 

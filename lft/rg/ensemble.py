@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -25,8 +26,8 @@ from lft.field import Field
 from lft.geometry import TIME, Lattice
 from lft.protocols import State
 from lft.rg.blocking import block, plan_blocks
-from lft.rng import Key
-from lft.updaters import HeatBath, start
+from lft.rng import Key, Stream
+from lft.updaters import HeatBath
 
 RULES = ("decimation", "or", "k-of-n", "majority")
 TARGET_SITES = 4096
@@ -106,32 +107,15 @@ class Observation:
     # ---- geometry
     def torus(self, n_time=None):
         """The coarse lattice of which the recording is a window: periodic where tissue surrounds it, and in time."""
-        lattice, shape, boundary = self.recorded, [], []
-        for axis, n, ends in zip(lattice.axes, lattice.shape, lattice.boundary, strict=True):
-            if axis == TIME:
-                shape.append(n if n_time is None else n_time)
-                boundary.append("periodic")
-            else:
-                shape.append(n + (self.surround if ends == "open" else 0))
-                boundary.append("periodic" if self.surround else ends)
-        return Lattice(tuple(shape), lattice.axes, tuple(boundary), lattice.spacing)
+        return _torus(self, n_time)
 
     def fine_lattice(self, n_time=None):
         """The fine lattice behind ``n_time`` bins (default: as many as recorded)."""
-        torus, spacing = self.torus(n_time), None
-        if torus.spacing is not None:
-            quantities = [torus.quantity(a).scaled(1 / b) for a, b in zip(torus.axes, self.factor, strict=True)]
-            spacing = tuple(f"{q.value:.12g} {q.unit}" for q in quantities)
-        shape = tuple(n * b for n, b in zip(torus.shape, self.factor, strict=True))
-        return Lattice(shape, torus.axes, torus.boundary, spacing)
+        return _fine(self, n_time)
 
     def seen_lattice(self, n_time=None):
         """Geometry of what :meth:`observe` returns: the array with its mask, time periodic with ``n_time`` bins."""
-        lattice, shape, boundary = self.recorded, list(self.recorded.shape), list(self.recorded.boundary)
-        if lattice.time_axis is not None:
-            shape[lattice.time_axis] = n_time or lattice.n_time
-            boundary[lattice.time_axis] = "periodic"
-        return Lattice(tuple(shape), lattice.axes, tuple(boundary), lattice.spacing, lattice.mask)
+        return _seen(self, n_time)
 
     def fold(self, phi):
         """The coarse field on the whole torus."""
@@ -158,6 +142,40 @@ class Observation:
     def observe(self, phi):
         """What the array records of a fine field: a :class:`lft.field.Field` on :meth:`seen_lattice`."""
         return self.window(self.fold(phi))
+
+
+# built once for thousands of configurations
+@lru_cache(maxsize=64)
+def _torus(observation, n_time):
+    lattice, shape, boundary = observation.recorded, [], []
+    for axis, n, ends in zip(lattice.axes, lattice.shape, lattice.boundary, strict=True):
+        if axis == TIME:
+            shape.append(n if n_time is None else n_time)
+            boundary.append("periodic")
+        else:
+            shape.append(n + (observation.surround if ends == "open" else 0))
+            boundary.append("periodic" if observation.surround else ends)
+    return Lattice(tuple(shape), lattice.axes, tuple(boundary), lattice.spacing)
+
+
+@lru_cache(maxsize=64)
+def _fine(observation, n_time):
+    torus, spacing = _torus(observation, n_time), None
+    if torus.spacing is not None:
+        quantities = [torus.quantity(a).scaled(1 / b) for a, b in zip(torus.axes, observation.factor, strict=True)]
+        spacing = tuple(f"{q.value:.12g} {q.unit}" for q in quantities)
+    shape = tuple(n * b for n, b in zip(torus.shape, observation.factor, strict=True))
+    return Lattice(shape, torus.axes, torus.boundary, spacing)
+
+
+@lru_cache(maxsize=64)
+def _seen(observation, n_time):
+    lattice = observation.recorded
+    shape, boundary = list(lattice.shape), list(lattice.boundary)
+    if lattice.time_axis is not None:
+        shape[lattice.time_axis] = n_time or lattice.n_time
+        boundary[lattice.time_axis] = "periodic"
+    return Lattice(tuple(shape), lattice.axes, tuple(boundary), lattice.spacing, lattice.mask)
 
 
 def field_name(displacement):
@@ -333,8 +351,7 @@ def simulate(model, theta, n, n_time=None, *, seed=0, thermalize=300, spacing=5,
         raise InputError(f"n = {n}: valid is at least 2 configurations")
     running = _running(fine)
     phi = action.new_field(running)
-    # a sparse theory may have a dense phase as well: begin on the side that the field prefers
-    start(phi, "silent" if theta[-1] < -0.3 else "cold" if theta[-1] > 0.3 else "hot", key)
+    _begin(phi, float(theta[-1]), key)
     chain = Chain(action, HeatBath(), State(phi, 0), key, Schedule(0, 1), [])
     chain.advance(thermalize)
     wanted = [action.displacements(running).index(d) for d in model.displacements]
@@ -354,6 +371,16 @@ def simulate(model, theta, n, n_time=None, *, seed=0, thermalize=300, spacing=5,
     chain.close()
     modes = {name: np.array(rows) for name, rows in modes.items()}
     return Ensemble(model, np.array(theta, float), fine, torus, operators, modes, fields, spacing)
+
+
+def _begin(phi, h, key):
+    """Independent spins; all down or up where the field is strong, since a sparse theory may have a dense phase too."""
+    if abs(h) > 0.3:
+        phi.values[...] = 1 if h > 0 else -1
+    else:
+        u = key.fill("uniform", 0, 1, phi.values.size, 0, Stream.START)[0]
+        phi.values[...] = np.where(u < 0.5, 1, -1).reshape(phi.values.shape)
+    phi.exchange()
 
 
 def _running(fine):

@@ -22,7 +22,7 @@ class InverseFlow:
     inverse : InverseMap
     fine, coarse : dict of str to Variable
         Of the matched lattice, as :func:`lft.rg.variables.ensemble_variables`; those of the coarse scale are what
-        the array shows of it.
+        the array shows of it, but for the rate, which is the measured one where the source holds more than a fit.
     observables : dict of str to (float, float)
         Measured at the electrode scale, where the source holds more than a fit.
     notes : list of str
@@ -138,6 +138,9 @@ def report(inverse, observables=None, notes=()):
             ensemble_variables(lattice, match.ensemble.modes[name], slopes, inverse.covariance, flat=FLAT * flat)
         )
     fine, coarse = out
+    for name, unit in (("density", ""), ("rate_hz", "Hz")):  # what was measured needs no model
+        if name in (observables or {}):
+            coarse[name] = Variable(*map(float, observables[name]), unit)
     known = {n: pair for n, pair in inverse.couplings.items() if n != "h"}
     spacing = observation.fine_lattice(2).spacing
     if spacing is not None and not any(math.isnan(v) for v, _ in known.values()):

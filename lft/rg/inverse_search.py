@@ -16,8 +16,8 @@ from lft.errors import DivergenceError, InputError
 from lft.rg.ensemble import FineModel, simulate
 from lft.rg.variables import displacement_of
 
-STEP = 0.05
-"""Half the distance of central differences, in units of a coupling."""
+STEP, WIDE_STEP = 0.05, 0.1
+"""Half the distance of central differences; the wide one where the response is weak, hence smooth, and noise rules."""
 FLAT = 0.25
 """A direction whose standard error exceeds this is flat: couplings are of order 0.1 to 1."""
 MAX_EXTRA = 3
@@ -160,15 +160,15 @@ class Search:
         ensemble.fields.clear()
         return values, noise, per_site, ensemble
 
-    def jacobian(self, theta, n, seed=None):
+    def jacobian(self, theta, n, seed=None, step=STEP):
         """dc/dtheta by central differences, the variance of its entries, and the modes of both sides."""
         columns, variances, slopes = [], [], []
         for k in range(len(theta)):
-            delta = STEP * np.eye(len(theta))[k]
+            delta = step * np.eye(len(theta))[k]
             up, down = (self.look(theta + s * delta, n, seed=seed) for s in (1, -1))
-            columns.append((up[0] - down[0]) / (2 * STEP))
-            variances.append((up[1] + down[1]).diagonal() / (2 * STEP) ** 2)
-            slopes.append((up[3].modes, down[3].modes, STEP))
+            columns.append((up[0] - down[0]) / (2 * step))
+            variances.append((up[1] + down[1]).diagonal() / (2 * step) ** 2)
+            slopes.append((up[3].modes, down[3].modes, step))
         return np.array(columns).T, np.array(variances).T, tuple(slopes)
 
     def weight(self, noise, per_site):
@@ -199,7 +199,7 @@ class Search:
         chi2, r, W = self.chi2(theta, n)
         for step in range(MAX_STEPS):
             if J is None or np.abs(theta - at).max() > 0.1:
-                (J, _, _), at = self.jacobian(theta, max(n // 2, 40)), theta
+                (J, _, _), at = self.jacobian(theta, max(n // 2, 40), step=WIDE_STEP), theta
             information = J.T @ W @ J
             move = np.linalg.solve(information + damping * np.eye(len(theta)), J.T @ W @ r)
             move *= min(1.0, MAX_MOVE / np.abs(move).max())
@@ -258,11 +258,15 @@ class Search:
             values, noise, per_site, ensemble = self.look(theta, n)
             W = self.weight(noise, per_site)
             J, variance, slopes = self.jacobian(theta, n)
+            total = 1.0
             for extra in range(1, MAX_EXTRA + 1):  # is a direction flat, or only the Jacobian noisy?
                 if not Frame.of(J, variance, W).in_doubt:
                     break
-                more, more_variance, _ = self.jacobian(theta, n, seed=self.seed + 7919 * extra)
-                J, variance = (J * extra + more) / (extra + 1), (variance * extra**2 + more_variance) / (extra + 1) ** 2
+                more, more_variance, slopes = self.jacobian(theta, n, self.seed + 7919 * extra, WIDE_STEP)
+                w = (WIDE_STEP / STEP) ** 2
+                J = (total * J + w * more) / (total + w)
+                variance = (total**2 * variance + w**2 * more_variance) / (total + w) ** 2
+                total += w
             r, frame = self.target.values - values, Frame.of(J, variance, W)
             move = frame.step(r)
             size = math.sqrt(max(float(move @ (J.T @ W @ J) @ move), 0.0))

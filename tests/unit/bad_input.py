@@ -72,7 +72,7 @@ def config(base, **changes):
 def archive(name="ising"):
     """The bytes of a good archive."""
     base = {"ising": ISING, "phi4": PHI4, "neural": NEURAL, "short": {**ISING, "run.updates": "3"},
-            "tempered": TEMPERED}[name]
+            "tempered": TEMPERED, "bare": {k: v for k, v in ISING.items() if k != "lattice.spacing"}}[name]
     with TemporaryDirectory() as folder:
         run, out = Path(folder, "run.toml"), Path(folder, "out.h5")
         run.write_text(toml(base))
@@ -699,6 +699,22 @@ CASES += [
          lambda: {"a.h5": altered(lambda f: f.pop("state"))}),
     Case("flow of a fit", "flow {}/fit.h5 -o {}/flow.h5", "fit.h5|spike_times",
          lambda: {"fit.h5": fitted("lattice")}),
+    *[Case(f"inverse map {options}", f"{FLOW} {options}", words, raster) for options, words in {
+        "--to-spacing 50um": "--to-spacing|42 um|50 um|whole number",
+        "--to-spacing 21": "--to-spacing|21|unit", "--to-spacing 21ms": "--to-spacing|21ms|um",
+        "--to-spacing 0um": "--to-spacing|0um|positive", "--to-bin 21um": "--to-bin|21um|ms",
+        "--to-bin 40ms": "--to-bin|20 ms|40 ms|whole number", "--to-bin 3ms": "--to-bin|20 ms|3 ms",
+        "--to-bin 20ms": "--to-bin|20ms|no coarser", "--to-bin 10": "--to-bin|10|unit",
+        "--to-bin 10ms --factor 3": "--factor|3|--to-bin", "--to-bin 10ms --levels 1": "--levels|1|--to-bin",
+        "--to-bin 10ms --blocking average": "--blocking|average|decimation, or",
+        "--to-bin 10ms --blocking k-of-n": "--k|1 to 2", "--to-bin 10ms --blocking k-of-n --k 3": "--k|3|1 to 2",
+        "--to-bin 10ms --k 1": "--k|1|k-of-n", "--to-bin 10ms --surround=-1": "--surround|-1",
+        "--to-bin 10ms --configurations 3": "--configurations|3|40", "--method inverse": "inverse|--to-spacing",
+        "--to-bin 10ms --method prg": "prg", "--to-spacing 0.01um": "coarser target"}.items()],
+    Case("inverse map without positions or bin width", "flow {}/a.h5 -o {}/flow.h5 --to-bin 1ms",
+         "a.h5|no physical spacing", lambda: {"a.h5": archive("bare")}),
+    Case("inverse map of another model", "flow {}/fit.h5 -o {}/flow.h5 --to-bin 1ms", "fit.h5|neural|lattice",
+         lambda: {"fit.h5": fitted("neural")}),
     Case("unknown command", "simulate {}/run.toml", "simulate|run|resume|analyze"),
     Case("no command", "", "run, resume|-h"),
     Case("unknown option", "status {}/a.h5 --fast", "--fast", lambda: {"a.h5": archive()}),
