@@ -1,11 +1,11 @@
 """Fixed points of a map that is known through samples: fresh noise in every sweep, then averaging.
 
 While the state settles, ``x <- damping x + (1 - damping) F(x)``.  Once the residual is at the level of the sampling
-noise and falls no more, ``x <- x + GAIN (1 - damping) (F(x) - x)``, and the mean of the F(x) is the result (averaging of
-iterates, Polyak and Ruppert): it averages the noise away instead of freezing it in, as an iteration with the same noise
-in every sweep would.  A gain of 1/k does worse wherever information has to travel, as it does in a causal problem: a
-chain of n steps forgets its start only like (log k)^n/k.  Measured on a transient (erf, g = 1.5, 12 tau, 1000 paths, 130
-sweeps, error of Q): gain 1/k 4.8 %, k^-0.8 2.2 %, k^-0.67 1.1 %, constant 0.7 %.
+noise and falls no more, ``x <- x + GAIN (1 - damping) (F(x) - x)``, and the mean of the F(x) is the result (averaging
+of iterates, Polyak and Ruppert): it averages the noise away instead of freezing it in, as an iteration with the same
+noise in every sweep would.  A gain of 1/k does worse wherever information has to travel, as it does in a causal
+problem: a chain of n steps forgets its start only like (log k)^n/k.  Measured on a transient (erf, g = 1.5, 12 tau,
+1000 paths, 130 sweeps, error of Q): gain 1/k 4.8 %, k^-0.8 2.2 %, k^-0.67 1.1 %, constant 0.7 %.
 
 The residual of a sweep is no measure of the error: errors come from independent replicas.
 
@@ -99,8 +99,8 @@ def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name=""):
             break
     if end is None and ratio > DRIFT:
         raise ConvergenceError(
-            f"{name}the iteration did not settle in {out.n_settling} sweeps: its residual is {ratio**0.5:.3g} times the "
-            f"sampling noise (residuals {', '.join(f'{r:.2g}' for r in out.residuals[-6:])}); try damping = 0.5 or "
+            f"{name}the iteration did not settle in {out.n_settling} sweeps: its residual is {ratio**0.5:.3g} times "
+            f"the sampling noise (residuals {', '.join(f'{r:.2g}' for r in out.residuals[-6:])}); try damping = 0.5 or "
             "more sweeps", out.residuals,
         )
     _average(sweep, out, summary, sweeps - out.n_settling, tolerance, name)

@@ -11,7 +11,6 @@ import numpy as np
 
 from lft.errors import ConvergenceError
 
-
 NEAR = 1e-2
 """Relative residual below which Anderson's step is taken: from afar it may land at another fixed point."""
 

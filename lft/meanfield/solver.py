@@ -106,7 +106,7 @@ def _same(one, two, z):
 
 
 def _check_neurons(model):
-    mean, variance = model.matrices()
+    _, variance = model.matrices()
     for a, p in enumerate(model.populations):
         scale = math.sqrt(sum(variance[a]) + p.white / model.solve.dt) + abs(p.drive(0.0)) * 0.1 + 1e-3
         check_causality(prepared(p.neuron, model.solve.dt), p.name, scale, p.drive(0.0))
@@ -132,7 +132,8 @@ def _closed_stationary(model, start):
             else:
                 coarse_value = other[key]
             # second order in dt: a third of the difference; rounding and the tolerance of the iteration below that
-            quantities[key] = (value, np.abs(value - coarse_value) / 3 + 1e-9 * np.max(np.abs(value)))
+            floor = 1e-9 * (np.max(np.abs(value)) + math.sqrt(fine["output_variance"]))
+            quantities[key] = (value, np.abs(value - coarse_value) / 3 + floor)
         if _is_spiking(p):
             quantities.pop("output_variance", None)
         populations[p.name] = PopulationResult(quantities)
@@ -152,7 +153,7 @@ def _closed_quantities(system, state, k, n):
         "mean": float(m),
         "state_mean": float(mu),
         "state_variance": float(frozen + dynamic[0]),
-        "output_variance": float(q - m * m + out[0]),
+        "output_variance": max(float(q - m * m + out[0]), 0.0),
         "frozen_variance": float(q - m * m),
         "input_frozen_variance": float(frozen),
         "autocovariance": out[:n].copy(),
@@ -236,7 +237,11 @@ def _sampled_two_time(model, comm):
         system, total, evidence = solve_two_time(model, comm)
         settings = _settings(model, evidence)
     method = "march" if model.solve.method == "march" else "sampling"
-    return _two_time_solution(model, method, system, total.mean, total.error, evidence["residuals"], settings)
+    out = _two_time_solution(model, method, system, total.mean, total.error, evidence["residuals"], settings)
+    if method == "march":
+        m = model.solve.samples // model.solve.replicas
+        out.notes.append(f"march: beside the error it has the 1/M bias of a network, M = {m} paths per replica")
+    return out
 
 
 def _two_time_solution(model, method, system, values, errors, history, settings):
