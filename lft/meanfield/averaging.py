@@ -15,6 +15,7 @@ of paths; the summary is what residuals are judged by.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,8 +37,8 @@ class Settled:
     Attributes
     ----------
     state : list of ndarray
-    residuals : list of float
-        Relative residual of each sweep.
+    residuals, sizes : list of float
+        Relative residual and size of the summary, of each sweep.
     noise : float
         Relative sampling noise of one sweep.
     n_settling, n_averaged : int
@@ -48,6 +49,7 @@ class Settled:
 
     state: list
     residuals: list = field(default_factory=list)
+    sizes: list = field(default_factory=list)
     noise: float = 0.0
     n_settling: int = 0
     n_averaged: int = 0
@@ -103,6 +105,7 @@ def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name=""):
             f"the sampling noise (residuals {', '.join(f'{r:.2g}' for r in out.residuals[-6:])}); try damping = 0.5 or "
             "more sweeps", out.residuals,
         )
+    _check_growth(out, name)
     _average(sweep, out, summary, sweeps - out.n_settling, tolerance, name)
     return out
 
@@ -120,7 +123,9 @@ def _average(sweep, out, summary, n, tolerance, name):
         out.n_averaged = k
         if tolerance and k >= 4 and out.noise / np.sqrt(k) < tolerance:
             break
-    out.state = mean
+    _check_growth(out, name)
+    if mean is not None:
+        out.state = mean
     half = len(halves) // 2
     if half >= 2:
         difference = np.mean(halves[:half], axis=0) - np.mean(halves[half:], axis=0)
@@ -141,9 +146,20 @@ def _judge(out, residual, value, noise2):
         raise ConvergenceError("the state is not finite", out.residuals)
     size = float(np.sqrt(np.mean(value**2)))
     out.residuals.append(float(np.sqrt(np.mean(residual**2))) / (size or 1.0))
+    out.sizes.append(size)
     out.noise = float(np.sqrt(np.mean(noise2))) / (size or 1.0)
     floor = (1e-12 * size) ** 2 + 1e-300
     return float(np.mean(residual**2) / (np.mean(noise2) + floor))
+
+
+def _check_growth(out, name):
+    """Raise where the state still grows by a third and more in each of the last sweeps."""
+    last = out.sizes[-5:]
+    if len(last) == 5 and all(b > 1.3 * a for a, b in itertools.pairwise(last)):
+        raise ConvergenceError(
+            f"{name}the state grows without bound (by {last[-1] / last[-2]:.3g} in a sweep, to {last[-1]:.3g} times its "
+            "size in the first)", out.residuals,
+        )
 
 
 def mix(old, new, gain):

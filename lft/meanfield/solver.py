@@ -18,12 +18,11 @@ from lft.meanfield.two_time import solve_two_time
 from lft.meanfield.two_time_closed import has_closed_path, solve_two_time_closed
 
 ARRAYS = 7
-APART = 0.2
-"""Relative scatter of the replicas' outputs, and ...."""
-FEW_SIGMA = 25.0
+STARTS = {"guess": (1.0, 0.0), "low": (0.01, -1.0), "high": (1.0, 1.0)}
+"""Variance and push of the mean to begin with."""
 
 
-def solve(model, comm=None, start=1.0):
+def solve(model, comm=None, start="guess"):
     """The self-consistent state of a network.
 
     Parameters
@@ -32,9 +31,9 @@ def solve(model, comm=None, start=1.0):
         With ``solve`` settings.
     comm : communicator, optional
         Replicas are spread over its ranks; the result is the same for any number.
-    start : float, optional
-        Stationary: variance to begin with, relative to a guess; a state found from 0.01 and another one from 100 show
-        multistability (:func:`solve_from`).
+    start : str, optional
+        Stationary: ``"guess"``, ``"low"`` or ``"high"``, where to begin; different results show multistability
+        (:func:`solve_from`).
 
     Returns
     -------
@@ -60,7 +59,15 @@ def solve(model, comm=None, start=1.0):
     """
     if model.solve is None:
         raise InputError("the model has no [solve] settings")
+    if start not in STARTS:
+        raise InputError(f"start = {start!r}: valid are {', '.join(STARTS)}")
     begin = time.perf_counter()
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found by the checks of every iteration
+        solution = _dispatch(model, comm, STARTS[start])
+    return dataclasses.replace(solution, seconds=time.perf_counter() - begin)
+
+
+def _dispatch(model, comm, start):
     settings = model.solve
     if settings.mode == "stationary":
         if any(p.is_driven_in_time for p in model.populations):
@@ -75,15 +82,15 @@ def solve(model, comm=None, start=1.0):
             solution = _closed_two_time(model)
         else:
             solution = _sampled_two_time(model, comm)
-    return dataclasses.replace(solution, seconds=time.perf_counter() - begin)
+    return solution
 
 
-def solve_from(model, starts=(0.01, 1.0, 100.0), comm=None, z=4.5):
+def solve_from(model, starts=tuple(STARTS), comm=None, z=4.5):
     """The different stationary states that several starts lead to.
 
     Returns
     -------
-    list of (float, Solution)
+    list of (str, Solution)
         The first start that leads to each state; states count as different if a mean or an output variance differs by
         more than ``z`` errors and 1 %.
     """
@@ -168,8 +175,8 @@ def _stability(model, system, state):
 
 def _sampled_stationary(model, comm, start):
     _check_neurons(model)
-    system, grid, total, evidence = solve_stationary(model, comm, start)
-    populations, notes = {}, list(system.notes)
+    _, grid, total, evidence = solve_stationary(model, comm, start)
+    populations, notes = {}, []  # what is rounded in delays plays no part here
     for a, p in enumerate(model.populations):
         pairs = list(zip(total.mean, total.error, strict=True))[(PARTS + 1) * a : (PARTS + 1) * (a + 1)]
         mean, frozen, lags, seen, inputs = pairs
