@@ -157,8 +157,8 @@ def _check_growth(out, name):
     last = out.sizes[-5:]
     if len(last) == 5 and all(b > 1.3 * a for a, b in itertools.pairwise(last)):
         raise ConvergenceError(
-            f"{name}the state grows without bound (by {last[-1] / last[-2]:.3g} in a sweep, to {last[-1]:.3g} times its "
-            "size in the first)", out.residuals,
+            f"{name}the state grows without bound (by {last[-1] / last[-2]:.3g} in a sweep, to {last[-1]:.3g} times "
+            "its size in the first)", out.residuals,
         )
 
 

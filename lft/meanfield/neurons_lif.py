@@ -47,9 +47,9 @@ class LIF:
     >>> from lft.meanfield.neurons_lif import LIF
     >>> cell = LIF(refractory=0.002).prepare(1e-4)
     >>> state = cell.init(1, np.random.default_rng(1))
-    >>> state.v[:] = 0.0
+    >>> state.v[:] = 10.0
     >>> n = sum(float(cell.step(state, np.array([30.0]), k)[0]) * 1e-4 for k in range(10000))
-    >>> n, round(1 / (0.002 + 0.02 * np.log(20 / 10)), 1)         # and from the formula, Hz
+    >>> n, round(1 / (0.002 + 0.02 * float(np.log(20 / 10))), 1)  # and from the formula, Hz
     (63.0, 63.0)
     """
 

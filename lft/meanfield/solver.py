@@ -55,7 +55,7 @@ def solve(model, comm=None, start="guess"):
     >>> network = (Connection("x", "x", Gaussian(0.0, 2.0)),)
     >>> chaos = solve(Model((Population("x", Rate("tanh")),), network, Solve("stationary", 0.05, 100.0)))
     >>> [round(float(v), 5) for v in (chaos.populations["x"]["state_variance"][0], chaos.network["lyapunov"][0])]
-    [1.92481, 0.1125]
+    [1.92481, 0.11246]
     """
     if model.solve is None:
         raise InputError("the model has no [solve] settings")
@@ -228,8 +228,7 @@ def _settings(model, evidence):
 
 # ---- two times
 def _closed_two_time(model):
-    system, arrays, history = solve_two_time_closed(model)
-    errors = [1e-10 * np.max(np.abs(a)) + np.zeros_like(a) for a in arrays]
+    system, arrays, errors, history = solve_two_time_closed(model)
     return _two_time_solution(model, "closed", system, arrays, errors, history, {"iterations": len(history)})
 
 
