@@ -70,7 +70,7 @@ def through(link, values, n_steps, axes=(0,)):
 
 @dataclass(frozen=True)
 class External:
-    """What drives a population from outside, on the grid: mean (T,), white intensity, colored covariance (T,) by lag."""
+    """What drives a population from outside, on the grid: mean (T,), white intensity, colored covariance (T,)."""
 
     mean: np.ndarray
     white: float

@@ -11,9 +11,9 @@ import numpy as np
 
 from lft.errors import ConvergenceError
 
-
 NEAR = 1e-2
 """Relative residual below which Anderson's step is taken: from afar it may land at another fixed point."""
+HUGE = 1e100
 
 
 def fixed_point(function, start, weights=1.0, tolerance=1e-11, max_sweeps=2000, damping=0.0, depth=6, burn_in=8):
@@ -58,6 +58,8 @@ def fixed_point(function, start, weights=1.0, tolerance=1e-11, max_sweeps=2000, 
         residual = new - x
         if not np.isfinite(residual).all():
             raise ConvergenceError(f"the state is not finite after {sweep} iterations {shown(history)}", history)
+        if np.max(np.abs(new)) > HUGE:
+            raise ConvergenceError(f"the state grows without bound {shown(history)}", history)
         size = float(np.max(np.abs(x * weights)))
         distance = float(np.max(np.abs(residual * weights)))
         history.append(distance / size if size > 0 else distance)

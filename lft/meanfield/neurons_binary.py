@@ -1,8 +1,8 @@
 """Binary neurons: the output is one of two levels, decided by the summed input at the moment of an update.
 
 ``update = "asynchronous"`` (Glauber): each neuron is updated at rate 1/tau, at random; in a step of dt with the
-probability 1 - exp(-dt/tau).  ``update = "synchronous"``: all neurons in every step.  The gain is the probability of the
-high level: ``heaviside`` (h > threshold), ``erfc`` (``erfc(-(h - threshold)/(sqrt(2) width))/2``, a threshold with
+probability 1 - exp(-dt/tau).  ``update = "synchronous"``: all neurons in every step.  The gain is the probability of
+the high level: ``heaviside`` (h > threshold), ``erfc`` (``erfc(-(h - threshold)/(sqrt(2) width))/2``, a threshold with
 Gaussian noise), ``logistic``, or a function of one's own.
 """
 

@@ -47,9 +47,9 @@ class LIF:
     >>> from lft.meanfield.neurons_lif import LIF
     >>> cell = LIF(refractory=0.002).prepare(1e-4)
     >>> state = cell.init(1, np.random.default_rng(1))
-    >>> state.v[:] = 0.0
+    >>> state.v[:] = 10.0
     >>> n = sum(float(cell.step(state, np.array([30.0]), k)[0]) * 1e-4 for k in range(10000))
-    >>> n, round(1 / (0.002 + 0.02 * np.log(20 / 10)), 1)         # and from the formula, Hz
+    >>> n, round(1 / (0.002 + 0.02 * float(np.log(20 / 10))), 1)  # and from the formula, Hz
     (63.0, 63.0)
     """
 
@@ -108,12 +108,13 @@ class _LIFStep:
             h = state.current
         before, top = state.v, model.threshold
         after = h + (before - h) * a
-        is_held = state.rest > 0
+        is_held = state.rest != 0
         if is_held.any():  # released within the step: integrates for the rest of it
-            free = np.maximum(dt - state.rest[is_held], 0.0)
+            rest = state.rest[is_held]
+            free = np.maximum(dt - rest, 0.0)
             held = h[is_held]
             after[is_held] = held + (model.reset - held) * np.exp(-free / model.tau)
-            state.rest[is_held] -= dt
+            state.rest[is_held] = np.maximum(rest - dt, 0.0)
         spikes = after >= top
         u = state.rng.random()  # drawn in every step, used or not: a fixed number per step
         variance = state.white / model.tau**2 * dt
@@ -122,7 +123,8 @@ class _LIFStep:
             gap = 2.0 * (top - before[near]) * (top - after[near]) / variance
             spikes[near] = u[near] < np.exp(-gap)
         after[spikes] = model.reset
-        # on average the spike falls into the middle of the step: half a step of the refractory time has passed
-        state.rest[spikes] = max(model.refractory - 0.5 * dt, 0.0)
+        # on average the spike falls into the middle of the step: half a step has passed since.  Where that is longer
+        # than the refractory time, the next step is so much longer (this one's input is known to have been high).
+        state.rest[spikes] = model.refractory - 0.5 * dt
         state.v = after
         return spikes / dt

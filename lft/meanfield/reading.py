@@ -35,6 +35,8 @@ COUNT = (integer(1), "an integer >= 1")
 NAME = (text, "the name of a population")
 DRIVE = 'a number, or a list of [time, value] in order of time, such as [[0.0, 0.5], [10.0, 1.0]]'
 MAX_STEPS = 2**24
+LEAST = 32
+"""Paths of a replica: four in each of the batches that tell its noise."""
 
 
 def read_model(path):
@@ -141,7 +143,7 @@ def _solve(s):
         s.get("mode", choice(MODES), " or ".join(MODES)),
         s.get("dt", *POSITIVE),
         s.get("duration", *POSITIVE),
-        s.get("samples", integer(64), "an integer >= 64", Solve.samples),
+        s.get("samples", integer(128), "an integer >= 128", Solve.samples),
         s.get("seed", integer(0, 2**64 - 1), "an integer from 0 to 2^64 - 1", Solve.seed),
         s.get("method", choice(METHODS), ", ".join(METHODS), Solve.method),
         s.get("replicas", integer(4, 1024), "an integer from 4 to 1024", Solve.replicas),
@@ -153,8 +155,8 @@ def _solve(s):
     )
     if not 4 <= solve.duration / solve.dt <= MAX_STEPS:
         s.fail("duration", f"4 to {MAX_STEPS} steps of dt = {solve.dt:g}")
-    if solve.samples < 8 * solve.replicas:
-        s.fail("samples", f"an integer >= {8 * solve.replicas}, 8 for each of the {solve.replicas} replicas")
+    if solve.samples < LEAST * solve.replicas:
+        s.fail("samples", f"an integer >= {LEAST * solve.replicas}, {LEAST} for each of the {solve.replicas} replicas")
     if solve.method == "march" and solve.mode != "two-time":
         s.fail("method", "march in mode = 'two-time' alone")
     if solve.max_lag is not None and not solve.dt <= solve.max_lag < solve.duration:

@@ -18,12 +18,11 @@ from lft.meanfield.two_time import solve_two_time
 from lft.meanfield.two_time_closed import has_closed_path, solve_two_time_closed
 
 ARRAYS = 7
-APART = 0.2
-"""Relative scatter of the replicas' outputs, and ...."""
-FEW_SIGMA = 25.0
+STARTS = {"guess": (1.0, 0.0), "low": (0.01, -1.0), "high": (1.0, 1.0)}
+"""Variance and push of the mean to begin with."""
 
 
-def solve(model, comm=None, start=1.0):
+def solve(model, comm=None, start="guess"):
     """The self-consistent state of a network.
 
     Parameters
@@ -32,9 +31,9 @@ def solve(model, comm=None, start=1.0):
         With ``solve`` settings.
     comm : communicator, optional
         Replicas are spread over its ranks; the result is the same for any number.
-    start : float, optional
-        Stationary: variance to begin with, relative to a guess; a state found from 0.01 and another one from 100 show
-        multistability (:func:`solve_from`).
+    start : str, optional
+        Stationary: ``"guess"``, ``"low"`` or ``"high"``, where to begin; different results show multistability
+        (:func:`solve_from`).
 
     Returns
     -------
@@ -56,11 +55,19 @@ def solve(model, comm=None, start=1.0):
     >>> network = (Connection("x", "x", Gaussian(0.0, 2.0)),)
     >>> chaos = solve(Model((Population("x", Rate("tanh")),), network, Solve("stationary", 0.05, 100.0)))
     >>> [round(float(v), 5) for v in (chaos.populations["x"]["state_variance"][0], chaos.network["lyapunov"][0])]
-    [1.92481, 0.1125]
+    [1.92481, 0.11246]
     """
     if model.solve is None:
         raise InputError("the model has no [solve] settings")
+    if start not in STARTS:
+        raise InputError(f"start = {start!r}: valid are {', '.join(STARTS)}")
     begin = time.perf_counter()
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found by the checks of every iteration
+        solution = _dispatch(model, comm, STARTS[start])
+    return dataclasses.replace(solution, seconds=time.perf_counter() - begin)
+
+
+def _dispatch(model, comm, start):
     settings = model.solve
     if settings.mode == "stationary":
         if any(p.is_driven_in_time for p in model.populations):
@@ -75,15 +82,15 @@ def solve(model, comm=None, start=1.0):
             solution = _closed_two_time(model)
         else:
             solution = _sampled_two_time(model, comm)
-    return dataclasses.replace(solution, seconds=time.perf_counter() - begin)
+    return solution
 
 
-def solve_from(model, starts=(0.01, 1.0, 100.0), comm=None, z=4.5):
+def solve_from(model, starts=tuple(STARTS), comm=None, z=4.5):
     """The different stationary states that several starts lead to.
 
     Returns
     -------
-    list of (float, Solution)
+    list of (str, Solution)
         The first start that leads to each state; states count as different if a mean or an output variance differs by
         more than ``z`` errors and 1 %.
     """
@@ -106,7 +113,7 @@ def _same(one, two, z):
 
 
 def _check_neurons(model):
-    mean, variance = model.matrices()
+    _, variance = model.matrices()
     for a, p in enumerate(model.populations):
         scale = math.sqrt(sum(variance[a]) + p.white / model.solve.dt) + abs(p.drive(0.0)) * 0.1 + 1e-3
         check_causality(prepared(p.neuron, model.solve.dt), p.name, scale, p.drive(0.0))
@@ -132,7 +139,8 @@ def _closed_stationary(model, start):
             else:
                 coarse_value = other[key]
             # second order in dt: a third of the difference; rounding and the tolerance of the iteration below that
-            quantities[key] = (value, np.abs(value - coarse_value) / 3 + 1e-9 * np.max(np.abs(value)))
+            floor = 1e-9 * (np.max(np.abs(value)) + math.sqrt(fine["output_variance"]))
+            quantities[key] = (value, np.abs(value - coarse_value) / 3 + floor)
         if _is_spiking(p):
             quantities.pop("output_variance", None)
         populations[p.name] = PopulationResult(quantities)
@@ -152,7 +160,7 @@ def _closed_quantities(system, state, k, n):
         "mean": float(m),
         "state_mean": float(mu),
         "state_variance": float(frozen + dynamic[0]),
-        "output_variance": float(q - m * m + out[0]),
+        "output_variance": max(float(q - m * m + out[0]), 0.0),
         "frozen_variance": float(q - m * m),
         "input_frozen_variance": float(frozen),
         "autocovariance": out[:n].copy(),
@@ -167,8 +175,8 @@ def _stability(model, system, state):
 
 def _sampled_stationary(model, comm, start):
     _check_neurons(model)
-    system, grid, total, evidence = solve_stationary(model, comm, start)
-    populations, notes = {}, list(system.notes)
+    _, grid, total, evidence = solve_stationary(model, comm, start)
+    populations, notes = {}, []  # what is rounded in delays plays no part here
     for a, p in enumerate(model.populations):
         pairs = list(zip(total.mean, total.error, strict=True))[(PARTS + 1) * a : (PARTS + 1) * (a + 1)]
         mean, frozen, lags, seen, inputs = pairs
@@ -220,8 +228,7 @@ def _settings(model, evidence):
 
 # ---- two times
 def _closed_two_time(model):
-    system, arrays, history = solve_two_time_closed(model)
-    errors = [1e-10 * np.max(np.abs(a)) + np.zeros_like(a) for a in arrays]
+    system, arrays, errors, history = solve_two_time_closed(model)
     return _two_time_solution(model, "closed", system, arrays, errors, history, {"iterations": len(history)})
 
 
@@ -236,7 +243,11 @@ def _sampled_two_time(model, comm):
         system, total, evidence = solve_two_time(model, comm)
         settings = _settings(model, evidence)
     method = "march" if model.solve.method == "march" else "sampling"
-    return _two_time_solution(model, method, system, total.mean, total.error, evidence["residuals"], settings)
+    out = _two_time_solution(model, method, system, total.mean, total.error, evidence["residuals"], settings)
+    if method == "march":
+        m = model.solve.samples // model.solve.replicas
+        out.notes.append(f"march: beside the error it has the 1/M bias of a network, M = {m} paths per replica")
+    return out
 
 
 def _two_time_solution(model, method, system, values, errors, history, settings):

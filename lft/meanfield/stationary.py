@@ -166,8 +166,8 @@ class Summary:
         return np.concatenate([b / s**power for b, s in zip(blocks, scales, strict=True)])
 
 
-def solve_replica(system, grid, replica, scale):
-    """One replica's settled state and the share of negative spectrum that was cut; ``scale`` sets the start."""
+def solve_replica(system, grid, replica, begin):
+    """One replica's settled state and the share of negative spectrum that was cut; ``begin`` sets the start."""
     model, solve = system.model, system.solve
     n_pairs = max(samples_of(model, replica) // 2, 8)
     inputs, summary, cut = Inputs(system, grid), Summary(), [0.0]
@@ -179,6 +179,8 @@ def solve_replica(system, grid, replica, scale):
             mu, frozen, power, white, cut[0] = inputs(a, state)
             h = circulant_paths(power, grid.steps, key, 2 * n_pairs)
             h += mu
+            if number == 0 and begin[1]:
+                h += begin[1] * (abs(mu) + 3.0 * h.std())
             if frozen:
                 offset = np.sqrt(frozen) * frozen_offsets(key, n_pairs, Stream.MEANFIELD_STATIC)
                 h += np.concatenate([offset, offset])
@@ -192,7 +194,7 @@ def solve_replica(system, grid, replica, scale):
             summary.set_scales(new)
         return new, summary.scaled(noise, 2)
 
-    scale *= 2.0 ** ((replica % 4) - 1.5)  # replicas start apart: what has not settled shows in their scatter
+    scale = begin[0] * 2.0 ** ((replica % 4) - 1.5)  # replicas start apart: what has not settled shows in their scatter
     start = []
     for runner in system.runners:
         slow = 2 * max(float(getattr(runner.neuron, "timescale", 1.0)), 2 * grid.dt)
@@ -200,7 +202,7 @@ def solve_replica(system, grid, replica, scale):
     return average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: "), cut
 
 
-def solve_stationary(model, comm=None, scale=1.0):
+def solve_stationary(model, comm=None, begin=(1.0, 0.0)):
     """Sampled stationary solution.
 
     Parameters
@@ -208,8 +210,9 @@ def solve_stationary(model, comm=None, scale=1.0):
     model : Model
         With ``solve`` settings, mode ``stationary``.
     comm : communicator, optional
-    scale : float, optional
-        Variance of the outputs to begin with: several starts find several stable states.
+    begin : tuple of float, optional
+        Variance of the outputs to begin with, and -1, 0 or 1 for inputs from below, as they are, or from above in the
+        first sweep: several starts find several stable states.
 
     Returns
     -------
@@ -225,7 +228,7 @@ def solve_stationary(model, comm=None, scale=1.0):
 
     def results():
         for replica in range(*domain.slices[0].indices(model.solve.replicas)):
-            settled, cut = solve_replica(system, grid, replica, scale)
+            settled, cut = solve_replica(system, grid, replica, begin)
             evidence.setdefault("residuals", settled.residuals)
             evidence.update(noise=settled.noise, settling=settled.n_settling, averaged=settled.n_averaged,
                             damping=settled.damping, negative_power=cut[0])

@@ -174,8 +174,10 @@ class _System:
             new[at + 2 : at + self.width] = lags[1:] - lags[0]
         return new
 
-    def start(self, scale):
+    def start(self, scale, push=0.0):
         """(state, damping) to begin with: Gaussian variables of a variance set by ``scale``, means that agree with it.
+
+        ``push`` = -1 and 1 begin with means from far below and above: the low and the high one of several states.
 
         The damping is what the mean loop needs: with slopes S and mean weights M, plain iteration overshoots where
         S M has an eigenvalue below -1 (strong inhibition).
@@ -189,7 +191,8 @@ class _System:
         def outputs(mu, std):
             return np.array([float(mean_gain(f.gain, x, s)) for f, x, s in zip(self.forms, mu, std, strict=True)])
 
-        m = outputs(drive, np.sqrt(variance))
+        push *= np.abs(mean).sum(axis=1) + 5.0 * np.sqrt(variance)
+        m = outputs(drive + push, np.sqrt(variance))
         slow, most = (0.03, 600) if mean.any() else (0.5, 40)  # strong inhibition saturates under larger steps
         for _ in range(most):
             mu, std = drive + mean @ m, np.sqrt(variance)
@@ -233,11 +236,11 @@ def _exponential_behind(grid, tau_out, taus):
     return grid.convolve(2 * tau_out * two_exponentials(grid.lags, tau_out, taus[0]), *taus[1:])
 
 
-def _solve_on(model, n, dt, start, scale, settings):
+def _solve_on(model, n, dt, start, begin, settings):
     """State on a grid of n points; ``start`` is (grid, state) of a smaller grid or None."""
     grid = _Grid(n, dt)
     system = _System(model, grid)
-    state, damping = system.start(scale)
+    state, damping = system.start(*begin)
     damping = max(damping, settings.damping)
     if start is not None:
         old = start[0]
@@ -250,15 +253,16 @@ def _solve_on(model, n, dt, start, scale, settings):
     return system, state, history
 
 
-def solve_closed(model, scale=1.0):
+def solve_closed(model, begin=(1.0, 0.0)):
     """Stationary state of a model whose neurons all have a :class:`GainForm`.
 
     Parameters
     ----------
     model : Model
         With ``solve`` settings.
-    scale : float, optional
-        Order of the variance to begin with: several starts find several stable states.
+    begin : tuple of float, optional
+        Order of the variance to begin with, and -1, 0 or 1 for means from below, from the drive, or from above: several
+        starts find several stable states.
 
     Returns
     -------
@@ -277,7 +281,7 @@ def solve_closed(model, scale=1.0):
     while n * dt < 2 * settings.duration:
         n *= 2
     while True:
-        system, state, more = _solve_on(model, n, dt, start, scale, settings)
+        system, state, more = _solve_on(model, n, dt, start, begin, settings)
         history += more
         slowest = max(_tail(system.output(state, k)) for k in range(len(system.forms)))
         if slowest < DECAYED:

@@ -13,6 +13,8 @@ of the input covariance.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from lft.domain import Domain
@@ -82,11 +84,11 @@ def samples_of(model, replica):
 def batches(m):
     """Slices of nearly equal batches of m paths."""
     edges = np.linspace(0, m, BATCHES + 1).astype(int)
-    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
 class Summary:
-    """What residuals are judged by: m, the diagonal of Q and two lines beside it, each over its own size; a mean near 0 over that of Q."""
+    """What residuals are judged by: m, the diagonal of Q and two lines beside it, each over its size."""
 
     def __init__(self, n):
         self.shifts = sorted({0, n // 4, n // 2})

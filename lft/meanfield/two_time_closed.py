@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from lft.errors import ConvergenceError, InputError
-from lft.meanfield.closed import mean_gain, pair_matrix
+from lft.meanfield.closed import N_HERMITE, mean_gain, pair_matrix
 from lft.meanfield.mixing import shown
 from lft.meanfield.two_time import System
 
@@ -30,8 +30,9 @@ def solve_two_time_closed(model):
     Returns
     -------
     system : System
-    arrays : list
-        As :func:`lft.meanfield.two_time.describe`, seven arrays per population.
+    arrays, errors : list
+        As :func:`lft.meanfield.two_time.describe`, seven arrays per population; the errors are what half of the
+        Hermite series changes (nothing where the gain has a closed form), and rounding.
     history : list of float
 
     Raises
@@ -67,8 +68,22 @@ def solve_two_time_closed(model):
         means, seconds = new_means, new_seconds
         history.append(change)
         if change < TOLERANCE:
-            return system, _arrays(system, means, seconds, states), history
+            arrays = _arrays(system, means, seconds, states)
+            return system, arrays, _errors(system, arrays, states), history
     raise ConvergenceError(f"no convergence in {most} iterations {shown(history)}: shorten the duration", history)
+
+
+def _errors(system, arrays, states):
+    """What the end of the Hermite series contributes, of the second moments; the rest to rounding and in proportion."""
+    out = []
+    for a, (x, c) in enumerate(states):
+        own = arrays[7 * a : 7 * a + 7]
+        change = np.abs(pair_matrix(system.runners[a].neuron.gain, x, c, N_HERMITE // 2) - own[1])
+        relative = float(np.max(change)) / max(float(np.max(np.abs(own[1]))), 1e-300) + 1e-10
+        for k, array in enumerate(own):
+            floor = relative * np.max(np.abs(array)) if k > 2 else 1e-10 * np.max(np.abs(array))
+            out.append((change if k in (1, 2) else np.zeros_like(array)) + floor)
+    return out
 
 
 def _arrays(system, means, seconds, states):

@@ -1,0 +1,88 @@
+"""A mean-field solution has the same bits on any number of ranks."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.helpers import run_lft
+
+STATIONARY = """
+[population.x]
+neuron = "rate"
+gain = "tanh"
+noise = 0.3
+input = 0.2
+[population.y]
+neuron = "lif"
+input = 22.0
+input_noise = { intensity = 0.2 }
+[[connection]]
+from = "x"
+to = "x"
+weights = "gaussian"
+mean = 0.3
+std = 0.8
+[solve]
+mode = "stationary"
+method = "sampling"
+dt = 0.001
+duration = 0.05
+samples = 200
+sweeps = 6
+warmup = 0.02
+replicas = 5
+"""
+TWO_TIME = """
+[population.x]
+neuron = "binary"
+size = 500
+[[connection]]
+from = "x"
+to = "x"
+weights = "fixed-indegree"
+indegree = 50
+weight = -0.1
+[solve]
+mode = "two-time"
+dt = 0.1
+duration = 2.0
+samples = 200
+sweeps = 8
+replicas = 5
+"""
+
+
+def arrays(path):
+    with h5py.File(path, "r") as file:
+        out = {}
+        file.visititems(lambda name, item: out.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        return out
+
+
+@pytest.mark.parametrize("name", ["stationary", "two-time", "march"])
+def test_same_bits_on_any_number_of_ranks(name, tmp_path):
+    text = STATIONARY if name == "stationary" else TWO_TIME
+    if name == "march":
+        text += 'method = "march"\n'
+    (tmp_path / "model.toml").write_text(text)
+    results = {}
+    for ranks in (None, 2, 3) if name == "stationary" else (None, 3):
+        out = f"out{ranks}.h5"
+        done = run_lft(["meanfield", "model.toml", "-o", out, "--json", f"{out}.json"], tmp_path, ranks)
+        assert done.returncode == 0, done.stderr
+        results[ranks] = arrays(tmp_path / out), json.loads((tmp_path / f"{out}.json").read_text())
+    whole, data = results[None]
+    for ranks, (other, other_data) in results.items():
+        assert sorted(other) == sorted(whole)
+        different = [k for k in whole if not np.array_equal(whole[k], other[k], equal_nan=True)]
+        assert not different, (ranks, different)
+        assert other_data["populations"] == data["populations"]
+    assert np.all(whole["populations/x/mean_error"] >= 0) and np.any(whole["populations/x/mean_error"] > 0)
+
+
+def test_more_ranks_than_replicas_are_refused(tmp_path):
+    (tmp_path / "model.toml").write_text(TWO_TIME.replace("replicas = 5", "replicas = 4"))
+    done = run_lft(["meanfield", "model.toml", "-o", "out.h5"], tmp_path, 5)
+    assert done.returncode == 2 and "5 ranks share 4 replicas" in done.stderr and done.stderr.count("\n") == 1

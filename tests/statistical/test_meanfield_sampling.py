@@ -1,0 +1,316 @@
+"""The sampling solvers against closed forms and direct networks, with their own errors."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from lft.errors import ConvergenceError, InputError
+from lft.meanfield.averaging import Replicas, average
+from lft.meanfield.closed import siegert
+from lft.meanfield.draws import Draws
+from lft.meanfield.model import Connection, FixedIndegree, Gaussian, InputNoise, Model, Poisson, Population, Solve
+from lft.meanfield.neurons import LIF, Binary, EscapeRate, Rate
+from lft.meanfield.paths import circulant_paths, factor, gaussian_paths
+from lft.meanfield.simulate import Runner, check_causality, gram
+from lft.meanfield.solver import solve
+from lft.rng import Key
+from lft.testing import normality_p_value
+
+
+def network(neuron, weights, mode="stationary", dt=0.1, duration=40.0, size=None, drive=0.0, noise=None, **settings):
+    connections = (Connection("x", "x", weights),) if weights else ()
+    population = Population("x", neuron, size, drive, noise=noise)
+    return Model((population,), connections, Solve(mode, dt, duration, **settings))
+
+
+def by(model, method):
+    return solve(dataclasses.replace(model, solve=dataclasses.replace(model.solve, method=method))).populations["x"]
+
+
+def agrees(pair, exact, z_max=4.5, most=None):
+    """Eight replicas: t with 7 degrees of freedom; |t| < 6.9 is as rare as |z| < 4.5 is in a normal."""
+    value, error = pair
+    assert abs(value - exact) < 6.9 / 4.5 * z_max * error, f"{value} +- {error}, exact {exact}"
+    assert most is None or error < most * abs(exact), f"{value} +- {error} is not precise enough"
+
+
+# ---- parts
+def test_paths_have_the_covariance_that_was_asked_for():
+    """Moment matching makes it exact; the mutant without it scatters by 1/sqrt(M)."""
+    lag = np.abs(np.subtract.outer(np.arange(40), np.arange(40)))
+    covariance = np.exp(-0.5 * (lag / 6.0) ** 2)
+    h = gaussian_paths(np.linspace(0, 1, 40), covariance, Key(1), 2000)
+    assert np.allclose(h.mean(axis=1), np.linspace(0, 1, 40), atol=1e-12)
+    assert np.allclose(np.cov(h, bias=True), covariance, atol=1e-9)
+    assert factor(covariance).shape[1] < 40 and factor(np.eye(5) + 1.0).shape == (5, 5)
+    free = np.random.default_rng(1).multivariate_normal(np.zeros(40), covariance + 1e-9 * np.eye(40), 2000).T
+    assert np.abs(np.cov(free, bias=True) - covariance).max() > 0.01
+    with pytest.raises(ConvergenceError, match="not positive"):
+        factor(np.array([[1.0, 2.0], [2.0, 1.0]]))
+
+
+def test_circulant_paths_have_their_spectrum():
+    period = 64
+    lags = np.minimum(np.arange(period), period - np.arange(period))
+    spectrum = np.fft.rfft(0.8**lags).real
+    h = circulant_paths(spectrum, period, Key(2), 500)
+    power = np.mean(np.abs(np.fft.rfft(h, axis=0)) ** 2, axis=1) / period
+    assert np.allclose(power, spectrum, rtol=1e-10) and np.abs(h.mean(axis=1)).max() < 1e-12
+    kurtosis = np.mean(h**4) / np.mean(h**2) ** 2
+    assert kurtosis == pytest.approx(3.0, abs=0.1)
+
+
+def test_rank_update_is_the_product():
+    y = np.random.default_rng(4).normal(size=(600, 70))
+    assert np.allclose(gram(y), y @ y.T / 70, rtol=1e-12, atol=1e-14)
+
+
+def test_averaging_beats_its_noise_and_knows_it():
+    """A noisy linear map: replicas scatter as they say; a map that never settles is an error."""
+    def solved(seed, gain=0.6, sweeps=60):
+        rng = np.random.default_rng(seed)
+
+        def sweep(state, number):
+            return [gain * state[0] + 1.0 + 0.05 * rng.normal(size=4)], np.full(4, 0.05**2)
+
+        return average(sweep, [np.zeros(4)], lambda s: s[0], sweeps).state[0]
+
+    z = []
+    for block in range(30):
+        total = Replicas()
+        for replica in range(8):
+            total.add([solved(100 * block + replica)])
+        z.append((total.mean[0] - 2.5) / total.error[0])
+    z = np.concatenate(z)
+    assert abs(z.mean()) < 4.5 * 1.2 / np.sqrt(z.size) and 0.9 < z.std() < 1.5
+    with pytest.raises(ConvergenceError) as caught:
+        solved(1, gain=1.5)
+    assert caught.value.history
+    assert abs(solved(2, gain=-3.0)[0] - 0.25) < 0.1  # period 2: damped by itself
+
+
+# ---- against closed forms
+def test_rate_network_with_frozen_part_and_noise():
+    model = network(Rate("tanh", noise=0.5), Gaussian(0.5, 1.0), drive=0.5, duration=20.0, samples=3200, sweeps=24)
+    sampled, exact = by(model, "sampling"), by(model, "closed")
+    for key, most in (("mean", 4e-3), ("state_variance", 1e-2), ("frozen_variance", 2e-2), ("output_variance", 1e-2)):
+        agrees(sampled[key], exact[key][0], most=most)
+    value, error = sampled["autocovariance"]
+    short = slice(0, 40)
+    deviation = np.abs(value - exact["autocovariance"][0])[short]
+    assert (deviation < 6.9 * error[short] + 2e-3 * value[0]).all()
+
+
+def test_binary_network():
+    weights = FixedIndegree(100, -0.1)
+    model = network(Binary(), weights, size=2000, drive=2.05, dt=0.03, duration=6.0, samples=1600, sweeps=24,
+                    damping=0.6)
+    sampled, exact = by(model, "sampling"), by(model, "closed")
+    agrees(sampled["mean"], exact["mean"][0], most=1e-2)
+    a, c = sampled["autocovariance"][0], exact["autocovariance"][0]
+    assert np.abs(a - c)[:100].max() < 0.02 * c[0]
+    # mutant: independent weights (second moment) in place of a fixed in-degree (covariance)
+    second = dataclasses.replace(model.connections[0], weights=Gaussian(-10.0, np.sqrt(0.95)))
+    wrong = by(dataclasses.replace(model, connections=(second,)), "closed")
+    value, error = sampled["mean"]
+    assert abs(value - wrong["mean"][0]) > 6 * error
+
+
+@pytest.mark.parametrize("method", ["sampling", "march"])
+def test_transient_in_two_populations_with_delay_filter_and_moving_drive(method):
+    a = Population("a", Rate("tanh", noise=0.2, initial_mean=0.5), input=((0.0, 0.5), (2.0, -0.3)))
+    b = Population("b", Rate("logistic", tau=2.0, noise=0.1, noise_tau=0.5), input=0.2)
+    links = (Connection("a", "a", Gaussian(0.3, 1.0), delay=0.5), Connection("a", "b", Gaussian(0.6, 0.7)),
+             Connection("b", "a", Gaussian(-0.8, 0.5), synapse=0.7))
+    settings = Solve("two-time", 0.1, 4.0, samples=3200, sweeps=30)
+    exact = solve(Model((a, b), links, settings))
+    assert exact.method == "closed"
+    solution = solve(Model((a, b), links, dataclasses.replace(settings, method=method)))
+    for name in "ab":
+        for key in ("mean", "state_variance", "second_moment"):
+            value, error = solution.populations[name][key]
+            reference = exact.populations[name][key][0]
+            z = (value - reference) / np.maximum(error, 1e-9 * np.abs(reference).max() + 1e-12)
+            assert np.sqrt(np.mean(z**2)) < 3.0, (name, key)
+            most = 0.03 if method == "sampling" else 0.06  # the march has the 1/M of a network as well
+            assert np.linalg.norm(value - reference) < most * np.linalg.norm(reference)
+
+
+@pytest.mark.parametrize("mu, sigma, refractory", [(15.0, 5.0, 0.002), (22.0, 3.0, 0.0)])
+def test_lif_rate_is_siegerts(mu, sigma, refractory):
+    cell = LIF(refractory=refractory)
+    model = network(cell, None, dt=4e-4, duration=0.2, drive=mu, noise=InputNoise(sigma**2 * cell.tau), samples=3200,
+                    sweeps=8, max_lag=0.02)
+    rate = solve(model).populations["x"]["mean"]
+    exact = siegert(mu, sigma, cell.tau, cell.threshold, cell.reset, refractory)
+    agrees(rate, exact, most=0.01)
+    assert abs(rate[0] - exact) < 0.02 * exact
+
+
+def test_lif_without_crossings_between_grid_times_is_too_slow():
+    """Mutant: the same neuron that sees the threshold at the grid times alone."""
+    class Blind(LIF):
+        def prepare(self, dt):
+            step = super().prepare(dt)
+            step.uses_white = False
+            return step
+
+    model = network(Blind(), None, dt=4e-4, duration=0.2, drive=15.0, noise=InputNoise(0.5), samples=1600, sweeps=4,
+                    max_lag=0.02)
+    value, error = solve(model).populations["x"]["mean"]
+    assert value < 9.4608 - 6 * error and value < 0.95 * 9.4608
+
+
+def test_poisson_drive_is_its_white_noise():
+    drive = Poisson(1000, 20.0, 0.1)
+    cell = Population("E", LIF(), external=(drive,))
+    assert cell.drive(0) == pytest.approx(40.0) and cell.white == pytest.approx(0.02**2 * 1000 * 20 * 0.1**2)
+
+
+def test_escape_rate_neurons():
+    cell = EscapeRate(gain="erfc", rate=50.0, threshold=1.0, tau=0.02)
+    link = Connection("x", "x", Gaussian(0.01, 0.02), synapse=0.01)
+    model = Model((Population("x", cell, input=0.5),), (link,), Solve("stationary", 5e-4, 0.2, samples=1600, sweeps=14))
+    sampled, exact = by(model, "sampling"), by(model, "closed")
+    # a step holds one spike at most: the grid takes away (rate dt)/2, half a percent here
+    (value, error), rate = sampled["mean"], exact["mean"][0]
+    assert abs(value - rate) < 6.9 * error + 0.01 * rate and error < 0.02 * rate
+    value, error = sampled["autocovariance"]
+    assert value[0] == pytest.approx(sampled["mean"][0] / 5e-4, rel=0.02)
+    near = slice(1, 40)  # the mean over lags: their errors are nearly independent
+    expected = exact["autocovariance"][0][near].mean()
+    assert abs(value[near].mean() - expected) < 6.9 * error[near].mean() / np.sqrt(39) + 0.05 * expected
+
+
+# ---- one's own neuron
+class Adapting:
+    """Adapting, noisy, quantized: an integrator that answers in steps of 1/4 and tires of its own output."""
+
+    timescale = 2.0
+
+    def __init__(self, dt, strength=0.8):
+        self.dt, self.strength = dt, strength
+
+    def init(self, M, rng):
+        return {"x": rng.standard_normal(M), "w": np.zeros(M), "rng": rng}
+
+    def step(self, state, h, k):
+        dt = self.dt
+        state["x"] += dt * (-state["x"] + h - state["w"]) + 0.3 * np.sqrt(dt) * state["rng"].standard_normal()
+        y = np.round(4 * np.tanh(state["x"])) / 4
+        state["w"] += dt / 2.0 * (self.strength * y - state["w"])
+        return y
+
+
+def direct(neuron, n, g, mean, drive, dt, n_warm, n_steps, seed):
+    """A network of n such neurons: mean, variance over neurons and time, and autocovariance at lag 1."""
+    rng = np.random.default_rng(seed)
+    weights = mean / n + g / np.sqrt(n) * rng.normal(size=(n, n))
+    state = neuron.init(n, Draws(Key(seed), n))
+    y, kept = np.zeros(n), []
+    for k in range(n_warm + n_steps):
+        y = neuron.step(state, drive + weights @ y, k)
+        if k >= n_warm:
+            kept.append(y)
+    kept = np.array(kept)
+    m, lag = kept.mean(), round(1.0 / dt)
+    centered = kept - kept.mean(axis=0)
+    return m, kept.var(), np.mean(centered[lag:] * centered[:-lag]) + np.var(kept.mean(axis=0))
+
+
+def test_an_unknown_neuron_goes_through_and_agrees_with_its_network():
+    dt, g, mean, drive = 0.1, 1.5, -0.5, 0.4
+    model = network(Adapting(dt), Gaussian(mean, g), dt=dt, duration=40.0, drive=drive, samples=2400, sweeps=24)
+    x = solve(model).populations["x"]
+    networks = np.array([direct(Adapting(dt), 400, g, mean, drive, dt, 200, 1500, s) for s in range(6)])
+    expected, error = networks.mean(axis=0), networks.std(axis=0, ddof=1) / np.sqrt(6)
+    lag = round(1.0 / dt)
+    theory = [x["mean"], x["output_variance"],
+              (x["autocovariance"][0][lag] + x["frozen_variance"][0], x["autocovariance"][1][lag])]
+    for (value, own), m, e in zip(theory, expected, error, strict=True):
+        assert abs(value - m) < 4.5 * np.hypot(own, e) + 0.01 * abs(m)  # the network's own 1/N is below 1 %
+    late = dataclasses.replace(model, solve=Solve("two-time", dt, 16.0, samples=800, sweeps=30))
+    end = solve(late).populations["x"]
+    assert end["output_variance"][0][-40:].mean() == pytest.approx(x["output_variance"][0], rel=0.05)
+
+
+# ---- what is refused
+class Prophet:
+    """Answers with the input of the next step: it sees all paths at once."""
+
+    def init(self, M, rng):
+        return None
+
+    def run(self, state, h):
+        return np.concatenate([h[1:], h[-1:]])
+
+    def step(self, state, h, k):
+        return h
+
+
+class Forgetful(Prophet):
+    """Draws from a generator of its own."""
+
+    def run(self, state, h):
+        return h + np.random.default_rng().normal(size=h.shape)
+
+
+class Cumulative(Prophet):
+    """All steps at once, and causal."""
+
+    def run(self, state, h):
+        return np.tanh(np.cumsum(h, axis=0) / 10)
+
+
+class Exploding(Rate):
+    def prepare(self, dt):
+        return self
+
+    def init(self, M, rng):
+        return np.ones(M)
+
+    def output(self, state):
+        return state
+
+    observe = output
+
+    def step(self, state, h, k):
+        return np.full(len(h), np.nan)
+
+
+def test_only_causal_neurons_pass():
+    check_causality(Cumulative(), "x", 1.0, 0.0)
+    with pytest.raises(InputError, match="not causal: its output at step"):
+        check_causality(Prophet(), "x", 1.0, 0.0)
+    with pytest.raises(InputError, match="same input and random numbers differ"):
+        check_causality(Forgetful(), "x", 1.0, 0.0)
+    with pytest.raises(InputError, match="not causal"):
+        solve(network(Prophet(), Gaussian(0.0, 1.0), samples=64, sweeps=4))
+
+
+def test_outputs_that_are_not_finite_are_an_error():
+    with pytest.raises(ConvergenceError, match="not finite at step"):
+        solve(network(Exploding(), Gaussian(0.0, 1.0), samples=64, sweeps=4, method="sampling"))
+    with pytest.raises(InputError, match="returned shape"):
+        Runner(type("Short", (), {"init": lambda s, M, rng: 0, "step": lambda s, st, h, k: h[:-1]})(), "x").run(
+            np.zeros((3, 4)), Draws(Key(1), 4))
+    with pytest.raises(InputError, match="draws one number for each"):
+        Draws(Key(1), 4).random(3)
+
+
+@pytest.mark.validate
+def test_errors_are_calibrated():
+    """z of means and variances over seeds is Student's t with 7 degrees of freedom, close to normal."""
+    from scipy.stats import norm, t
+
+    z = []
+    for seed in range(60):
+        model = network(Rate("tanh", noise=0.5), Gaussian(0.5, 1.0), drive=0.5, duration=15.0, dt=0.1, samples=1600,
+                        sweeps=16, seed=seed)
+        sampled, exact = by(model, "sampling"), by(model, "closed")
+        for key in ("mean", "state_variance"):
+            value, error = sampled[key]
+            z.append(norm.ppf(t.cdf((value - exact[key][0]) / error, 7)))
+    assert normality_p_value(np.array(z)) > 1e-3
+    assert normality_p_value(2.0 * np.array(z)) < 1e-3

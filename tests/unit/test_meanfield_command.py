@@ -1,0 +1,96 @@
+"""``lft meanfield``: files, JSON keys, exit codes, the figure."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from lft.cli import main
+
+SCS = """
+[population.x]
+neuron = "rate"
+gain = "tanh"
+[[connection]]
+from = "x"
+to = "x"
+weights = "gaussian"
+std = 2.0
+[solve]
+mode = "stationary"
+dt = 0.1
+duration = 60.0
+"""
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.toml").write_text(SCS)
+    return tmp_path
+
+
+def test_files_and_keys(model, capsys):
+    assert main(["meanfield", "model.toml", "-o", "mf.h5", "--json", "mf.json", "--plot", "mf.png"]) == 0
+    assert "state_variance" in capsys.readouterr().out
+    data = json.loads((model / "mf.json").read_text())
+    x = data["populations"]["x"]
+    assert {"mean", "state_variance", "output_variance", "lags", "autocovariance"} <= set(x)
+    assert data["converged"] is True and data["seconds"] > 0
+    assert x["state_variance"]["value"] == pytest.approx(1.924805, abs=1e-5)
+    assert set(data["lyapunov"]) == set(data["spectral_radius"]) == {"value", "error"}
+    assert len(x["lags"]) == len(x["autocovariance"]) == 301
+    with h5py.File(model / "mf.h5") as file:
+        assert file.attrs["schema"] == "lft-meanfield" and file.attrs["config_text"] == SCS
+        assert json.loads(file.attrs["json"])["populations"]["x"]["mean"] == x["mean"]
+        group = file["populations/x"]
+        assert group["autocovariance"].attrs["axes"] == "lags" and group["autocovariance_error"].shape == (301,)
+        assert np.array_equal(file["axis/lags"], x["lags"])
+    assert (model / "mf.png").read_bytes()[:4] == b"\x89PNG"
+    assert main(["meanfield", "model.toml", "-o", "mf.h5"]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert main(["meanfield", "model.toml", "-o", "mf.h5", "--overwrite", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["method"] == "closed"
+
+
+def test_two_time_files(model, capsys):
+    (model / "model.toml").write_text(SCS.replace("stationary", "two-time").replace("60.0", "3.0"))
+    assert main(["meanfield", "model.toml", "-o", "mf.h5", "--json", "mf.json", "--plot", "mf.svg"]) == 0
+    x = json.loads((model / "mf.json").read_text())["populations"]["x"]
+    assert len(x["times"]) == len(x["mean"]["value"]) == len(x["state_variance"]["error"]) == 31
+    assert "autocovariance" not in x
+    with h5py.File(model / "mf.h5") as file:
+        q = file["populations/x/covariance"]
+        assert q.shape == (31, 31) and q.attrs["axes"] == "times,times"
+
+
+@pytest.mark.parametrize(
+    "change, code, words",
+    [
+        (("std = 2.0", "stdd = 2.0"), 2, "connection 1] stdd: unknown key"),
+        (('"tanh"', '"linear"'), 1, "without bound"),
+        (("std = 2.0", "std = 2.0\nmean = nan"), 2, "mean = nan"),
+        (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Prophet"'), 2, "not causal"),
+        (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Broken"'), 1, "not finite at step"),
+        (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Unstable"'), 1, "grows without bound"),
+    ],
+)
+def test_failures_are_one_line(model, capsys, change, code, words):
+    (model / "cells.py").write_text(
+        "import numpy as np\n"
+        "class Broken:\n"
+        "    def init(self, M, rng):\n        return None\n"
+        "    def step(self, state, h, k):\n        return h * np.nan\n"
+        "class Unstable(Broken):\n"
+        "    def step(self, state, h, k):\n        return 10.0 * h + 1.0\n"
+        "class Prophet(Broken):\n"
+        "    def run(self, state, h):\n        return np.concatenate([h[1:], h[-1:]])\n"
+    )
+    assert change[0] in SCS
+    small = SCS.replace(*change).replace("60.0", "10.0\nsamples = 256\nsweeps = 12")
+    (model / "model.toml").write_text(small)
+    assert main(["meanfield", "model.toml", "-o", "mf.h5"]) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("lft: ") and err.count("\n") == 1 and words in err, err
+    assert not (model / "mf.h5").exists()
