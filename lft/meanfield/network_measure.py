@@ -8,7 +8,8 @@ Outputs come in blocks of time.  Per population, with i over the measured neuron
 
 and of the population means Y_a: covariances ``Cov[Y_a(t + lag), Y_b(t)]`` and cross-spectra.  Pairs of neurons, from
 sums over windows of time: the mean covariance, its spread ``Var(c_ij)`` and the participation ratio.  Two covariance
-matrices from alternate blocks have independent sampling noise, so that
+matrices from the first and the second half of the time have independent sampling noise (alternate blocks do not: they
+share what is correlated across their edges), so that
 
     E[c_ij^2] = mean over pairs of C1_ij C2_ij,           PR = tr C1 tr C2 / tr(C1 C2)
 
@@ -22,6 +23,7 @@ import numpy as np
 from lft.errors import InputError
 
 MIN_BLOCKS = 8
+MIN_BLOCK = 16
 
 
 class Recorder:
@@ -45,7 +47,7 @@ class Recorder:
     pairs : bool, optional
         Measure covariances of pairs: memory 2 (sum of measured neurons)^2.
     block : int, optional
-        Steps per block; default about 4 max_lag, at least 64.
+        Steps per block; default 4 max_lag, at least 16.
 
     Notes
     -----
@@ -55,7 +57,7 @@ class Recorder:
 
     def __init__(self, sizes, dt, n_steps, max_lag, *, neurons=500, window=1, segments=8, pairs=True, block=None):
         self.sizes, self.dt, self.max_lag, self.window = tuple(sizes), dt, max_lag, window
-        block = block or max(4 * max_lag, 64)
+        block = block or max(4 * max_lag, MIN_BLOCK)
         block = -(-block // window) * window
         self.n_blocks = n_steps // block
         if self.n_blocks < MIN_BLOCKS:
@@ -143,7 +145,7 @@ class Recorder:
         norm = self.dt / np.sum(hann(self.block) ** 2)
         self.pop_power[s] += norm * f[:, :, None] * f[:, None, :].conj()
         if self.has_pairs:
-            half = self.done % 2
+            half = 2 * self.done // self.n_blocks
             x = self.buffer
             if self.window > 1:
                 x = x.reshape(-1, self.window, x.shape[1]).mean(axis=1)

@@ -104,8 +104,10 @@ def equal_time_spread(omega, response, variance, power, sizes):
         )
     total = np.zeros((n_pop, n_pop), complex)
     eye = np.eye(n_pop)
-    for k in range(r.shape[1]):
-        pair = a[:, k][:, None] * a  # (P, F)
+    # both frequencies with the other sign give the complex conjugate: one sign of the first, twice, is enough
+    sign = np.sign(np.asarray(omega, float)[keep])
+    for k in np.flatnonzero(sign >= 0):
+        pair = (1.0 + sign[k]) * a[:, k][:, None] * a  # (P, F)
         if n_pop == 1:
             z = r[0, k] * r[0] * variance[0, 0]
             total[0, 0] += np.sum((1.0 / np.abs(1.0 - z) ** 2 - 1.0) * pair[0]) / sizes[0]
