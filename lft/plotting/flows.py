@@ -41,7 +41,7 @@ def plot_exponents(result, path):
     Inner bars: statistical errors; outer bars: with the systematic ones.
     """
     sectors = [s for s in ("y_t", "y_h") if any(e.sector == s for e in result.eigenvalues)]
-    figure, axes = new_figure(1, len(sectors), width=4.8)
+    figure, axes = new_figure(1, len(sectors), width=5.4)
     for ax, sector in zip(axes[0], sectors, strict=True):
         entries = [e for e in result.eigenvalues if e.sector == sector and np.isfinite(e.value)]
         levels = sorted({e.level for e in entries})
@@ -58,8 +58,8 @@ def plot_exponents(result, path):
         most = max(e.operators for e in entries)
         ax.set_xticks(range(1, most + 1))
         parity = "even" if sector == "y_t" else "odd"
-        ax.set(xlabel=f"{parity} operators", ylabel=f"$y_{sector[-1]}$", title=f"{result.series.blocking} blocking")
-        ax.legend(frameon=False, fontsize=8)
+        ax.set(xlabel=f"{parity} operators, {result.series.blocking} blocking", ylabel=f"$y_{sector[-1]}$")
+        ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     save(figure, path)
 
 
