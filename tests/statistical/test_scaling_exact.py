@@ -258,3 +258,17 @@ def test_quality_of_points_on_a_line_is_zero():
 def test_bad_input_is_named(change, message):
     with pytest.raises(InputError, match=message):
         change(data(4))
+
+
+def test_archives_at_several_couplings_are_collapsed_too():
+    from lft.commands.scale import _collapse
+
+    couplings = (0.35, 0.45, 0.55)
+    sizes = {side: Reweighting([torus(side).sampled(K, 0.0, 6000, 10 * side + k) for k, K in enumerate(couplings)],
+                               n_blocks=20) for side in SIDES}
+    result, notes = scale(sizes, "K", binder_value=0.55), []
+    found, points = _collapse(sizes, "K", result, notes)
+    assert len(points.y) == 9 and found.dof == 9 - 2 - 6 and found.rho == (0.0, 0.0)
+    assert found.x_scale > 0 and math.isfinite(found.quality)
+    exact = [exact_u(int(L), K) for L, K in zip(points.L, points.g, strict=True)]
+    assert abs((points.y - exact) / points.error).max() < 4.5
