@@ -76,8 +76,8 @@ MODELS = {
             32: (100_000, 400, BITS), 48: (40_000, 800, BITS), 64: (30_000, 1500, BITS)}),
         Model("ising3d", "K", K_ISING_3D, 3, 'name = "ising"\nK = {coupling}', 3000, {
             6: (200_000, 12, BITS), 8: (150_000, 20, BITS), 10: (200_000, 32, BITS), 12: (80_000, 50, BITS),
-            16: (50_000, 80, BITS), 20: (50_000, 130, BITS), 24: (32_000, 200, BITS),
-            32: (80_000, 2, 'name = "wolff"\nclusters = 4')}),
+            16: (50_000, 80, BITS), 20: (25_000, 130, BITS), 24: (16_000, 200, BITS),
+            32: (30_000, 2, 'name = "wolff"\nclusters = 4')}),
         Model("phi4_3d", "kappa", KAPPA_PHI4_3D, 3,
               f'name = "phi4"\nkappa = {{coupling}}\nlambda = {LAMBDA_PHI4_3D}', 4000, {
                   6: (60_000, 1, _hmc(6, 1.0)), 8: (50_000, 1, _hmc(6, 1.0)), 10: (40_000, 1, _hmc(8, 0.8)),
