@@ -248,14 +248,14 @@ def estimate(series, function=None, *, spacing=1, s_tau=1.5, gradient=None, name
     return result
 
 
-def estimate_vector(series, *, spacing=1, s_tau=1.5, name="series"):
+def estimate_vector(series, *, spacing=1, s_tau=1.5, name="series", index=None):
     """Estimate the mean of every column of a series, each with its own window.
 
     Parameters
     ----------
     series : array_like, shape (n, k), or list of such arrays
         As for :func:`estimate`; shape (n,) is one column.
-    spacing, s_tau, name
+    spacing, s_tau, name, index
         As for :func:`estimate`; column j is called ``name[j]`` in messages.
 
     Returns
@@ -280,11 +280,13 @@ def estimate_vector(series, *, spacing=1, s_tau=1.5, name="series"):
     """
     _check_options(spacing, s_tau)
     replicas = check_replicas(series, name)
+    index = None if index is None else check_index(index, replicas, name)
     means, deltas = center(replicas)
     noise = 16 * np.finfo(float).eps * largest(replicas)
     results = []
     for j, mean in enumerate(means):
-        results.append(_gamma_method(float(mean), [d[:, j] for d in deltas], noise[j], spacing, s_tau))
+        columns = [d[:, j] for d in deltas]
+        results.append(_gamma_method(float(mean), columns, noise[j], spacing, s_tau, index, f"{name}[{j}]"))
         _warn_if_short(results[-1], f"{name}[{j}]")
     return results
 

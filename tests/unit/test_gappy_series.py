@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from lft.analysis import estimate
+from lft.analysis import estimate, estimate_vector
 from lft.analysis.covariance import covariance
 from lft.errors import DataWarning, InputError
 from lft.testing import ar1_series, assert_agrees
@@ -98,6 +98,13 @@ def test_lags_without_pairs_are_reported():
         e = estimate(x[index], index=index)
     exact = exact_error(0.9, index[:3000]) * math.sqrt(3000 / len(index))
     assert e.error == pytest.approx(exact, rel=0.15)
+
+
+def test_columns_of_a_gappy_series_are_estimated_alike():
+    index = GAPS["random"]
+    x = ar1_series(5000, 0.8, seed=6, shape=(2,))[index]
+    both = estimate_vector(x, index=index)
+    assert both == [estimate(x[:, k], index=index) for k in (0, 1)]
 
 
 def test_covariance_of_a_gappy_series():
