@@ -248,14 +248,14 @@ def estimate(series, function=None, *, spacing=1, s_tau=1.5, gradient=None, name
     return result
 
 
-def estimate_vector(series, *, spacing=1, s_tau=1.5, name="series"):
+def estimate_vector(series, *, spacing=1, s_tau=1.5, name="series", index=None):
     """Estimate the mean of every column of a series, each with its own window.
 
     Parameters
     ----------
     series : array_like, shape (n, k), or list of such arrays
         As for :func:`estimate`; shape (n,) is one column.
-    spacing, s_tau, name
+    spacing, s_tau, name, index
         As for :func:`estimate`; column j is called ``name[j]`` in messages.
 
     Returns
@@ -280,11 +280,13 @@ def estimate_vector(series, *, spacing=1, s_tau=1.5, name="series"):
     """
     _check_options(spacing, s_tau)
     replicas = check_replicas(series, name)
+    index = None if index is None else check_index(index, replicas, name)
     means, deltas = center(replicas)
     noise = 16 * np.finfo(float).eps * largest(replicas)
     results = []
     for j, mean in enumerate(means):
-        results.append(_gamma_method(float(mean), [d[:, j] for d in deltas], noise[j], spacing, s_tau))
+        columns = [d[:, j] for d in deltas]
+        results.append(_gamma_method(float(mean), columns, noise[j], spacing, s_tau, index, f"{name}[{j}]"))
         _warn_if_short(results[-1], f"{name}[{j}]")
     return results
 
@@ -387,8 +389,8 @@ def _gamma_method(value, deltas, noise, spacing, s_tau, index=None, name="series
     if index is not None:
         stride, index = _common_stride(index)
         deltas = [_spread(d, i) for d, i in zip(deltas, index, strict=True)]
-    gamma, weight = autocovariance([d / scale for d in deltas], index)  # squares of any data stay in range
-    window = _choose_window(gamma / gamma[0], n, s_tau)
+    deltas = [d / scale for d in deltas]  # squares of any data stay in range
+    gamma, weight, window = _gamma_and_window(deltas, index, n, s_tau)
     if index is not None:
         _warn_of_empty_lags(weight[:window + 1], stride * spacing, name)
     total = gamma[0] + 2 * (weight * gamma)[1:window + 1].sum()
@@ -402,6 +404,41 @@ def _gamma_method(value, deltas, noise, spacing, s_tau, index=None, name="series
     step = spacing * stride
     return Estimate(value, error, error * math.sqrt((window + 0.5) / n), float(tau * step),
                     float(tau_error * step), window, n, step)
+
+
+FEW_LAGS = 512
+
+
+def _gamma_and_window(deltas, index, n, s_tau):
+    """Gamma, weights of the pairs, and the window: of as many lags as it takes to find it.
+
+    The window depends on shorter lags alone, so most series need few, and those come from transforms that stay in the
+    cache.
+    """
+    n_lags = max(len(d) for d in deltas) // 2 + 1
+    m = FEW_LAGS
+    while index is None and 8 * m < n_lags:
+        gamma = sum(_short_sums(d, m) for d in deltas) / sum(np.maximum(len(d) - np.arange(m), 0) for d in deltas)
+        window = _choose_window(gamma / gamma[0], n, s_tau)
+        if window < m - 2:
+            return gamma, np.ones(m), window
+        m *= 8
+    gamma, weight = autocovariance(deltas, index)
+    return gamma, weight, _choose_window(gamma / gamma[0], n, s_tau)
+
+
+def _short_sums(d, m):
+    """sum_i d_i d_(i+t) for t < m: blocks of 3 m against themselves and the next m, by FFT of 4 m."""
+    n_blocks = -(-len(d) // (3 * m))
+    padded = np.zeros(3 * m * n_blocks + m)
+    padded[: len(d)] = d
+    total = 0.0
+    for first in range(0, n_blocks, 32):
+        rows = range(first, min(first + 32, n_blocks))
+        whole = np.array([padded[3 * m * b : 3 * m * b + 4 * m] for b in rows])
+        ahead = np.fft.rfft(whole)
+        total = total + (np.conj(np.fft.rfft(whole[:, : 3 * m], 4 * m)) * ahead).sum(axis=0)
+    return np.fft.irfft(total, 4 * m)[:m]
 
 
 def autocovariance(deltas, index=None):

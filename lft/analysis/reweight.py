@@ -13,7 +13,11 @@ M = 1 is single-histogram reweighting, W = exp(u_1 - u_g).  For M > 1 these are 
 bins, also known as MBAR (Ferrenberg and Swendsen, Phys. Rev. Lett. 63, 1195 (1989); Shirts and Chodera, J. Chem. Phys.
 129, 124105 (2008); standard results).  ``c_i = max(1, 2 tau_int)`` in measurements, of the slowest operator whose
 coupling differs between the ensembles: correlated ensembles count less, and nothing is thrown away.  The solution
-minimizes the convex function ``sum_n ln(sum_j (N_j/c_j) exp(f_j - u_j(n)))/c_n - sum_j (N_j/c_j) f_j``: Newton's method finds it in a few steps.
+minimizes the convex function
+
+    sum_n (1/c_n) ln(sum_j (N_j/c_j) exp(f_j - u_j(n))) - sum_j (N_j/c_j) f_j
+
+and Newton's method finds it in a few steps.
 
 A weight is only as good as its overlap: the effective number of independent measurements is
 

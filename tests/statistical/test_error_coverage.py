@@ -71,7 +71,7 @@ def check(method, exact, n):
 
 @pytest.mark.parametrize("name", list(METHODS))
 def test_intervals_hold_the_truth(name):
-    check(*METHODS[name], 300)
+    check(*METHODS[name], 200)
 
 
 @pytest.mark.validate
@@ -83,7 +83,7 @@ def test_intervals_hold_the_truth_in_a_thousand_series(name):
 @pytest.mark.parametrize("name", list(MUTANTS))
 def test_the_check_sees_wrong_errors(name):
     with pytest.raises(AssertionError, match="of the intervals hold the truth"):
-        check(*MUTANTS[name], 300)
+        check(*MUTANTS[name], 200)
 
 
 def test_mixtures_have_the_exact_time_and_error():

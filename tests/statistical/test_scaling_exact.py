@@ -54,7 +54,7 @@ def test_crossings_are_those_of_the_enumerated_lattices():
 
 def test_errors_of_crossings_and_their_covariance_over_seeds():
     exact = np.array([exact_crossing(2, 3), exact_crossing(3, 4)])
-    found = [crossings(reweightings(s, 4000), "K") for s in range(60)]
+    found = [crossings(reweightings(s, 4000), "K") for s in range(40)]
     g = np.array([[row.coupling for row in f.rows] for f in found])
     z = (g - exact) / [[row.error for row in f.rows] for f in found]
     assert normality_p_value(z) > 1e-3
@@ -68,7 +68,7 @@ def test_the_check_sees_errors_of_one_lattice_alone():
     """Broken twin: half of the variance is missing."""
     exact = exact_crossing(3, 4)
     z = []
-    for s in range(60):
+    for s in range(40):
         r = reweightings(s, 4000)
         row = crossings({3: r[3], 4: r[4]}, "K").rows[0]
         u = r[4].means(("m2", "m4"), {"K": row.coupling}).map(binder)
@@ -95,7 +95,7 @@ def test_errors_at_a_matched_cumulant_over_seeds():
     K = brentq(lambda x: exact_u(4, x) - 0.55, 0.2, 0.8)
     chi, slope = torus(4).exact(K)[0], exact_slope(4, K)
     z = []
-    for s in range(50):
+    for s in range(30):
         r = Reweighting([torus(4).sampled(0.38, 0.0, 12_000, 100 * s + 4)], n_blocks=30)
         for function, exact in ((lambda m: m[0], chi), (binder_slope, slope)):
             _, (value, error) = at_binder(r, "K", 0.55, function)
@@ -139,7 +139,7 @@ SIZES = (6, 8, 10, 12, 16, 20, 24, 32)
 
 
 def test_exponents_with_a_correction_over_seeds():
-    z = [(f["exponent"][0] - 1.5) / f["exponent"][1] for s in range(120)
+    z = [(f["exponent"][0] - 1.5) / f["exponent"][1] for s in range(80)
          for f in [scan_power(law(SIZES, 1.5, -0.3, 0.8, 2e-3, s), 0.8).fits[0]]]
     assert normality_p_value(z) > 1e-3
 
@@ -152,7 +152,7 @@ def z_of(scan):
 def test_averages_over_the_smallest_size_hold_the_truth():
     """A pure law, one with its correction fitted, and one whose correction is left out of the fit."""
     for b, omega, fitted, wide in ((0.0, 1.0, None, 1.0), (-0.3, 0.8, 0.8, 1.0), (-0.5, 2.0, None, 2.0)):
-        scans = [scan_power(law(SIZES, 1.5, b, omega, 2e-3, s), fitted) for s in range(60)]
+        scans = [scan_power(law(SIZES, 1.5, b, omega, 2e-3, s), fitted) for s in range(30)]
         z = np.array([z_of(scan) for scan in scans])
         assert abs(np.median(z)) < wide and z.std() < 1.3, (b, np.median(z), z.std())
         assert np.mean(abs(z) < 2) > (0.9 if wide == 1 else 0.5)
@@ -161,7 +161,7 @@ def test_averages_over_the_smallest_size_hold_the_truth():
 
 def test_the_check_sees_what_one_fit_of_all_sizes_would_say():
     """Broken twin: the correction is left out, and no size."""
-    scans = [scan_power(law(SIZES, 1.5, -0.5, 2.0, 2e-3, s)) for s in range(60)]
+    scans = [scan_power(law(SIZES, 1.5, -0.5, 2.0, 2e-3, s)) for s in range(30)]
     z = np.array([(s.fits[0]["exponent"][0] - 1.5) / s.fits[0]["exponent"][1] for s in scans])
     assert abs(np.median(z)) > 4
     assert np.mean([s.chosen.L[0] for s in scans]) > SIZES[0] + 1
@@ -203,13 +203,13 @@ def data(seed, sigma=2e-3, sizes=(8, 16, 32), shift=0.0, n=9):
 
 
 def test_collapse_recovers_known_exponents_over_seeds():
-    found = [collapse(data(s), {"critical": 0.445, "nu": 0.9, "rho": -0.2}, degree=6) for s in range(80)]
+    found = [collapse(data(s), {"critical": 0.445, "nu": 0.9, "rho": -0.2}, degree=6) for s in range(50)]
     for name in TRUE:
         z = np.array([(getattr(f, name)[0] - TRUE[name]) / getattr(f, name)[1] for f in found])
         assert normality_p_value(z) > 1e-3, (name, z.mean(), z.std())
     chi2 = np.array([f.chi_squared for f in found])
     dof = found[0].dof
-    assert abs(chi2.mean() - dof) < 4.5 * math.sqrt(2 * dof / 80)
+    assert abs(chi2.mean() - dof) < 4.5 * math.sqrt(2 * dof / 50)
     # S compares with straight lines: near 1 where the points lie dense on the curve
     assert 0.8 < np.mean([quality(*found[0].scaled(p), p.L) for p in (data(s, n=60) for s in range(10))]) < 1.2
     assert found[0].nu[1] < 0.03 and found[0].critical[1] < 1e-3
@@ -258,3 +258,17 @@ def test_quality_of_points_on_a_line_is_zero():
 def test_bad_input_is_named(change, message):
     with pytest.raises(InputError, match=message):
         change(data(4))
+
+
+def test_archives_at_several_couplings_are_collapsed_too():
+    from lft.commands.scale import _collapse
+
+    couplings = (0.35, 0.45, 0.55)
+    sizes = {side: Reweighting([torus(side).sampled(K, 0.0, 6000, 10 * side + k) for k, K in enumerate(couplings)],
+                               n_blocks=20) for side in SIDES}
+    result, notes = scale(sizes, "K", binder_value=0.55), []
+    found, points = _collapse(sizes, "K", result, notes)
+    assert len(points.y) == 9 and found.dof == 9 - 2 - 6 and found.rho == (0.0, 0.0)
+    assert found.x_scale > 0 and math.isfinite(found.quality)
+    exact = [exact_u(int(L), K) for L, K in zip(points.L, points.g, strict=True)]
+    assert abs((points.y - exact) / points.error).max() < 4.5

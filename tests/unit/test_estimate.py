@@ -262,3 +262,14 @@ def test_constant_observables_of_an_archive_are_flagged(tmp_path):
         flagged = [note for note in notes if note.startswith("constant over all measurements")]
         assert bool(flagged) == is_flagged and as_json(estimates)["m2"].get("constant", False) == is_flagged
         assert not is_flagged or "m2" in flagged[0]
+
+
+@pytest.mark.parametrize("rho", [0.5, 0.995, -0.9])
+def test_few_lags_by_blocks_are_those_of_the_whole_transform(rho):
+    from lft.analysis.estimate import _choose_window, _gamma_and_window, autocovariance
+
+    parts = [ar1_series(n, rho, seed=n) for n in (80_000, 100, 9001)]
+    whole, _ = autocovariance(parts)
+    gamma, weight, window = _gamma_and_window(parts, None, 89_101, 1.5)
+    assert len(gamma) < len(whole) and gamma == pytest.approx(whole[: len(gamma)], abs=1e-12)
+    assert window == _choose_window(whole / whole[0], 89_101, 1.5) and (weight == 1).all()

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from lft.analysis import estimate
+from lft.analysis import estimate, estimate_vector
 from lft.analysis.covariance import covariance
 from lft.errors import DataWarning, InputError
 from lft.testing import ar1_series, assert_agrees
@@ -98,6 +98,15 @@ def test_lags_without_pairs_are_reported():
         e = estimate(x[index], index=index)
     exact = exact_error(0.9, index[:3000]) * math.sqrt(3000 / len(index))
     assert e.error == pytest.approx(exact, rel=0.15)
+
+
+def test_columns_of_a_gappy_series_are_estimated_alike():
+    index = GAPS["random"]
+    x = ar1_series(5000, 0.8, seed=6, shape=(2,))[index]
+    for k, e in enumerate(estimate_vector(x, index=index)):
+        alone = estimate(x[:, k], index=index)
+        assert (e.value, e.error, e.tau_int, e.window) == pytest.approx(
+            (alone.value, alone.error, alone.tau_int, alone.window), rel=1e-9)
 
 
 def test_covariance_of_a_gappy_series():
