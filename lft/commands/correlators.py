@@ -216,7 +216,7 @@ def _of_source(out, source, args, blocks, comm):
     _try(out, lambda: setattr(out, "edwards_anderson", edwards_anderson(source, blocks, comm)))
     _try(out, lambda: _overlaps(out, source, comm))
     test = ergodicity if source.has_time and source.n_configurations > 1 else stationarity
-    _try(out, lambda: setattr(out, "ergodicity", test(source, comm=comm)))
+    _try(out, lambda: setattr(out, "ergodicity", test(source, null="circular", comm=comm)))
     if "offset" in out.observables:
         _check_lengths(out, source, blocks)
     samples = source.n_configurations * source.n_bins
