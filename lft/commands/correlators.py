@@ -316,6 +316,8 @@ def _overlaps(out, source, comm):
 def _spectrum(out, source, blocks, samples, comm):
     (C,) = correlation_matrices(source, (0,), "pearson", blocks, comm)
     keep = np.isfinite(np.diag(C.value))
+    if not keep.any():
+        raise InputError(f"{source.name}: every unit is constant, so that no correlation matrix exists")
     out.eigenvalues = np.linalg.eigvalsh(C.value[np.ix_(keep, keep)])
     out.edges = marchenko_pastur(int(keep.sum()), samples)
     if not keep.all():
