@@ -275,6 +275,10 @@ def _masses(out, axis, z):
     xi, error, reach = second_moment_length(z)
     if math.isfinite(xi) and math.isfinite(error):
         entry["second_moment"] = _length(xi, error, z.step) | {"reach": reach}
+        left = z.value[reach] / z.value[0]
+        if left > 0.05:
+            out.notes.append(f"along {axis}: the second-moment {name} sums up to r = {reach}, where Z(r) is still "
+                             f"{100 * left:.0f} % of Z(0): it is a lower bound")
     if axis in out.masses:
         entry["exponential"] = _length(*out.masses[axis].length, z.step)
     if entry:
