@@ -18,8 +18,9 @@ long compared with the correlation time, and the cells are put together anew:
     "circular"   the sequence of all cells is closed to a ring, turned by a random angle, cut into runs of several cells
                  and the runs are permuted: keeps correlations that are longer than a cell
 
-``p = (1 + number of nulls at least as large)/(1 + nulls)`` is uniform under the null ("blocks", "trials": exactly, for
-independent cells).
+``p = (1 + number of nulls at least as large)/(1 + nulls)`` is uniform under the null for independent cells.
+Neighboring cells of L bins share a little: E_m lies above its null by a fraction of about tau_int/L ("circular":
+tau_int over the length of a run), to be compared with its own width of about sqrt(2/(N K)).
 """
 
 from __future__ import annotations

@@ -216,7 +216,7 @@ def _of_source(out, source, args, blocks, comm):
     _try(out, lambda: setattr(out, "edwards_anderson", edwards_anderson(source, blocks, comm)))
     _try(out, lambda: _overlaps(out, source, comm))
     test = ergodicity if source.has_time and source.n_configurations > 1 else stationarity
-    _try(out, lambda: setattr(out, "ergodicity", test(source, comm=comm)))
+    _try(out, lambda: setattr(out, "ergodicity", test(source, null="circular", comm=comm)))
     if "offset" in out.observables:
         _check_lengths(out, source, blocks)
     samples = source.n_configurations * source.n_bins
@@ -275,6 +275,10 @@ def _masses(out, axis, z):
     xi, error, reach = second_moment_length(z)
     if math.isfinite(xi) and math.isfinite(error):
         entry["second_moment"] = _length(xi, error, z.step) | {"reach": reach}
+        left = z.value[reach] / z.value[0]
+        if left > 0.05:
+            out.notes.append(f"along {axis}: the second-moment {name} sums up to r = {reach}, where Z(r) is still "
+                             f"{100 * left:.0f} % of Z(0): it is a lower bound")
     if axis in out.masses:
         entry["exponential"] = _length(*out.masses[axis].length, z.step)
     if entry:
@@ -316,6 +320,8 @@ def _overlaps(out, source, comm):
 def _spectrum(out, source, blocks, samples, comm):
     (C,) = correlation_matrices(source, (0,), "pearson", blocks, comm)
     keep = np.isfinite(np.diag(C.value))
+    if not keep.any():
+        raise InputError(f"{source.name}: every unit is constant, so that no correlation matrix exists")
     out.eigenvalues = np.linalg.eigvalsh(C.value[np.ix_(keep, keep)])
     out.edges = marchenko_pastur(int(keep.sum()), samples)
     if not keep.all():

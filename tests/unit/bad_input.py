@@ -537,6 +537,11 @@ CASES += [
           ("analyze {}/a.h5", lambda: {"a.h5": archive(), "out.png": b"mine"}),
           ("fit {}/rec.npz -o {}/fit.h5", lambda: {**raster(), "out.png": b"mine"}),
           ("flow {}/rec.npz -o {}/flow.h5", lambda: {**raster(), "out.png": b"mine"}))],
+    Case("analyze: spikes without --bin", "analyze {}/rec.h5", "rec.h5|lft-archive|--bin", spikes),
+    Case("analyze: an option of recordings", "analyze {}/a.h5 --pitch 42um", "--pitch|recordings",
+         lambda: {"a.h5": archive()}),
+    Case("analyze: --matrices exists", "analyze {}/rec.npz --matrices {}/m.h5", "m.h5|exists|--overwrite",
+         lambda: {**raster(), "m.h5": b"mine"}),
     Case("--plot in a missing folder", "analyze {}/a.h5 --plot {}/no/out.png", "no|does not exist",
          lambda: {"a.h5": archive()}),
 ]

@@ -152,6 +152,15 @@ def test_a_large_recording_is_binned_piece_by_piece(lft_main, monkeypatch):
     assert load("parts.json")["recording"] == load("whole.json")["recording"]
 
 
+def test_constant_data_have_no_errors_to_invent(lft_main):
+    """Every unit fires in every bin: notes, no numbers that look exact."""
+    where = 42.0 * np.argwhere(np.ones((3, 3)))
+    np.savez("ones.npz", raster=np.ones((9, 400), np.int8), bin_s=0.01, positions=where)
+    _, err = lft_main("analyze ones.npz --json r.json --plot r.png --matrices m.h5")
+    found = load("r.json")["correlators"]
+    assert "constant" in err and not found["lengths"] and not found["velocity"] and "eigenvalues" not in found
+
+
 def test_bad_input_is_one_line(lft_main):
     simulate(lft_main, save=6)
     wave_raster()
