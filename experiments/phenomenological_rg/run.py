@@ -77,7 +77,7 @@ def report(name, folder):
     for data in found:
         nulls = list(data["nulls"])
         lines += [f"### {name}, {data['bin_s'] * 1e3:g} ms", "",
-                  f"| exponent | value | units | half N | K | chi2/dof | {' | '.join(nulls)} |",
+                  f"| {' | '.join(['exponent', 'value', 'units', 'half N', 'K', 'chi2/dof', *nulls])} |",
                   "|---|---|---|---|---|---|" + "---|" * len(nulls)]
         lines += [row(data, exponent, nulls) for exponent in (*EXPONENTS, "beta_typical")] + [""]
     text = "\n".join(lines)
