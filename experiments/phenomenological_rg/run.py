@@ -21,9 +21,9 @@ from lft.commands.demo import clean_environment
 from lft.errors import LftError
 from lft.plotting.figure import COLORS, finite, new_figure, save
 
-RECORDINGS = {
-    "culture": ("culture_ctx_DIV28.h5", ("20 ms", "5 ms", "10 ms", "50 ms", "100 ms")),
-    "retina": ("retina_P11_m1r2.h5", ("50 ms", "200 ms", "100 ms", "20 ms")),
+RECORDINGS = {  # surrogates per null by bin width; 0: the exponents alone
+    "culture": ("culture_ctx_DIV28.h5", {"20 ms": 19, "5 ms": 19, "10 ms": 19, "50 ms": 19, "100 ms": 19}),
+    "retina": ("retina_P11_m1r2.h5", {"50 ms": 19, "200 ms": 19, "20 ms": 0, "100 ms": 0}),
 }
 EXPONENTS = ("alpha", "beta", "mu", "z")
 SYMBOLS = {"alpha": "$\\alpha$", "beta": "$\\beta$", "mu": "$\\mu$", "z": "$z$"}
@@ -34,8 +34,8 @@ def main():
     parser.add_argument("data", nargs="?", default=os.environ.get("LFT_DATA"))
     parser.add_argument("-o", "--output", default="phenomenological_rg_output")
     parser.add_argument("--only", choices=RECORDINGS)
-    parser.add_argument("--bins", help="bin widths instead of the usual ones; the first makes the table")
-    parser.add_argument("--surrogates", type=int, default=19)
+    parser.add_argument("--bins", help="bin widths instead of the usual ones")
+    parser.add_argument("--surrogates", type=int, help="per null, instead of the usual numbers")
     args = parser.parse_args()
     if args.data is None:
         parser.error("give the folder of the recordings, or set LFT_DATA")
@@ -43,9 +43,9 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     for name, (file, bins) in RECORDINGS.items():
         if args.only in (None, name):
-            bins = [b.strip() for b in args.bins.split(",")] if args.bins else bins
-            for width in bins:
-                analyse(Path(args.data, file), name, width, folder, args.surrogates)
+            for width in [b.strip() for b in args.bins.split(",")] if args.bins else bins:
+                n = bins.get(width, 19) if args.surrogates is None else args.surrogates
+                analyse(Path(args.data, file), name, width, folder, n)
             report(name, folder)
 
 
@@ -77,7 +77,7 @@ def report(name, folder):
     for data in found:
         nulls = list(data["nulls"])
         lines += [f"### {name}, {data['bin_s'] * 1e3:g} ms", "",
-                  f"| exponent | value | units | half N | K | chi2/dof | {' | '.join(nulls)} |",
+                  f"| {' | '.join(['exponent', 'value', 'units', 'half N', 'K', 'chi2/dof', *nulls])} |",
                   "|---|---|---|---|---|---|" + "---|" * len(nulls)]
         lines += [row(data, exponent, nulls) for exponent in (*EXPONENTS, "beta_typical")] + [""]
     text = "\n".join(lines)
@@ -112,8 +112,8 @@ def sweep(found, path):
     figure, axes = new_figure(1, 4, width=3.4, height=3.0)
     width = np.array([data["bin_s"] * 1e3 for data in found])
     for ax, name in zip(axes[0], EXPONENTS, strict=True):
-        for k, null in enumerate(found[0]["nulls"]):
-            pairs = [data["nulls"][null][name] for data in found]
+        for k, null in enumerate(dict.fromkeys(null for data in found for null in data["nulls"])):
+            pairs = [data["nulls"].get(null, {}).get(name, {"value": None, "error": None}) for data in found]
             y, e = np.array([(p["value"], p["error"]) for p in pairs], float).T
             ax.errorbar(*finite(width, y, e), fmt="-", lw=1.2, color=COLORS[1 + k % 5], label=null)
         laws = [data["exponents"][name] for data in found]

@@ -8,7 +8,9 @@ every null (:mod:`lft.rg.surrogates`), on the same levels, and compared:
     p = rank of |x - m| among recording and surrogates, m the mean of all, over their number n + 1
 
 p is exact for a null whose surrogates are exchangeable with the recording: of recordings that are drawn from the null,
-5 % have p <= 0.05.  It cannot be smaller than 1/(n + 1); "differs" needs p <= 0.05, thus at least 19 surrogates.
+5 % have p <= 0.05.  The latent null is fitted to the recording and so lies nearer to it than its own samples do: there
+p is too large rather than too small.  p cannot fall below 1/(n + 1); "differs" needs p <= 0.05, thus at least 19
+surrogates.
 """
 
 from __future__ import annotations

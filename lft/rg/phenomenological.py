@@ -37,6 +37,8 @@ from lft.rg.graph_blocking import greedy_pairs
 MIN_SILENT_BINS = 10
 """Fewer silent bins than this (all clusters together) say nothing about P0."""
 LARGEST_SPECTRUM = 128
+RESOLVED = 1e-5
+"""Eigenvalues below this fraction of the largest are rounding errors of single precision."""
 
 
 # ---- clusters
@@ -401,7 +403,8 @@ def _quantities(sums, omit, length, spectrum_level, decay):
         if level and level == spectrum_level:
             sizes = [2**level] if omit is not None else [2**k for k in range(1, level + 1)]
             spectra = {k: np.mean([_spectrum(p["covariance"], k) for p in parts], axis=0) for k in sizes}
-            out["eigenvalues"] = spectra[2**level]
+            top = spectra[2**level]
+            out["eigenvalues"] = np.where(top > RESOLVED * top[0], top, np.nan)
     return {**out, "autocorrelation": np.array(rho), "spectra": spectra}
 
 

@@ -146,8 +146,8 @@ def _head(a):
 def _text(value, error):
     if not math.isfinite(value):
         return "-"
-    if not math.isfinite(error) or error <= 0:
-        return f"{value:.4g}({'0, constant' if error == 0 else '?'})"
+    if not math.isfinite(error) or error <= 1e-9 * max(1.0, abs(value)):
+        return f"{value:.4g}({'constant' if error >= 0 else '?'})"
     return format_with_error(value, error)
 
 

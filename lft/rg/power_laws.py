@@ -67,12 +67,19 @@ class PowerLaw:
         """True if the power law is rejected at 5 %."""
         return self.p_value < P_REJECT
 
+    @property
+    def is_constant(self):
+        """True if the blocks do not scatter: an error of 0 is no sign of precision."""
+        return self.error <= 1e-9 * max(1.0, abs(self.value))
+
     def __str__(self):
         from lft.analysis.estimate import format_with_error
 
         if not math.isfinite(self.value):
             return "undefined"
-        text = format_with_error(self.value, self.error) if math.isfinite(self.error) else f"{self.value:.4g}(?)"
+        text = format_with_error(self.value, self.error)
+        if not math.isfinite(self.error) or self.is_constant:
+            text = f"{self.value:.4g}({'constant' if self.is_constant else '?'})"
         return f"{text} on {self.first:g}..{self.last:g}, chi2/dof {_ratio(self.chi2, self.dof)}, p {self.p_value:.2g}"
 
 
@@ -182,7 +189,7 @@ def _fit(curve, index, tried, notes):
     s = jackknife_covariance(np.log(curve.replicas[:, index]), curve.fold)
     error = math.sqrt(max(0.0, float(w @ s @ w)))
     notes = list(notes)
-    if error <= 1e-9 * max(1.0, abs(value)):
+    if error <= 1e-9 * max(1.0, abs(value)):  # as PowerLaw.is_constant
         notes.append("the blocks do not scatter: error 0 says constant, not exact")
     nu = len(curve.fold) - len(np.unique(curve.fold))
     chi2 = p = gls = gls_error = math.nan
