@@ -31,7 +31,7 @@ from lft.rg.inverse_search import FAILURES, FLAT, Frame, Match, Search, Target, 
 LEVEL = 0.01
 """Below this p-value the verdict is that no lattice of the family reproduces the recording."""
 DELTA_CHI2 = 4.0
-REACHES = (0.05, 0.1, 0.2, 0.4, 0.8)
+REACHES = (0.1, 0.2, 0.4, 0.8)
 """Distances at which the interval along a flat direction is looked for."""
 
 
@@ -252,20 +252,22 @@ def goodness(residual, covariance, tangent, n_blocks=None):
     return chi2, d, float(stats.f.sf(chi2 * (n_blocks - d) / (d * (n_blocks - 1)), d, n_blocks - d))
 
 
-def search_interval(search, match, frame, which, n=100):
+def search_interval(search, match, frame, which, n=80):
     """How far one can walk along a flat direction until chi^2 rises by 4, the known directions readjusted."""
     v = frame.flat[:, which]
     v = v * np.sign(v[np.argmax(np.abs(v))])
-    reference, bounds = _profile(search, match.theta, frame, n)[0], []
+    # the least chi^2, by the same short simulations, is what a rise is measured against
+    limit = search.chi2(match.theta, n)[0] + DELTA_CHI2
+    bounds = []
     for sign in (-1, 1):
         bound, walked, theta = None, 0.0, match.theta
         for reach in REACHES:
             try:
-                chi2, theta = _profile(search, theta + sign * (reach - walked) * v, frame, n)
+                chi2, theta = _profile(search, theta + sign * (reach - walked) * v, frame, n, limit)
             except FAILURES:
                 break
             walked = reach
-            if chi2 > reference + DELTA_CHI2:
+            if chi2 > limit:
                 bound = float(match.theta @ v + sign * reach)
                 break
         bounds.append(bound)
@@ -273,10 +275,12 @@ def search_interval(search, match, frame, which, n=100):
     return Direction(weights, float(match.theta @ v), *bounds)
 
 
-def _profile(search, theta, frame, n):
-    """chi^2 at theta after up to two steps along the known directions, and where that is."""
+def _profile(search, theta, frame, n, limit):
+    """chi^2 at theta, after up to two steps along the known directions if it is above the limit, and where that is."""
     chi2, r, _ = search.chi2(theta, n)
     for _ in range(2):
+        if chi2 <= limit:
+            break
         trial = theta + np.clip(frame.step(r), -0.1, 0.1)
         new, new_r, _ = search.chi2(trial, n)
         if new > chi2 - 1:
