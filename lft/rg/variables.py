@@ -421,7 +421,7 @@ def _slope(lattice, name, up, down, delta):
 
 
 # ---- a level of a flow
-def experimental_variables(level):
+def experimental_variables(level, axes=None):
     """Experimental variables of one level of a flow, where its spacing is known.
 
     From its observables: ``rate_hz``; per axis the length ``-a/ln c`` with the correlation of neighbors
@@ -432,6 +432,9 @@ def experimental_variables(level):
     ----------
     level : lft.rg.flow.Level
         Or any object with ``spacing``, ``couplings``, ``observables``.
+    axes : sequence of str, optional
+        Names of the axes in the order of ``level.spacing``.  Without them the unit tells time from space, and a
+        spatial axis is told apart only where every axis has a correlation.
 
     Returns
     -------
@@ -445,10 +448,10 @@ def experimental_variables(level):
         out["rate_hz"] = Variable(*map(float, observed["rate_hz"]), "Hz")
     m, m_error = observed.get("magnetization", (math.nan, math.nan))
     lengths = {}
-    axes = [n.removeprefix("connected_") for n in observed if n.startswith("connected_")]
-    spacing = dict(zip(level.axes, level.spacing, strict=True)) if getattr(level, "axes", None) else None
-    for axis in axes:
-        quantity = _spacing_of(axis, axes, level.spacing, spacing)
+    measured = [n.removeprefix("connected_") for n in observed if n.startswith("connected_")]
+    spacing = None if axes is None else dict(zip(axes, level.spacing, strict=True))
+    for axis in measured:
+        quantity = _spacing_of(axis, measured, level.spacing, spacing)
         if quantity is None:
             continue
         is_time = quantity.dimension == "time"

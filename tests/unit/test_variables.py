@@ -123,6 +123,12 @@ def test_variables_of_a_level():
     assert out["velocity_x_um_per_ms"].value == pytest.approx(42 / 10 * math.log(0.5) / math.log(0.25))
     assert out["connectivity_range_um"].value == pytest.approx(42)
     assert experimental_variables(SimpleNamespace(spacing=None)) == {}
+    # a column of electrodes has no neighbors along y: names tell which spacing is meant
+    del observables["connected_y"]
+    level = Level((1, 1, 1), ("42 um", "60 um", "10 ms"), (8, 1, 100), 800, couplings, observables)
+    out = experimental_variables(level, ("x", "y", "t"))
+    assert out["correlation_length_x_um"].value == pytest.approx(-42 / math.log(0.25))
+    assert "correlation_length_x_um" not in experimental_variables(level)
 
 
 @pytest.mark.parametrize(
