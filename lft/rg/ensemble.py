@@ -26,6 +26,7 @@ from lft.field import Field
 from lft.geometry import TIME, Lattice
 from lft.protocols import State
 from lft.rg.blocking import block
+from lft.rg.variables import mode_number
 from lft.rng import Key, Stream
 from lft.updaters import HeatBath
 
@@ -303,7 +304,7 @@ class Ensemble:
     operators : ndarray (N, n_theta)
         Sums over the fine lattice per configuration: bonds per displacement, then spins.
     modes : dict of {"fine", "coarse"} to ndarray (N, 1 + n_axes)
-        Sum of spins M, and ``|sum_x exp(2 pi i x/L) s|^2`` along each axis.
+        Sum of spins M, and ``|sum_x exp(2 pi i n x/L) s|^2`` along each axis, n from ``mode_number``.
     fields : list of Field
         What the array records of each configuration.
     spacing : int
@@ -412,11 +413,12 @@ def _running(fine):
 
 
 def _modes(lattice, stack):
-    """Sum of the field and its lowest mode along every axis (user's order), for a stack of stored configurations."""
+    """Sum of the field and a mode along every axis (user's order), for a stack of stored configurations."""
     out = [stack.reshape(len(stack), -1).sum(axis=1, dtype=np.int64).astype(float)]
     for axis in range(len(lattice.shape)):
         stored = 1 + lattice.storage_order.index(axis)
         others = tuple(k for k in range(1, stack.ndim) if k != stored)
         planes = stack.sum(axis=others, dtype=np.int32)
-        out.append(abs(planes @ np.exp(2j * np.pi * np.arange(planes.shape[1]) / planes.shape[1])) ** 2)
+        L = planes.shape[1]
+        out.append(abs(planes @ np.exp(2j * np.pi * mode_number(L) * np.arange(L) / L)) ** 2)
     return np.column_stack(out)
