@@ -38,10 +38,10 @@ def recover(recorded, factor, truth, vectors, seed, rule="decimation", matched_r
 @pytest.mark.parametrize("b", [2, 3, 4])
 def test_fitted_couplings_of_a_decimated_chain_are_those_of_the_transfer_matrix(b):
     """K' and h' by the b-th power of the matrix, and no second neighbors; bins that OR are another chain."""
-    recorded = chain(100000)
+    recorded = chain(400000)
     z = {}
     for rule in ("decimation", "or"):
-        field = simulate(FineModel(Observation(recorded, b, rule)), (0.6, -0.4), 2, 100000, seed=7).fields[0]
+        field = simulate(FineModel(Observation(recorded, b, rule)), (0.6, -0.4), 2, 400000, seed=7).fields[0]
         fit = fit_lattice(field, LINE, site_field=False, test=0.0)
         exact = dict(zip(("K[1]", "h"), decimate_chain(0.6, -0.4, b), strict=True)) | {"K[2]": 0.0, "K[3]": 0.0}
         z[rule] = {name: (fit.couplings[name][0] - value) / fit.couplings[name][1] for name, value in exact.items()}
