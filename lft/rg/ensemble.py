@@ -25,7 +25,8 @@ from lft.errors import InputError
 from lft.field import Field
 from lft.geometry import TIME, Lattice
 from lft.protocols import State
-from lft.rg.blocking import block, plan_blocks
+from lft.rg.blocking import block
+from lft.rg.variables import mode_number
 from lft.rng import Key, Stream
 from lft.updaters import HeatBath
 
@@ -33,7 +34,7 @@ RULES = ("decimation", "or", "k-of-n", "majority")
 TARGET_SITES = 4096
 """Coarse sites of one configuration: more configurations say more about derivatives than larger ones."""
 MAX_FINE_SITES = 2**24
-MAX_COARSE_BYTES = 2**28
+BATCH_SITES = 2**19
 MIN_BINS = 16
 
 
@@ -131,17 +132,19 @@ class Observation:
                 phi = block(phi, name, factor, k=self.k if name == "k-of-n" else None, offset=offset if is_kept else 0)
         return phi
 
-    def window(self, coarse):
-        """The part of a coarse field that the array records."""
-        lattice = self.seen_lattice(coarse.geometry.n_time)
-        part = tuple(slice(0, n) for n in lattice.storage_shape)
-        if lattice == coarse.geometry:
-            return coarse
-        return Field.from_storage(lattice, coarse.kind, coarse.values[part])
+    def window_of(self, values, n_time):
+        """The part of stored coarse values that the array records, as a field."""
+        field = Field(self.seen_lattice(n_time), "spin")
+        field.values[...] = values[tuple(slice(0, n) for n in field.values.shape)]
+        mask = field.local_mask()
+        if mask is not None:
+            field.values[...] *= mask
+        return field
 
     def observe(self, phi):
         """What the array records of a fine field: a :class:`lft.field.Field` on :meth:`seen_lattice`."""
-        return self.window(self.fold(phi))
+        coarse = self.fold(phi)
+        return self.window_of(coarse.values, coarse.geometry.n_time)
 
 
 # built once for thousands of configurations
@@ -301,7 +304,7 @@ class Ensemble:
     operators : ndarray (N, n_theta)
         Sums over the fine lattice per configuration: bonds per displacement, then spins.
     modes : dict of {"fine", "coarse"} to ndarray (N, 1 + n_axes)
-        Sum of spins M, and ``|sum_x exp(2 pi i x/L) s|^2`` along each axis.
+        Sum of spins M, and ``|sum_x exp(2 pi i n x/L) s|^2`` along each axis, n from ``mode_number``.
     fields : list of Field
         What the array records of each configuration.
     spacing : int
@@ -355,22 +358,40 @@ def simulate(model, theta, n, n_time=None, *, seed=0, thermalize=300, spacing=5,
     chain = Chain(action, HeatBath(), State(phi, 0), key, Schedule(0, 1), [])
     chain.advance(thermalize)
     wanted = [action.displacements(running).index(d) for d in model.displacements]
-    operators = np.empty((n, len(theta)))
-    modes = {"fine": [], "coarse": []}
-    fields, torus = [], None
+    operators, seen, waiting = np.empty((n, len(theta))), _Seen(observation, n_time, keep_fields), []
+    batch = max(BATCH_SITES // fine.n_sites, 1) if fine.time_axis is not None else 1
     for i in range(n):
         chain.advance(spacing)
         operators[i, :-1] = action.bond_sums(phi)[wanted]
         operators[i, -1] = action.site_sum(phi)
-        modes["fine"].append(_modes(phi))
-        coarse = observation.fold(phi if running is fine else _as(fine, phi))
-        torus = coarse.geometry
-        modes["coarse"].append(_modes(coarse))
-        if keep_fields:
-            fields.append(observation.window(coarse))
+        waiting.append(fine.to_storage(running.from_storage(phi.values)).copy())
+        if len(waiting) == batch or i == n - 1:
+            seen.add(waiting)
+            waiting = []
     chain.close()
-    modes = {name: np.array(rows) for name, rows in modes.items()}
-    return Ensemble(model, np.array(theta, float), fine, torus, operators, modes, fields, spacing)
+    modes = {name: np.concatenate(rows) for name, rows in seen.modes.items()}
+    return Ensemble(model, np.array(theta, float), fine, seen.torus, operators, modes, seen.fields, spacing)
+
+
+class _Seen:
+    """What the array shows of configurations, folded many at a time: one after the other along periodic time."""
+
+    def __init__(self, observation, n_time, keep_fields):
+        self.observation, self.n_time, self.keep_fields = observation, n_time, keep_fields
+        self.torus, self.fields, self.modes = _torus(observation, n_time), [], {"fine": [], "coarse": []}
+
+    def add(self, arrays):
+        """Stored fine arrays of some configurations; blocks never reach from one into the next."""
+        m = len(arrays)
+        fine = _fine(self.observation, self.n_time if m == 1 or self.n_time is None else m * self.n_time)
+        phi = Field(fine, "spin")
+        phi.values[...] = np.concatenate(arrays) if m > 1 else arrays[0]
+        coarse = self.observation.fold(phi).values
+        parts = coarse.reshape(m, *self.torus.storage_shape)
+        self.modes["fine"].append(_modes(_fine(self.observation, self.n_time), np.stack(arrays)))
+        self.modes["coarse"].append(_modes(self.torus, parts))
+        if self.keep_fields:
+            self.fields += [self.observation.window_of(part, self.n_time) for part in parts]
 
 
 def _begin(phi, h, key):
@@ -391,27 +412,13 @@ def _running(fine):
     return Lattice(fine.shape, (*fine.axes[:-1], "steps"), fine.boundary)
 
 
-def _as(lattice, phi):
-    """The values of a field on a lattice of the same shape with another storage order."""
-    out = Field(lattice, phi.kind)
-    out.values[...] = lattice.to_storage(phi.geometry.from_storage(phi.values))
-    return out
-
-
-def _modes(phi):
-    """Sum of the field and its lowest mode along every axis, user's order."""
-    geometry, values = phi.geometry, phi.values
-    out, sums = [], {}
-    for stored in reversed(range(values.ndim)):
-        others = tuple(k for k in range(values.ndim) if k != stored)
-        sums[stored] = values.sum(axis=others, dtype=np.int32)
-    for axis in range(len(geometry.shape)):
-        plane = sums[geometry.storage_order.index(axis)]
-        phase = np.exp(2j * np.pi * np.arange(len(plane)) / len(plane))
-        out.append(abs(phase @ plane) ** 2)
-    return [float(sums[0].sum()), *out]
-
-
-def check_plan(observation):
-    """Raise InputError where the blocking of the fine lattice is impossible."""
-    plan_blocks(observation.fine_lattice(2), observation.factor, name="decimation", offset=observation.offset)
+def _modes(lattice, stack):
+    """Sum of the field and a mode along every axis (user's order), for a stack of stored configurations."""
+    out = [stack.reshape(len(stack), -1).sum(axis=1, dtype=np.int64).astype(float)]
+    for axis in range(len(lattice.shape)):
+        stored = 1 + lattice.storage_order.index(axis)
+        others = tuple(k for k in range(1, stack.ndim) if k != stored)
+        planes = stack.sum(axis=others, dtype=np.int32)
+        L = planes.shape[1]
+        out.append(abs(planes @ np.exp(2j * np.pi * mode_number(L) * np.arange(L) / L)) ** 2)
+    return np.column_stack(out)

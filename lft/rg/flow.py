@@ -16,6 +16,7 @@ import numpy as np
 from lft.analysis.estimate import estimate
 from lft.errors import DivergenceError, InputError
 from lft.rg.blocking import block, plan_blocks
+from lft.rg.variables import experimental_variables
 
 SCHEMA, VERSION = "lft-flow", 1
 
@@ -75,6 +76,7 @@ class Flow:
                     "shape": list(level.shape),
                     "couplings": _pairs(level.couplings),
                     "observables": _pairs(level.observables),
+                    "variables": {n: v.as_json() for n, v in experimental_variables(level, self.axes).items()},
                     "notes": list(level.notes),
                     **({"truncation": level.truncation} if level.truncation else {}),
                 }

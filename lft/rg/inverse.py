@@ -31,7 +31,9 @@ from lft.rg.inverse_search import FAILURES, FLAT, Frame, Match, Search, Target, 
 LEVEL = 0.01
 """Below this p-value the verdict is that no lattice of the family reproduces the recording."""
 DELTA_CHI2 = 4.0
-REACHES = (0.05, 0.1, 0.2, 0.4, 0.8)
+MAX_TOTAL_SITES = 2**31
+"""Fine sites of all configurations of one simulation: about 10 s."""
+REACHES = (0.1, 0.2, 0.4, 0.8)
 """Distances at which the interval along a flat direction is looked for."""
 
 
@@ -136,7 +138,8 @@ def inverse_map(target, observation, estimator, *, displacements=None, starts=No
         Where searches begin; default a guess from one dimension, one half of it, and, for every axis decimated by an
         even factor, the guess with the opposite sign (which even decimation can hide).
     n_configurations : int, optional
-        Of the last simulations; default: five times the recording, 400 to 2000.
+        Of the last simulations; default: five times the recording, 400 to 2000, fewer (at least 100) where they would
+        exceed 2^31 fine sites.
     n_pilot : int
         Configurations while searching.
     seed : int
@@ -164,11 +167,11 @@ def inverse_map(target, observation, estimator, *, displacements=None, starts=No
     """
     volume = choose_volume(observation, **({} if max_fine_sites is None else {"max_fine_sites": max_fine_sites}))
     search = Search(target, volume, estimator, displacements, seed, progress or (lambda line: None))
-    search.recorded = observation.recorded
     names = search.model.names
     n_sites = search.n_sites
     if n_configurations is None:
-        n_configurations = int(np.clip(5 * target.n_sites / n_sites, 400, 2000))
+        most = max(min(2000, MAX_TOTAL_SITES // volume.n_fine), 100)
+        n_configurations = min(max(int(5 * target.n_sites / n_sites), 400), most)
     for name, value, least in (("n_configurations", n_configurations, 40), ("n_pilot", n_pilot, 40)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise InputError(f"{name} = {value!r}: valid is an integer >= {least}")
@@ -179,11 +182,11 @@ def inverse_map(target, observation, estimator, *, displacements=None, starts=No
     found = search.pilot(begin, n_pilot)
     best, alternatives = search.choose(found, n_configurations)
     match = search.refine(best.theta, n_configurations)
-    return _result(search, match, alternatives, n_configurations, check_size)
+    return _result(search, observation, match, alternatives, n_configurations, check_size)
 
 
 # ---- what it amounts to
-def _result(search, match, alternatives, n_configurations, check_size):
+def _result(search, observation, match, alternatives, n_configurations, check_size):
     target, names = search.target, search.model.names
     W = np.linalg.inv(match.model + match.noise)
     frame = Frame.of(match.jacobian, match.jacobian_noise, W)
@@ -204,11 +207,12 @@ def _result(search, match, alternatives, n_configurations, check_size):
         notes.append(f"the covariance of {len(target.names)} couplings rests on {target.n_blocks} blocks only")
     flat = [search_interval(search, match, frame, k) for k in range(frame.flat.shape[1])]
     size = _finite_size(search, match, frame, covariance, n_configurations, notes) if check_size else {}
+    others = [{"couplings": dict(zip(names, map(float, f.theta), strict=True)), "chi2": f.chi2} for f in alternatives]
     result = InverseMap(
-        search.model, search.recorded, target, names, match.theta, covariance, flat, match.predicted, residual, chi2,
-        dof, p, "", noise_share, [{"couplings": dict(zip(names, map(float, f.theta), strict=True)), "chi2": f.chi2}
-                      for f in alternatives],
-        size, search.volume, n_configurations, match, notes,
+        model=search.model, recorded=observation.recorded, target=target, names=names, theta=match.theta,
+        covariance=covariance, flat=flat, predicted=match.predicted, residual=residual, chi2=chi2, dof=dof, p_value=p,
+        verdict="", noise_share=noise_share, alternatives=others, finite_size=size, volume=search.volume,
+        n_configurations=n_configurations, match=match, notes=notes,
     )  # fmt: skip
     return dataclasses.replace(result, verdict=_verdict(result))
 
@@ -252,20 +256,22 @@ def goodness(residual, covariance, tangent, n_blocks=None):
     return chi2, d, float(stats.f.sf(chi2 * (n_blocks - d) / (d * (n_blocks - 1)), d, n_blocks - d))
 
 
-def search_interval(search, match, frame, which, n=100):
+def search_interval(search, match, frame, which, n=80):
     """How far one can walk along a flat direction until chi^2 rises by 4, the known directions readjusted."""
     v = frame.flat[:, which]
     v = v * np.sign(v[np.argmax(np.abs(v))])
-    reference, bounds = _profile(search, match.theta, frame, n)[0], []
+    # the least chi^2, by the same short simulations, is what a rise is measured against
+    limit = search.chi2(match.theta, n)[0] + DELTA_CHI2
+    bounds = []
     for sign in (-1, 1):
         bound, walked, theta = None, 0.0, match.theta
         for reach in REACHES:
             try:
-                chi2, theta = _profile(search, theta + sign * (reach - walked) * v, frame, n)
+                chi2, theta = _profile(search, theta + sign * (reach - walked) * v, frame, n, limit)
             except FAILURES:
                 break
             walked = reach
-            if chi2 > reference + DELTA_CHI2:
+            if chi2 > limit:
                 bound = float(match.theta @ v + sign * reach)
                 break
         bounds.append(bound)
@@ -273,10 +279,12 @@ def search_interval(search, match, frame, which, n=100):
     return Direction(weights, float(match.theta @ v), *bounds)
 
 
-def _profile(search, theta, frame, n):
-    """chi^2 at theta after up to two steps along the known directions, and where that is."""
+def _profile(search, theta, frame, n, limit):
+    """chi^2 at theta, after up to two steps along the known directions if it is above the limit, and where that is."""
     chi2, r, _ = search.chi2(theta, n)
     for _ in range(2):
+        if chi2 <= limit:
+            break
         trial = theta + np.clip(frame.step(r), -0.1, 0.1)
         new, new_r, _ = search.chi2(trial, n)
         if new > chi2 - 1:

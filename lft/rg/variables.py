@@ -107,6 +107,7 @@ def _named(function, values, covariance, units):
     """Variables by name from a function that returns them in the order of ``units``."""
     center, spread = propagate(function, values, covariance)
     errors = np.sqrt(np.maximum(spread.diagonal(), 0.0))
+    errors[errors < 1e-10 * np.abs(center)] = 0.0  # rounding of the differences
     rows = zip(units.items(), center, errors, strict=True)
     return {name: Variable(float(v), float(e), unit) for (name, unit), v, e in rows}
 
@@ -331,12 +332,22 @@ def connectivity(couplings, spacing, covariance=None):
 
 
 # ---- from simulation
+def mode_number(L):
+    """Which mode of an axis of L sites tells the correlation length: wavelength near 12 sites, or L if that is less.
+
+    The lowest mode differs from S(0) by (2 pi xi/L)^2 only, which noise hides where xi is a few sites.
+    """
+    return max(1, L // 12)
+
+
 def mode_variables(lattice, modes):
-    """Variables from the mean magnetization and the lowest modes of configurations on a periodic lattice.
+    """Variables from the mean magnetization and one mode per axis of configurations on a periodic lattice.
 
-        susceptibility = (<M^2> - <M>^2)/V,   xi_axis = sqrt(S(0)/S(1) - 1)/(2 sin(pi/L)),   velocity = xi_space/xi_time
+        susceptibility = (<M^2> - <M>^2)/V,    xi_axis = sqrt(S(0)/S(n) - 1)/(2 sin(pi n/L)),    velocity = xi/xi_time
 
-    with the structure factors ``S(0) = <M^2> - <M>^2`` and ``S(1) = <|sum_x exp(2 pi i x/L) s|^2>``.
+    with the structure factors ``S(0) = <M^2> - <M>^2``, ``S(n) = <|sum_x exp(2 pi i n x/L) s|^2>`` and ``n`` from
+    :func:`mode_number`.  Exact for ``S ~ 1/(1 + (xi 2 sin(k/2))^2)``: in one dimension xi = sqrt(rho)/(1 - rho), close
+    to -1/ln rho; the second-moment length for n = 1.
 
     Parameters
     ----------
@@ -347,7 +358,7 @@ def mode_variables(lattice, modes):
     Returns
     -------
     dict of str to (float, str)
-        Value and unit; nan where fluctuations do not resolve a length (S(0) <= S(1)).
+        Value and unit; nan where fluctuations do not resolve a length (S(0) <= S(n)).
     """
     V = lattice.n_sites
     M, zero = modes[:, 0].mean(), modes[:, 0].var(ddof=1)
@@ -362,7 +373,7 @@ def mode_variables(lattice, modes):
         if L < 4 or lattice.boundary[k] != "periodic":
             continue
         excess = zero / modes[:, 1 + k].mean() - 1
-        xi = math.sqrt(excess) / (2 * math.sin(math.pi / L)) if excess > 0 else math.nan
+        xi = math.sqrt(excess) / (2 * math.sin(math.pi * mode_number(L) / L)) if excess > 0 else math.nan
         quantity = lattice.quantity(axis)
         if quantity is None:
             out[f"correlation_length_{axis}"] = (xi, "sites")
@@ -412,7 +423,9 @@ def ensemble_variables(lattice, modes, slopes=None, covariance=None, flat=(), n_
             variance += float(slope @ covariance @ slope)
             if any(not (slope @ v) ** 2 <= variance for v in flat):
                 value, variance = math.nan, math.nan
-        out[name] = Variable(float(value), math.sqrt(variance) if variance >= 0 else math.nan, unit)
+        if not math.isfinite(variance):  # not resolved in some group, or at some neighboring coupling
+            value = math.nan
+        out[name] = Variable(float(value), math.sqrt(variance), unit)
     return out
 
 
@@ -421,7 +434,7 @@ def _slope(lattice, name, up, down, delta):
 
 
 # ---- a level of a flow
-def experimental_variables(level):
+def experimental_variables(level, axes=None):
     """Experimental variables of one level of a flow, where its spacing is known.
 
     From its observables: ``rate_hz``; per axis the length ``-a/ln c`` with the correlation of neighbors
@@ -432,6 +445,9 @@ def experimental_variables(level):
     ----------
     level : lft.rg.flow.Level
         Or any object with ``spacing``, ``couplings``, ``observables``.
+    axes : sequence of str, optional
+        Names of the axes in the order of ``level.spacing``.  Without them the unit tells time from space, and a
+        spatial axis is told apart only where every axis has a correlation.
 
     Returns
     -------
@@ -445,10 +461,10 @@ def experimental_variables(level):
         out["rate_hz"] = Variable(*map(float, observed["rate_hz"]), "Hz")
     m, m_error = observed.get("magnetization", (math.nan, math.nan))
     lengths = {}
-    axes = [n.removeprefix("connected_") for n in observed if n.startswith("connected_")]
-    spacing = dict(zip(level.axes, level.spacing, strict=True)) if getattr(level, "axes", None) else None
-    for axis in axes:
-        quantity = _spacing_of(axis, axes, level.spacing, spacing)
+    measured = [n.removeprefix("connected_") for n in observed if n.startswith("connected_")]
+    spacing = None if axes is None else dict(zip(axes, level.spacing, strict=True))
+    for axis in measured:
+        quantity = _spacing_of(axis, measured, level.spacing, spacing)
         if quantity is None:
             continue
         is_time = quantity.dimension == "time"

@@ -35,6 +35,22 @@ def recover(recorded, factor, truth, vectors, seed, rule="decimation", matched_r
     return fit, inverse_map(target, believed, estimator, seed=seed, **options)
 
 
+@pytest.mark.parametrize("b", [2, 3, 4])
+def test_fitted_couplings_of_a_decimated_chain_are_those_of_the_transfer_matrix(b):
+    """K' and h' by the b-th power of the matrix, and no second neighbors; bins that OR are another chain."""
+    recorded = chain(400000)
+    z = {}
+    for rule in ("decimation", "or"):
+        field = simulate(FineModel(Observation(recorded, b, rule)), (0.6, -0.4), 2, 400000, seed=7).fields[0]
+        fit = fit_lattice(field, LINE, site_field=False, test=0.0)
+        exact = dict(zip(("K[1]", "h"), decimate_chain(0.6, -0.4, b), strict=True)) | {"K[2]": 0.0, "K[3]": 0.0}
+        z[rule] = {name: (fit.couplings[name][0] - value) / fit.couplings[name][1] for name, value in exact.items()}
+        if rule == "decimation":
+            assert fit.couplings["K[1]"][1] < 0.01 and fit.couplings["h"][1] < 0.02
+    assert max(map(abs, z["decimation"].values())) < 4.5
+    assert abs(z["or"]["h"]) > 10
+
+
 @pytest.mark.parametrize(("b", "K", "h"), [(2, 0.5, -0.3), (3, 0.6, -0.4), (4, 0.7, 0.1)])
 def test_exact_couplings_of_a_decimated_chain_lead_back(b, K, h):
     """The target is exact (transfer matrix), so only the simulation errs; longer displacements vanish exactly."""
