@@ -1,12 +1,15 @@
 """Starting the program as a user does: serially, or on several ranks."""
 
 import functools
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 import lft
@@ -66,3 +69,43 @@ def run_python(args, cwd, ranks=None, timeout=120, env=None):
 def run_lft(args, cwd, ranks=None, timeout=120, env=None):
     """Run ``lft ARGS`` in the folder ``cwd``, serially or on ``ranks`` ranks; skips where there is no MPI."""
     return run_python(["-m", "lft", *args], cwd, ranks, timeout, env)
+
+
+def load_json(path):
+    """JSON as the contract wants it: no NaN, no Infinity."""
+
+    def refuse(text):
+        raise AssertionError(f"{text} is no JSON")
+
+    return json.loads(Path(path).read_text(), parse_constant=refuse)
+
+
+# ---- run, status, analyze, resume
+
+
+GRID = np.array([[x, y] for x in (0.0, 42.0, 84.0) for y in (0.0, 42.0)])
+
+
+def noise(n_units, n_bins, p=0.3):
+    return np.random.default_rng(5).random((n_units, n_bins)) < p
+
+
+def save_recording(form, raster, bin_s=0.02):
+    """The same spikes in one of the forms of the contract; returns the arguments that read it."""
+    if form == "npz":
+        np.savez("r.npz", raster=raster, bin_s=bin_s, positions=GRID)
+        return "r.npz"
+    if form == "npy":
+        np.save("r.npy", raster)
+        return f"r.npy --bin {bin_s}s"
+    times = [(np.flatnonzero(row) + 0.5) * bin_s for row in raster]
+    index = np.concatenate([[0], np.cumsum([len(t) for t in times])])
+    arrays = {"spike_times": np.concatenate(times), "spike_index": index, "positions": GRID}
+    if form == "spikes.npz":
+        np.savez("s.npz", duration_s=raster.shape[1] * bin_s, **arrays)
+        return f"s.npz --bin {bin_s}s"
+    with h5py.File("r.h5", "w") as file:
+        file.attrs.update(duration_s=raster.shape[1] * bin_s, metadata_json="{}")
+        for name, array in arrays.items():
+            file[name] = array
+    return f"r.h5 --bin {bin_s}s"

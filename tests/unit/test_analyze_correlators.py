@@ -1,6 +1,5 @@
 """``lft analyze`` on saved configurations and on recordings: what it writes, draws, and refuses."""
 
-import json
 import tracemalloc
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from lft.analysis.npoint import n_point
 from lft.analysis.source import Source, as_source
 from lft.analysis.spectrum import space_time, structure_factor
 from lft.archive import Archive
-from lft.cli import main
 from lft.commands import correlators
 from lft.geometry import Graph, Lattice
+from tests.helpers import load_json
 
 RUN = """
 seed = 5
@@ -37,27 +36,6 @@ updates = 1200
 measure_every = 3
 save_every = SAVE
 """
-
-
-@pytest.fixture
-def lft_main(tmp_path, monkeypatch, capsys):
-    """Run a command line in an empty folder; returns (standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(line, code=0):
-        capsys.readouterr()
-        assert main(line.split()) == code, capsys.readouterr().err
-        return capsys.readouterr()
-
-    return run
-
-
-def load(path):
-    """JSON without NaN and Infinity."""
-    def refuse(text):
-        raise AssertionError(f"{text} is no JSON")
-
-    return json.loads(Path(path).read_text(), parse_constant=refuse)
 
 
 def simulate(lft_main, save=6):
@@ -80,7 +58,7 @@ def test_an_archive_keeps_its_keys_and_gains_correlators(lft_main):
     simulate(lft_main)
     lft_main("analyze a.h5 --json plain.json")
     out, _ = lft_main("analyze a.h5 --json all.json --correlators --points 1,0;0,1 --points 1,0 --plot a.png")
-    plain, whole = load("plain.json"), load("all.json")
+    plain, whole = load_json("plain.json"), load_json("all.json")
     assert "correlators" not in plain and all(whole[k] == v for k, v in plain.items() if k != "warnings")
     found = whole["correlators"]
     assert set(found["two_point"]) == {"x", "y"} and set(found["zero_momentum"]) == {"x", "y"}
@@ -100,7 +78,7 @@ def test_an_archive_keeps_its_keys_and_gains_correlators(lft_main):
 def test_measured_series_alone_give_masses(lft_main):
     simulate(lft_main, save=0)
     out, err = lft_main("analyze a.h5 --correlators --json a.json --plot a.svg")
-    found = load("a.json")["correlators"]
+    found = load_json("a.json")["correlators"]
     assert "no saved configurations" in err and not found["two_point"] and "mass_y" in out
     assert found["zero_momentum"]["y"]["mass"]["value"] > 0 and Path("a.svg").exists()
     for option in ("--matrices m.h5", "--points 1,0"):
@@ -119,7 +97,7 @@ def test_matrices_in_the_file(lft_main):
         assert file["sites"][:2].tolist() == [[0, 0], [0, 1]] and file["averages/columns"].shape == (1500,)
         assert file["space_time/value"].shape[0] == len(file["space_time/lags"]) == 33
         assert {"structure_factor", "dynamic_structure", "eigenvalues"} <= set(file)
-    data = load("r.json")
+    data = load_json("r.json")
     assert data["observables"]["offset"]["value"] == pytest.approx(raster.mean())
     v = data["correlators"]["velocity"]["directed"]
     assert v["value"] == pytest.approx(0.5, abs=0.02) and v["direction"][0] == pytest.approx(1, abs=0.05)
@@ -130,7 +108,7 @@ def test_matrices_in_the_file(lft_main):
 def test_units_without_positions_have_matrices_but_no_distances(lft_main):
     wave_raster(positions=False)
     out, err = lft_main("analyze rec.npz --units 0-19 --plot r.png --json r.json")
-    found = load("r.json")["correlators"]
+    found = load_json("r.json")["correlators"]
     assert "no distances" in err and list(found["two_point"]) == ["t"] and not found["velocity"]
     assert found["eigenvalues"]["largest"][0] > found["eigenvalues"]["edges"][1] and "largest_eigenvalue" in out
     assert "no positions" in lft_main("analyze rec.npz --pitch 42um", 2).err
@@ -148,8 +126,8 @@ def test_a_large_recording_is_binned_piece_by_piece(lft_main, monkeypatch):
     monkeypatch.setattr(correlators, "FIELD_BYTES", 1000)
     _, err = lft_main("analyze s.h5 --bin 10ms --json parts.json")
     assert "piece by piece" in err
-    assert load("parts.json")["correlators"] == load("whole.json")["correlators"]
-    assert load("parts.json")["recording"] == load("whole.json")["recording"]
+    assert load_json("parts.json")["correlators"] == load_json("whole.json")["correlators"]
+    assert load_json("parts.json")["recording"] == load_json("whole.json")["recording"]
 
 
 def test_constant_data_have_no_errors_to_invent(lft_main):
@@ -157,7 +135,7 @@ def test_constant_data_have_no_errors_to_invent(lft_main):
     where = 42.0 * np.argwhere(np.ones((3, 3)))
     np.savez("ones.npz", raster=np.ones((9, 400), np.int8), bin_s=0.01, positions=where)
     _, err = lft_main("analyze ones.npz --json r.json --plot r.png --matrices m.h5")
-    found = load("r.json")["correlators"]
+    found = load_json("r.json")["correlators"]
     assert "constant" in err and not found["lengths"] and not found["velocity"] and "eigenvalues" not in found
 
 

@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from lft.cli import main
 from lft.errors import InputError
+from tests.helpers import load_json
 
 ISING = """seed = 7
 [lattice]
@@ -59,38 +59,18 @@ save_every = 1
 """
 
 
-@pytest.fixture
-def lft(tmp_path, monkeypatch, capsys):
-    """Run a command line in an empty folder; returns (standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(line, code=0):
-        capsys.readouterr()
-        assert main(line.split() if isinstance(line, str) else line) == code, capsys.readouterr().err
-        return capsys.readouterr()
-
-    return run
-
-
 def config(name="run.toml", K=0.44, h=0.0, updates=600, save_every=0, shape=None):
     text = ISING.format(K=K, h=h, updates=updates, save_every=save_every)
     Path(name).write_text(text if shape is None else text.replace("[16, 16]", str(shape)))
 
 
-def load(path):
-    def refuse(text):
-        raise AssertionError(f"{text} is no JSON")
-
-    return json.loads(Path(path).read_text(), parse_constant=refuse)
-
-
-def test_mcrg_of_a_configuration_and_of_its_archive_agree(lft):
+def test_mcrg_of_a_configuration_and_of_its_archive_agree(lft_main):
     config(save_every=1)
-    out, _ = lft("flow run.toml --method mcrg -o a.h5 --levels 2 --operators 3,2 --json a.json --plot a.png")
+    out, _ = lft_main("flow run.toml --method mcrg -o a.h5 --levels 2 --operators 3,2 --json a.json --plot a.png")
     assert "y_t" in out and "16x16 -> 8x8" in out
-    lft("run run.toml -o archive.h5 --quiet")
-    lft("flow archive.h5 --method mcrg -o b.h5 --levels 2 --operators 3,2 --json b.json")
-    a, b = load("a.json"), load("b.json")
+    lft_main("run run.toml -o archive.h5 --quiet")
+    lft_main("flow archive.h5 --method mcrg -o b.h5 --levels 2 --operators 3,2 --json b.json")
+    a, b = load_json("a.json"), load_json("b.json")
     assert a == b
     assert [level["scale"] for level in a["levels"]] == [[1, 1], [2, 2], [4, 4]]
     assert {e["level"] for e in a["eigenvalues"]["y_t"]} == {1, 2}
@@ -108,17 +88,17 @@ def test_mcrg_of_a_configuration_and_of_its_archive_agree(lft):
     assert T.shape == error.shape == (3, 3) and (error > 0).all()
 
 
-def test_operators_can_be_named_and_a_singular_level_is_said(lft):
+def test_operators_can_be_named_and_a_singular_level_is_said(lft_main):
     config()
     line = "flow run.toml --method mcrg -o a.h5 --levels 3 --operators".split()
-    out, err = lft([*line, "h K[1,0] K[2,0]"])
+    out, err = lft_main([*line, "h K[1,0] K[2,0]"])
     assert "y_h" in out and "singular stability matrix: condition number inf" in err  # 2 x 2 sites: (2, 0) is constant
 
 
-def test_matching_finds_the_critical_coupling(lft):
+def test_matching_finds_the_critical_coupling(lft_main):
     config(K=0.41, updates=5000)
-    out, err = lft("flow run.toml --method matching -o m.h5 --levels 2 --operators 3,0 --json m.json --plot m.svg")
-    data = load("m.json")
+    out, err = lft_main("flow run.toml --method matching -o m.h5 --levels 2 --operators 3,0 --json m.json --plot m.svg")
+    data = load_json("m.json")
     found = data["critical"]["K[1,0]"]
     exact = 0.5 * math.log(1 + math.sqrt(2))
     assert abs(found["value"] - exact) < 4.5 * found["error"] and found["error"] < 0.015
@@ -127,23 +107,23 @@ def test_matching_finds_the_critical_coupling(lft):
     assert Path("m.svg").stat().st_size > 1000
 
 
-def test_matching_of_two_archives(lft):
+def test_matching_of_two_archives(lft_main):
     for name, shape in (("large", [16, 16]), ("small", [8, 8])):
         config(f"{name}.toml", updates=500, save_every=1, shape=shape)
-        lft(f"run {name}.toml -o {name}.h5 --quiet")
-    lft("flow large.h5 --against small.h5 --method matching -o m.h5 --levels 2 --json m.json")
-    assert load("m.json")["configurations"] == [500, 500]
-    assert "--against" in lft("flow large.h5 --method matching -o n.h5", code=2).err
+        lft_main(f"run {name}.toml -o {name}.h5 --quiet")
+    lft_main("flow large.h5 --against small.h5 --method matching -o m.h5 --levels 2 --json m.json")
+    assert load_json("m.json")["configurations"] == [500, 500]
+    assert "--against" in lft_main("flow large.h5 --method matching -o n.h5", code=2).err
     config("other.toml", K=0.3, save_every=1, shape=[8, 8])
-    lft("run other.toml -o other.h5 --quiet")
-    assert "differ" in lft("flow large.h5 --against other.h5 --method matching -o n.h5", code=2).err
+    lft_main("run other.toml -o other.h5 --quiet")
+    assert "differ" in lft_main("flow large.h5 --against other.h5 --method matching -o n.h5", code=2).err
 
 
 @pytest.mark.parametrize("estimator", ["pseudo", "moments"])
-def test_refit_in_operators_reports_truncation(lft, estimator):
+def test_refit_in_operators_reports_truncation(lft_main, estimator):
     config(K=0.3, updates=400, shape=[8, 8])
-    lft(f"flow run.toml --operators 2,0 --estimator {estimator} -o r.h5 --levels 1 --json r.json --plot r.png")
-    first, second = load("r.json")["levels"]
+    lft_main(f"flow run.toml --operators 2,0 --estimator {estimator} -o r.h5 --levels 1 --json r.json --plot r.png")
+    first, second = load_json("r.json")["levels"]
     K = first["couplings"]["K[1,0]"]
     assert abs(K["value"] - 0.3) < 4.5 * K["error"] and K["error"] < 0.05
     assert set(second["couplings"]) == {"K[1,0]", "K[1,1]"}
@@ -152,24 +132,24 @@ def test_refit_in_operators_reports_truncation(lft, estimator):
     assert inside == {"1,0", "1,1"} and "density" in second["observables"]
 
 
-def test_truncation_of_a_nearest_neighbor_flow(lft):
+def test_truncation_of_a_nearest_neighbor_flow(lft_main):
     """Blocking makes diagonal couplings; the level 0 has none."""
     config(K=0.4, updates=1600, save_every=2)
-    lft("run run.toml -o a.h5 --quiet")
-    out, _ = lft("flow a.h5 --truncation -o f.h5 --levels 1 --json f.json")
-    first, second = (level["truncation"] for level in load("f.json")["levels"])
+    lft_main("run run.toml -o a.h5 --quiet")
+    out, _ = lft_main("flow a.h5 --truncation -o f.h5 --levels 1 --json f.json")
+    first, second = (level["truncation"] for level in load_json("f.json")["levels"])
     assert set(first["outside"]) == {"K[1,1]", "K[1,-1]"} and "gain" in out
     assert all(abs(e["value"]) < 4.5 * e["error"] for e in first["outside"].values())
     assert all(e["value"] > 4.5 * e["error"] for e in second["outside"].values())
     assert second["gain"] > 10 * first["gain"] >= 0
-    assert "always reported" in lft("flow a.h5 --truncation --operators 2,0 -o g.h5", code=2).err
+    assert "always reported" in lft_main("flow a.h5 --truncation --operators 2,0 -o g.h5", code=2).err
 
 
-def test_anisotropic_couplings_keep_their_axes_apart(lft):
+def test_anisotropic_couplings_keep_their_axes_apart(lft_main):
     config(K="[0.2, 0.4]", updates=100)
-    _, err = lft("flow run.toml --operators 2,0 -o r.h5 --levels 0 --json r.json")
+    _, err = lft_main("flow run.toml --operators 2,0 -o r.h5 --levels 0 --json r.json")
     assert "axes that symmetry makes equal: none" in err
-    (level,) = load("r.json")["levels"]
+    (level,) = load_json("r.json")["levels"]
     for name, exact in (("K[1,0]", 0.2), ("K[0,1]", 0.4)):
         assert abs(level["couplings"][name]["value"] - exact) < 4.5 * level["couplings"][name]["error"]
 
@@ -192,13 +172,13 @@ def test_anisotropic_couplings_keep_their_axes_apart(lft):
         ("--method tension", "refit, mcrg, matching"),
     ],
 )
-def test_bad_options_are_one_line(lft, line, words):
+def test_bad_options_are_one_line(lft_main, line, words):
     config(updates=60)
-    _, err = lft(f"flow run.toml -o f.h5 {line}", code=2)
+    _, err = lft_main(f"flow run.toml -o f.h5 {line}", code=2)
     assert words in err and err.count("\n") == 1 and not Path("f.h5").exists()
 
 
-def test_sources_that_do_not_serve(lft):
+def test_sources_that_do_not_serve(lft_main):
     Path("phi4.toml").write_text(PHI4)
     Path("graph.toml").write_text(GRAPH)
     config("few.toml", updates=10, save_every=1)
@@ -213,10 +193,10 @@ def test_sources_that_do_not_serve(lft):
         ("short.toml", "mcrg", "too few blocks"),
         ("field.toml", "matching", "valid is h = 0"),
     ):
-        _, err = lft(f"flow {source} --method {method} -o f.h5", code=2)
+        _, err = lft_main(f"flow {source} --method {method} -o f.h5", code=2)
         assert words in err and err.count("\n") == 1
-    lft("run few.toml -o few.h5 --quiet")
-    assert "10 configurations" in lft("flow few.h5 --method mcrg -o f.h5", code=2).err
+    lft_main("run few.toml -o few.h5 --quiet")
+    assert "10 configurations" in lft_main("flow few.h5 --method mcrg -o f.h5", code=2).err
 
 
 @pytest.mark.parametrize(
@@ -227,17 +207,17 @@ def test_sources_that_do_not_serve(lft):
         ("--operators 2,1", "cannot be told apart on this data: condition number"),
     ],
 )
-def test_constant_operators_are_never_inverted(lft, options, words):
+def test_constant_operators_are_never_inverted(lft_main, options, words):
     config(K=5.0, updates=110)
     text = Path("run.toml").read_text()
     Path("run.toml").write_text(text.replace("[run]", "[run]\nstart = 'cold'").replace("swendsen-wang", "metropolis"))
-    _, err = lft(f"flow run.toml {options} -o f.h5", code=2)
+    _, err = lft_main(f"flow run.toml {options} -o f.h5", code=2)
     assert words in err and err.count("\n") == 1 and not Path("f.h5").exists()
 
 
-def test_a_field_mixes_the_sectors_and_is_said(lft):
+def test_a_field_mixes_the_sectors_and_is_said(lft_main):
     config(updates=600, h=0.02)
-    assert "mix" in lft("flow run.toml --method mcrg -o f.h5 --levels 1 --operators 2,1").err
+    assert "mix" in lft_main("flow run.toml --method mcrg -o f.h5 --levels 1 --operators 2,1").err
 
 
 def test_damaged_requests_raise_in_the_library_too():
