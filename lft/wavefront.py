@@ -26,7 +26,6 @@ from lft.errors import DivergenceError, InputError
 from lft.geometry import Lattice
 from lft.rng import Stream
 
-
 L1_BYTES = 32768
 """First-level data cache that the choice of rows per step assumes; it changes no bit."""
 
