@@ -365,10 +365,10 @@ class Recorder:
                 group = file.create_group("tempering")
                 for name, value in extras.items():
                     if isinstance(value, np.ndarray):
-                        group[name] = value
+                        group.create_dataset(name, data=value, fletcher32=value.size > 0)
                     else:
                         group.attrs[name] = value
-                group["fields"] = np.array(rows)
+                group.create_dataset("fields", data=np.array(rows), fletcher32=True)
 
     def _append_samples(self, file, observables, leading):
         group = file.require_group("samples")

@@ -29,6 +29,7 @@ UNIT = 128  # sites of one random block
 CHUNK_WORDS = 512  # words of a row or of several rows whose shifted neighbors are prepared together
 LATENCY_S, SITE_S = 15e-6, 6e-11
 """An exchange between ranks and a site update, for the choice of the depth of halos; they change no bit."""
+NO_COPIES = [np.zeros(0, np.intp)] * 3
 _EXACT = Context(prec=50, Emax=10**8, Emin=-(10**8))
 
 
@@ -100,6 +101,7 @@ class IsingBits:
         self._make_passes(depth)
         self._copies = self.domain.local_copies
         self._n_bonds = self._count_bonds()
+        del self._all_lines, self._at_line, self._margin  # they served to make the runs
         self.n_sites = math.prod(phi.domain.local_shape)
 
     @staticmethod
@@ -136,8 +138,7 @@ class IsingBits:
         return ising_bits.Rows(words, n_bits, chunk, closed, has_ends, masks, work)
 
     def _make_lines(self):
-        """First word and parity of each local line, its start in the flat padded field, and where lines of the halo
-        lie."""
+        """Per local line its first word, parity and start in the flat padded field; the same of the halo's lines."""
         domain, field = self.domain, self.phi.domain
         depth, halo = (np.array(d.halo[:-1])[:, None] for d in (domain, field))
         starts = np.array([s.start for s in domain.slices[:-1]])[:, None]
@@ -188,11 +189,11 @@ class IsingBits:
         return self._at_line[axis] % n == index % n
 
     def _make_passes(self, depth):
-        """What one sweep does, by the number of valid layers of the halo that it begins with.
+        """What one sweep does: its passes as :func:`ising_bits.sweeps` wants them, or what :meth:`_program` makes
+        them of.
 
-        ``_passes[v]``: the classes of a sweep as :func:`ising_bits.sweeps` wants them.  A class takes one layer: it
-        updates what is up to v - 1 lines away, the next one v - 2.  Where a class ends with the halo used up and the
-        first axis is cut, its edges come first and travel while the rest follows.
+        With v valid layers of the halo a class of sites updates what is up to v - 1 lines away from the block, and
+        leaves v - 1 valid layers.  ``_mine`` has the lines of the block: all, those that travel, the others.
         """
         domain = self.domain
         exists, cut = self._all_lines["exists"], [a for a, p in enumerate(domain.grid[:-1]) if p > 1]
@@ -393,8 +394,9 @@ class IsingBits:
             self._sums = self._bond_sums(counts)
         return n * self.n_sites, changed
 
-    def _run(self, passes, t, key_word, n=1, counts=None):
-        return ising_bits.sweeps(passes, self._rows, *self.planes, *self._copies, t, n, self._stream, key_word, counts)
+    def _run(self, passes, t, key_word, n=1, counts=None, copies=None):
+        copies = copies or self._copies
+        return ising_bits.sweeps(passes, self._rows, *self.planes, *copies, t, n, self._stream, key_word, counts)
 
     def _sweep_classes(self, t, key_word):
         """One sweep with an exchange after each class."""
@@ -419,7 +421,7 @@ class IsingBits:
             done += m
             if rest:
                 self.domain.begin(*self._bytes)
-                changed += self._run(rest, t + done - m, key_word, 1, counts)
+                changed += self._run(rest, t + done - m, key_word, 1, counts, NO_COPIES)  # those are made by end()
                 self.domain.end(*self._bytes)
                 self._valid = self._depth
             elif not self._valid:

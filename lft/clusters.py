@@ -28,6 +28,14 @@ from lft.rng import GLOBAL_SITE, Stream
 GHOST = -1
 """Label of the cluster that contains the ghost spin: smaller than every site."""
 
+CLUSTER_UPDATES = ("swendsen-wang", "wolff", "sign-flips")
+"""Names of the updates that need this workspace."""
+
+
+def cluster_bytes(n_sites, n_ranks):
+    """Bytes that the clusters of so many sites of a rank need at least: parents, turns, sums, labels of neighbors."""
+    return n_sites * ((4 if n_sites < 2**31 - 1 else 8) + 1 + 8 + (8 if n_ranks > 1 else 0))
+
 
 def clusters_of(action, phi):
     """The workspace of an action on a field, built once.

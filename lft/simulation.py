@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 from lft.archive import Archive, Recorder, check_output, on_root
 from lft.chain import Chain, drive
+from lft.clusters import CLUSTER_UPDATES, cluster_bytes
 from lft.config import MAX_UPDATES, make_updater
 from lft.errors import InputError
 from lft.observables import default_observables, observables_of
@@ -66,7 +67,7 @@ def run(config, path, comm=None, overwrite=False, is_quiet=False):
     """
     on_root(comm, check_output, path, overwrite)
     slots = 1 if config.ladder is None else len(config.ladder.inverse_temperatures)
-    check_memory(config.geometry, config.action, 1 if comm is None else comm.Get_size(), slots)
+    check_memory(config.geometry, config.action, 1 if comm is None else comm.Get_size(), slots, config.updater)
     chain = _new_chain(config, comm) if config.ladder is None else _new_tempering(config, comm)
     meta = {
         "config": json.dumps(config.resolved),
@@ -103,8 +104,8 @@ def _new_tempering(config, comm):
     return chain
 
 
-def check_memory(geometry, action, n_ranks, slots=1):
-    """Raise InputError if a rank's field and the copies of a checkpoint exceed the memory of this machine.
+def check_memory(geometry, action, n_ranks, slots=1, updater=None):
+    """Raise InputError if a rank's field, clusters and copies of a checkpoint exceed the memory of this machine.
 
     The system grants more memory than there is and kills the program later: the size is compared beforehand.
     """
@@ -112,6 +113,8 @@ def check_memory(geometry, action, n_ranks, slots=1):
     if slots > 1:  # packed copies of all slots on rank 0, twice while they are written, and the slots' own fields
         need += (slots - 1) * geometry.n_sites * (16 if action.kind == "real" else 0.25)
         need += (slots / n_ranks - 1) * geometry.n_sites * (8 if action.kind == "real" else 1)
+    if any(u.name in CLUSTER_UPDATES for u in getattr(updater, "updaters", (updater,)) if u is not None):
+        need += cluster_bytes(geometry.n_sites / n_ranks, n_ranks)
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if need > there:
         raise InputError(

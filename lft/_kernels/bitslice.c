@@ -48,7 +48,7 @@
  * - Counting while sweeping.  A bond has one end of the color that is updated last, so the last pass can count what it
  *   leaves, chunk by chunk, from the lines and the shifted neighbors that it has just had in L1.  Measuring after every
  *   sweep costs 6.4 us in place of 20 us of a pass of its own at 1024^2 (10 % of the sweep in place of 32 %), 63 in place of
- *   210 us at 4096^2, 97 in place of 376 us at 256^3.  Rejected: a loop per neighbor (11.7, 100, 160 us), and counting in
+ *   210 us at 4096^2, 97 in place of 376 us at 256^3.  Rejected: a loop per neighbor (11.7, 100, 160 us).  Not tried: in
  *   the registers of the decision: the sites that the tail flips later would have to be mended one by one, for two of
  *   the five loads that it saves.  Lines of odd closed length keep the separate pass: their seam bonds join one color.
  * - Deep halos.  Random numbers belong to sites, so a rank can update lines of its halo as their owner does: several

@@ -57,6 +57,7 @@ def test_the_archive_holds_all_temperatures(folder):
         assert t["target"] == 2 and archive.n_configurations == 2 and len(archive.state_arrays()) == 3
         assert sorted(t["replica"]) == [0, 1, 2] and t["inverse_temperatures"][[0, 2]].tolist() == [0.6, 1.0]
         assert archive.file.attrs["schema_version"] == 1  # what is new is a group of its own
+        assert all(part.fletcher32 for part in archive.file["tempering"].values())  # damage of the file shows
         assert archive.config["tempering"]["inverse_temperatures"][0] == 0.6
         assert archive.config["tempering"]["target"] == 1.0
 
