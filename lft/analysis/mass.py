@@ -459,4 +459,7 @@ def scan_mass(correlator, first=None, last=None, n_states=(1,), covariance="auto
     mass = float(w @ values)
     systematic = float(np.sqrt(w @ (values - mass) ** 2))
     error = float(np.sqrt(w @ errors**2 + systematic**2))
+    if not error < mass:
+        raise InputError(f"correlator along {correlator.axis}: no correlation length resolved, m = {mass:.2g} +- "
+                         f"{error:.2g} over {len(fits)} fit ranges")
     return MassScan(correlator.axis, mass, error, systematic, tuple(fits), tuple(map(float, w)), failed)
