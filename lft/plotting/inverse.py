@@ -39,7 +39,7 @@ def _observed(ax, inverse):
     if "h" in target.names:
         k = target.names.index("h")
         test += f"; h {target.values[k]:.3f} fitted, {inverse.predicted[k]:.3f} seen"
-    ax.set(xlabel="coupling at the electrode scale", ylim=(-0.6, len(order) + 1.0))
+    ax.set(xlabel="coupling at the electrode scale", ylim=(-0.6, 1.15 * len(order) + 1))
     ax.set_title(test, fontsize=9)
     ax.legend(frameon=False, fontsize=8, loc="upper left")
 
