@@ -46,8 +46,9 @@ from lft.meanfield.neurons_binary import Binary
 from lft.meanfield.neurons_escape import EscapeRate
 from lft.meanfield.neurons_lif import LIF
 from lft.meanfield.neurons_rate import Rate
+from lft.meanfield.neurons_spiking import EIF, QIF, AdEx
 
-NEURONS = {n.name: n for n in (Rate, Binary, LIF, EscapeRate)}
+NEURONS = {n.name: n for n in (Rate, Binary, LIF, EscapeRate, QIF, EIF, AdEx)}
 """Built-in models: a frozen dataclass with ``name`` and ``KEYS = {key: (check, what is valid)}``."""
 
 

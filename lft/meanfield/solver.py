@@ -9,9 +9,11 @@ import time
 import numpy as np
 
 from lft.errors import ConvergenceError, InputError
+from lft.meanfield.fluctuations_closed import population_covariance
 from lft.meanfield.neurons import prepared
 from lft.meanfield.result import PopulationResult, Solution
 from lft.meanfield.simulate import check_causality
+from lft.meanfield.stability import stability
 from lft.meanfield.stationary import PARTS, solve_stationary
 from lft.meanfield.stationary_closed import has_closed_form, solve_closed
 from lft.meanfield.two_time import solve_two_time
@@ -148,7 +150,7 @@ def _closed_stationary(model, start):
             notes.append(f"{p.name}: nothing moves; the state is a fixed point of the network")
     solution = Solution("stationary", "closed", system.grid.lags[:n], populations, model, history, notes,
                         {"iterations": len(history), "grid points": system.grid.n})
-    return dataclasses.replace(solution, network=_stability(model, system, state))
+    return dataclasses.replace(solution, network=_network(model, (system, state), (rough, rough_state), notes))
 
 
 def _closed_quantities(system, state, k, n):
@@ -167,10 +169,15 @@ def _closed_quantities(system, state, k, n):
     }
 
 
-def _stability(model, system, state):
-    from lft.meanfield.stability import stability
-
-    return stability(model, system, state)
+def _network(model, fine, rough, notes):
+    """Stability and population covariances of a closed solution."""
+    out = stability(model, *fine)
+    covariance, more = population_covariance(model, *fine)
+    notes += more
+    coarse, _ = population_covariance(model, *rough)
+    if covariance is not None and coarse is not None:
+        out["population_covariance"] = (covariance, np.abs(covariance - coarse) / 3 + 1e-9 * np.abs(covariance).max())
+    return out
 
 
 def _sampled_stationary(model, comm, start):
