@@ -168,7 +168,7 @@ def mix(old, new, gain):
 
 
 class Replicas:
-    """Mean over independent replicas and its standard error, added one by one in order.
+    """Mean over independent replicas and its standard error, added one by one in order; ``small`` keeps what is small.
 
     Examples
     --------
@@ -181,10 +181,11 @@ class Replicas:
     """
 
     def __init__(self):
-        self.n, self.mean, self._square = 0, None, None
+        self.n, self.mean, self._square, self.small = 0, None, None, []
 
     def add(self, arrays):
         self.n += 1
+        self.small.append([np.array(a, float) if np.size(a) <= 3 else None for a in arrays])
         if self.mean is None:
             self.mean = [np.array(a, float) for a in arrays]
             self._square = [np.zeros_like(a) for a in self.mean]

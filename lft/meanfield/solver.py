@@ -22,6 +22,8 @@ from lft.meanfield.two_time_closed import has_closed_path, solve_two_time_closed
 ARRAYS = 7
 STARTS = {"guess": (1.0, 0.0), "low": (0.01, -1.0), "high": (1.0, 1.0)}
 """Variance and push of the mean to begin with."""
+APART = 0.1
+"""Gap between the means of replicas, in units of the output's size, at which they count as different states."""
 
 
 def solve(model, comm=None, start="guess"):
@@ -121,6 +123,33 @@ def _check_neurons(model):
         check_causality(prepared(p.neuron, model.solve.dt), p.name, scale, p.drive(0.0))
 
 
+def _check_agreement(model, total):
+    """Raise where the replicas have ended in two groups: several states are stable."""
+    for a, p in enumerate(model.populations):
+        mean, frozen, lags = total.mean[(PARTS + 1) * a : (PARTS + 1) * a + 3]
+        values = np.sort([parts[(PARTS + 1) * a][0] for parts in total.small])
+        gaps = np.diff(values)
+        at = int(np.argmax(gaps))
+        within = max(np.ptp(values[: at + 1]), np.ptp(values[at + 1 :]))
+        size = max(abs(float(mean[0])), math.sqrt(max(float(frozen[0]) + float(np.abs(lags[1:3]).max()), 0.0)))
+        if gaps[at] > APART * size and gaps[at] > 3.0 * within:
+            raise ConvergenceError(
+                f"population {p.name}: the replicas end in different states, with mean outputs "
+                f"{', '.join(f'{v:.4g}' for v in values)}: several are stable; begin low or high (start, solve_from)"
+            )
+
+
+def _coarse_notes(model):
+    """Populations whose time constant the grid does not resolve."""
+    dt = model.solve.dt
+    out = []
+    for p in model.populations:
+        own = float(getattr(p.neuron, "timescale", 1.0))
+        if 0 < own < 4 * dt:
+            out.append(f"{p.name}: dt = {dt:g} is not small against the neuron's time constant {own:g}; take less")
+    return out
+
+
 def _is_spiking(p):
     return bool(getattr(p.neuron, "is_point_process", False))
 
@@ -183,7 +212,8 @@ def _network(model, fine, rough, notes):
 def _sampled_stationary(model, comm, start):
     _check_neurons(model)
     _, grid, total, evidence = solve_stationary(model, comm, start)
-    populations, notes = {}, []  # what is rounded in delays plays no part here
+    _check_agreement(model, total)
+    populations, notes = {}, _coarse_notes(model)  # what is rounded in delays plays no part here
     for a, p in enumerate(model.populations):
         pairs = list(zip(total.mean, total.error, strict=True))[(PARTS + 1) * a : (PARTS + 1) * (a + 1)]
         mean, frozen, lags, seen, inputs = pairs
@@ -202,6 +232,8 @@ def _sampled_stationary(model, comm, start):
             q["output_variance"] = (value, math.hypot(float(lags[1][0]), float(frozen[1][0])))
         populations[p.name] = PopulationResult(q)
         notes += _tail_note(p, grid, lags)
+        if mean[1][0] == 0:
+            notes.append(f"{p.name}: the mean output is the same in all replicas: its error is not measured")
     if evidence["negative_power"] > 0.01:
         notes.append(f"{evidence['negative_power']:.1%} of the input's spectrum came out negative and was cut: "
                      "longer duration or more samples")
@@ -278,4 +310,5 @@ def _two_time_solution(model, method, system, values, errors, history, settings)
             if not np.isfinite(value).all():
                 raise ConvergenceError(f"population {p.name}: the solution is not finite", history)
         populations[p.name] = PopulationResult(q)
-    return Solution("two-time", method, times, populations, model, history, list(system.notes), settings)
+    return Solution("two-time", method, times, populations, model, history,
+                    [*system.notes, *_coarse_notes(model)], settings)

@@ -13,7 +13,7 @@ from lft.meanfield.model import Connection, FixedIndegree, Gaussian, InputNoise,
 from lft.meanfield.neurons import LIF, Binary, EscapeRate, Rate
 from lft.meanfield.paths import circulant_paths, factor, gaussian_paths
 from lft.meanfield.simulate import Runner, check_causality, gram
-from lft.meanfield.solver import solve
+from lft.meanfield.solver import _check_agreement, solve
 from lft.rng import Key
 from lft.testing import normality_p_value
 
@@ -183,6 +183,18 @@ def test_escape_rate_neurons():
     assert abs(value[near].mean() - expected) < 6.9 * error[near].mean() / np.sqrt(39) + 0.05 * expected
 
 
+def test_two_stable_states_are_found_and_never_averaged():
+    cell, weights = Rate("logistic", noise=0.3), Gaussian(12.0, 0.5)
+    model = network(cell, weights, drive=-6.0, duration=10.0, samples=512, sweeps=12, method="sampling")
+    low, high = (solve(model, start=s).populations["x"]["mean"] for s in ("low", "high"))
+    assert low[0] + 10 * low[1] < 0.1 and high[0] - 10 * high[1] > 0.9
+    total = Replicas()
+    for m in (0.1, 0.9, 0.11, 0.89, 0.1, 0.9, 0.9, 0.1):
+        total.add([np.array([m]), np.zeros(1), np.full(9, 0.01), np.zeros(2), np.zeros(3)])
+    with pytest.raises(ConvergenceError, match="different states"):
+        _check_agreement(model, total)
+
+
 # ---- one's own neuron
 class Adapting:
     """Adapting, noisy, quantized: an integrator that answers in steps of 1/4 and tires of its own output."""
@@ -314,3 +326,42 @@ def test_errors_are_calibrated():
             z.append(norm.ppf(t.cdf((value - exact[key][0]) / error, 7)))
     assert normality_p_value(np.array(z)) > 1e-3
     assert normality_p_value(2.0 * np.array(z)) < 1e-3
+
+
+@pytest.mark.validate
+def test_errors_fall_with_the_samples():
+    """Four times the samples halve the error (median over seeds and quantities)."""
+    ratios = []
+    for seed in range(12):
+        model = network(Rate("tanh", noise=0.5), Gaussian(0.5, 1.0), drive=0.5, duration=15.0, samples=1600, sweeps=16,
+                        seed=seed, method="sampling")
+        more = dataclasses.replace(model, solve=dataclasses.replace(model.solve, samples=6400))
+        few, many = (solve(m).populations["x"] for m in (model, more))
+        ratios += [few[key][1] / many[key][1] for key in ("mean", "state_variance", "output_variance")]
+    assert 1.6 < np.median(ratios) < 2.5
+
+
+@pytest.mark.validate
+@pytest.mark.parametrize("g, eta, dt, rate", [(5.0, 2.0, 2e-4, 37.950), (4.5, 0.9, 2e-4, 6.517)])
+def test_sparse_integrate_and_fire_network(g, eta, dt, rate):
+    """Model A (threshold 20, reset 10, 0.1 mV, 1000 + 250 partners, K/N counted as 0) against Siegert's fixed point."""
+    drive = (Poisson(1000, 10.0 * eta, 0.1),)
+    cells = tuple(Population(p, LIF(), external=drive) for p in "EI")
+    links = tuple(Connection(b, a, FixedIndegree(1000, 0.1) if b == "E" else FixedIndegree(250, -0.1 * g), 0.0015)
+                  for a in "EI" for b in "EI")
+    settings = Solve("stationary", dt, 0.4, samples=4000, sweeps=40, damping=0.5, max_lag=0.15)
+    solution = solve(Model(cells, links, settings))
+    for p in "EI":
+        value, error = solution.populations[p]["mean"]
+        assert abs(value - rate) < 0.02 * rate and error < 0.01 * rate
+
+
+@pytest.mark.validate
+def test_chaos_by_sampling():
+    """The same fixed point as the closed form, from paths alone; slow because the iteration is nearly critical."""
+    model = network(Rate("tanh"), Gaussian(0.0, 3.0), duration=80.0, samples=8000, sweeps=60)
+    sampled, exact = by(model, "sampling"), by(model, "closed")
+    value, error = sampled["state_variance"]
+    assert abs(value - exact["state_variance"][0]) < 6.9 * error and error < 0.005 * value
+    lags = np.abs(sampled["autocovariance"][0] - exact["autocovariance"][0])[:200]
+    assert lags.max() < 0.01 * exact["autocovariance"][0][0]
