@@ -24,7 +24,7 @@ SCHEMA, VERSION = "lft-meanfield", 1
 DOCS = {
     "mean": "mean output (rate in Hz for spiking neurons)",
     "state_mean": "mean of the state (x of a rate neuron, else the summed input)",
-    "state_variance": "variance of the state, its white part left out",
+    "state_variance": "variance of the state (absent where the summed input has a white part: it is infinite)",
     "output_variance": "variance of the output over neurons and time; not for spikes",
     "frozen_variance": "variance over neurons of the output's time average (q - m^2)",
     "autocovariance": "autocovariance of the output at fixed neuron; lag 0 of spikes holds rate/dt",

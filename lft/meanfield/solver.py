@@ -109,6 +109,8 @@ def solve_from(model, starts=tuple(STARTS), comm=None, z=4.5):
 def _same(one, two, z):
     for name, result in one.populations.items():
         for key in ("mean", "state_variance"):
+            if key not in result:
+                continue
             (a, ea), (b, eb) = result[key], two.populations[name][key]
             size = max(abs(a), abs(b))
             if abs(a - b) > max(z * math.hypot(ea, eb), 0.01 * size, 1e-9):
@@ -148,6 +150,14 @@ def _coarse_notes(model):
         if 0 < own < 4 * dt:
             out.append(f"{p.name}: dt = {dt:g} is not small against the neuron's time constant {own:g}; take less")
     return out
+
+
+def _has_white_input(model, p):
+    """Whether the variance of the summed input is infinite: white noise, or spikes without a filter."""
+    into = model.into(p.name)
+    return p.white > 0 or any(
+        _is_spiking(model.population(c.source)) and c.synapse == 0 and model.statistics(c).variance > 0 for c in into
+    )
 
 
 def _is_spiking(p):
@@ -227,11 +237,15 @@ def _sampled_stationary(model, comm, start):
             "input_frozen_variance": _item(inputs, 1),
             "autocovariance": lags,
         }
+        if not has_state and _has_white_input(model, p):
+            del q["state_variance"]
         if not _is_spiking(p):
             value = float(lags[0][0] + frozen[0][0])
             q["output_variance"] = (value, math.hypot(float(lags[1][0]), float(frozen[1][0])))
         populations[p.name] = PopulationResult(q)
         notes += _tail_note(p, grid, lags)
+        if frozen[1][0] == 0:
+            notes.append(f"{p.name}: no frozen variance that stands out of its noise: it counts as 0, without an error")
         if mean[1][0] == 0:
             notes.append(f"{p.name}: the mean output is the same in all replicas: its error is not measured")
     if evidence["negative_power"] > 0.01:
@@ -304,6 +318,8 @@ def _two_time_solution(model, method, system, values, errors, history, settings)
             "covariance": covariance,
             "second_moment": second,
         }
+        if not has_state and _has_white_input(model, p):
+            del q["state_variance"]
         if not _is_spiking(p):
             q["output_variance"] = tuple(np.diag(v).copy() for v in covariance)
         for value, _ in q.values():
