@@ -19,7 +19,7 @@ divided by dt.  Optional attributes and methods:
 ``output(state)``    output before the first step; default 0
 ``observe(state)``   the state variable that ``state_variance`` speaks of (x of a rate neuron); default: the input h
 ``run(state, h)``    all steps at once, (T, M) -> (T, M), if that is faster
-``timescale``        time after which the start is forgotten, roughly; default 1
+``timescale``        time after which the start is forgotten, roughly; default: the solver's window
 ``weight_scale``     what turns a weight into summed input (tau for weights given as jumps of a potential)
 ``is_point_process`` see above
 ``uses_white``       True: ``state.white`` is set to the intensity of the white part of h, one number per step

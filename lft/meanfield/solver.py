@@ -146,7 +146,7 @@ def _coarse_notes(model):
     dt = model.solve.dt
     out = []
     for p in model.populations:
-        own = float(getattr(p.neuron, "timescale", 1.0))
+        own = float(getattr(p.neuron, "timescale", 0.0))
         if 0 < own < 4 * dt:
             out.append(f"{p.name}: dt = {dt:g} is not small against the neuron's time constant {own:g}; take less")
     return out

@@ -44,11 +44,14 @@ class Grid:
         from scipy.fft import next_fast_len
 
         solve = model.solve
-        slowest = max(float(getattr(r.neuron, "timescale", 1.0)) for r in runners)
+        known = [float(r.neuron.timescale) for r in runners if hasattr(r.neuron, "timescale")]
+        # a neuron that does not say how long it remembers: as long a warm-up as the window
+        found = WARMUP * max(known, default=0.0)
+        found = found if len(known) == len(runners) else max(found, solve.duration)
         self.dt = solve.dt
         self.window = solve.n_steps
         self.n_lags = (self.window // 2 if solve.max_lag is None else round(solve.max_lag / solve.dt)) + 1
-        warmup = WARMUP * slowest if solve.warmup is None else solve.warmup
+        warmup = found if solve.warmup is None else solve.warmup
         self.warmup = int(np.ceil(warmup / solve.dt))
         self.steps = self.warmup + self.window
         self.period = 2 * next_fast_len((self.steps + self.n_lags + 1) // 2 + 1, real=True)
@@ -197,7 +200,7 @@ def solve_replica(system, grid, replica, begin):
     scale = begin[0] * 2.0 ** ((replica % 4) - 1.5)  # replicas start apart: what has not settled shows in their scatter
     start = []
     for runner in system.runners:
-        slow = 2 * max(float(getattr(runner.neuron, "timescale", 1.0)), 2 * grid.dt)
+        slow = 2 * max(float(getattr(runner.neuron, "timescale", 10 * grid.dt)), 2 * grid.dt)
         start += [np.zeros(1), np.full(1, SEED * scale), scale * np.exp(-grid.lags / slow), np.zeros(2)]
     return average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: "), cut
 

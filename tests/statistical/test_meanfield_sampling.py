@@ -92,7 +92,7 @@ def test_averaging_beats_its_noise_and_knows_it():
 
 # ---- against closed forms
 def test_rate_network_with_frozen_part_and_noise():
-    model = network(Rate("tanh", noise=0.5), Gaussian(0.5, 1.0), drive=0.5, duration=20.0, samples=3200, sweeps=24)
+    model = network(Rate("tanh", noise=0.5), Gaussian(0.5, 1.0), drive=0.5, duration=20.0, samples=2400, sweeps=20)
     sampled, exact = by(model, "sampling"), by(model, "closed")
     for key, most in (("mean", 4e-3), ("state_variance", 1e-2), ("frozen_variance", 2e-2), ("output_variance", 1e-2)):
         agrees(sampled[key], exact[key][0], most=most)
@@ -104,17 +104,17 @@ def test_rate_network_with_frozen_part_and_noise():
 
 def test_binary_network():
     weights = FixedIndegree(100, -0.1)
-    model = network(Binary(), weights, size=2000, drive=2.05, dt=0.03, duration=6.0, samples=1600, sweeps=24,
+    model = network(Binary(), weights, size=2000, drive=2.05, dt=0.04, duration=16.0, samples=1200, sweeps=24,
                     damping=0.6)
     sampled, exact = by(model, "sampling"), by(model, "closed")
     agrees(sampled["mean"], exact["mean"][0], most=1e-2)
     a, c = sampled["autocovariance"][0], exact["autocovariance"][0]
-    assert np.abs(a - c)[:100].max() < 0.02 * c[0]
+    assert np.abs(a - c)[:75].max() < 0.03 * c[0]
     # mutant: independent weights (second moment) in place of a fixed in-degree (covariance)
     second = dataclasses.replace(model.connections[0], weights=Gaussian(-10.0, np.sqrt(0.95)))
     wrong = by(dataclasses.replace(model, connections=(second,)), "closed")
-    value, error = sampled["mean"]
-    assert abs(value - wrong["mean"][0]) > 6 * error
+    assert np.abs(a - wrong["autocovariance"][0])[:75].max() > 0.1 * c[0]
+    assert sampled["frozen_variance"][0] < 2e-3 < 0.1 * wrong["frozen_variance"][0]
 
 
 @pytest.mark.parametrize("method", ["sampling", "march"])
@@ -140,8 +140,8 @@ def test_transient_in_two_populations_with_delay_filter_and_moving_drive(method)
 @pytest.mark.parametrize("mu, sigma, refractory", [(15.0, 5.0, 0.002), (22.0, 3.0, 0.0)])
 def test_lif_rate_is_siegerts(mu, sigma, refractory):
     cell = LIF(refractory=refractory)
-    model = network(cell, None, dt=4e-4, duration=0.2, drive=mu, noise=InputNoise(sigma**2 * cell.tau), samples=3200,
-                    sweeps=8, max_lag=0.02)
+    model = network(cell, None, dt=4e-4, duration=0.2, drive=mu, noise=InputNoise(sigma**2 * cell.tau), samples=1600,
+                    sweeps=6, max_lag=0.02)
     rate = solve(model).populations["x"]["mean"]
     exact = siegert(mu, sigma, cell.tau, cell.threshold, cell.reset, refractory)
     agrees(rate, exact, most=0.01)
@@ -171,7 +171,7 @@ def test_poisson_drive_is_its_white_noise():
 def test_escape_rate_neurons():
     cell = EscapeRate(gain="erfc", rate=50.0, threshold=1.0, tau=0.02)
     link = Connection("x", "x", Gaussian(0.01, 0.02), synapse=0.01)
-    model = Model((Population("x", cell, input=0.5),), (link,), Solve("stationary", 5e-4, 0.2, samples=1600, sweeps=14))
+    model = Model((Population("x", cell, input=0.5),), (link,), Solve("stationary", 5e-4, 0.2, samples=1600, sweeps=10))
     sampled, exact = by(model, "sampling"), by(model, "closed")
     # a step holds one spike at most: the grid takes away (rate dt)/2, half a percent here
     (value, error), rate = sampled["mean"], exact["mean"][0]
