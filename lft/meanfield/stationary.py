@@ -130,7 +130,7 @@ def measure(first, second, has_frozen, n_lags):
     ms, es, covariances = [], [], []
     for b in batches(n):
         ms.append(0.5 * (first[:, b].mean() + second[:, b].mean()))
-        es.append(shared[b].mean() if is_frozen else 0.0)
+        es.append(shared[b].mean())
         if is_frozen:
             covariances.append(0.5 * autocovariance(first[:, b] - second[:, b], n_lags))
         else:
@@ -162,6 +162,7 @@ class Summary:
         for a in range(0, len(state), PARTS):
             m, e, lags, _ = state[a : a + PARTS]
             out += [m, e, lags[:1], lags[1:]]
+        self.edges = np.cumsum([0, *(len(b) for b in out[:-1])])
         return self.scaled(out)
 
     def scaled(self, blocks, power=1):

@@ -185,7 +185,7 @@ def test_escape_rate_neurons():
 
 def test_two_stable_states_are_found_and_never_averaged():
     cell, weights = Rate("logistic", noise=0.3), Gaussian(12.0, 0.5)
-    model = network(cell, weights, drive=-6.0, duration=10.0, samples=512, sweeps=12, method="sampling")
+    model = network(cell, weights, drive=-6.0, duration=10.0, samples=512, sweeps=30, method="sampling")
     low, high = (solve(model, start=s).populations["x"]["mean"] for s in ("low", "high"))
     assert low[0] + 10 * low[1] < 0.1 and high[0] - 10 * high[1] > 0.9
     total = Replicas()
