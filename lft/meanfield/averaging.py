@@ -101,13 +101,13 @@ def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name=""):
             end = number + 2 + number // 2  # the slow rest of what batches can resolve
         if end is not None and number >= end:
             break
+    _check_growth(out, name)
     if end is None and ratio > DRIFT and out.residuals[-1] > SMALL:
         raise ConvergenceError(
             f"{name}the iteration did not settle in {out.n_settling} sweeps: its residual is {ratio**0.5:.3g} times "
             f"the sampling noise (residuals {', '.join(f'{r:.2g}' for r in out.residuals[-6:])}); try damping = 0.5 or "
             "more sweeps", out.residuals,
         )
-    _check_growth(out, name)
     _average(sweep, out, summary, sweeps - out.n_settling, tolerance, name)
     return out
 
