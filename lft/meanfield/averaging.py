@@ -27,7 +27,9 @@ GAIN = 0.4
 AT_NOISE = 4.0
 """Residual^2 over noise^2 at which a state counts as settled (2 for two independent sweeps)."""
 DRIFT = 100.0
-"""Squared drift over its sampling noise, averaged over the summary, that is an error."""
+"""Squared residual or drift over its sampling noise that is an error, in the worst block of the summary ..."""
+SMALL = 1e-2
+"""... unless it is smaller than this, relative to the state."""
 
 
 @dataclass
@@ -65,7 +67,7 @@ def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name=""):
         (state, number) -> (new state, noise^2 of the summary).
     state : list of ndarray
     summary : callable
-        state -> ndarray, entries of comparable size.
+        state -> ndarray, entries of comparable size; ``summary.edges``: where its blocks begin.
     sweeps : int
         In all; at least a third of them average.
     damping : float, optional
@@ -87,7 +89,7 @@ def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name=""):
         new, noise2 = sweep(out.state, number)
         old = summary(out.state)
         residual = summary(new) - old
-        ratio = _judge(out, residual, summary(new), noise2)
+        ratio = _judge(out, residual, summary(new), noise2, summary)
         out.n_settling = number + 1
         if previous is not None and residual @ previous < -0.5 * (previous @ previous) and ratio > AT_NOISE:
             out.damping = max(0.5, 0.5 * (1 + out.damping))  # period 2: the loop overshoots
@@ -99,13 +101,13 @@ def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name=""):
             end = number + 2 + number // 2  # the slow rest of what batches can resolve
         if end is not None and number >= end:
             break
-    if end is None and ratio > DRIFT:
+    _check_growth(out, name)
+    if end is None and ratio > DRIFT and out.residuals[-1] > SMALL:
         raise ConvergenceError(
             f"{name}the iteration did not settle in {out.n_settling} sweeps: its residual is {ratio**0.5:.3g} times "
             f"the sampling noise (residuals {', '.join(f'{r:.2g}' for r in out.residuals[-6:])}); try damping = 0.5 or "
             "more sweeps", out.residuals,
         )
-    _check_growth(out, name)
     _average(sweep, out, summary, sweeps - out.n_settling, tolerance, name)
     return out
 
@@ -115,7 +117,7 @@ def _average(sweep, out, summary, n, tolerance, name):
     for k in range(1, n + 1):
         new, noise2 = sweep(out.state, out.n_settling + k - 1)
         residual = summary(new) - summary(out.state)
-        _judge(out, residual, summary(new), noise2)
+        _judge(out, residual, summary(new), noise2, summary)
         halves.append(summary(new))
         noise_sum = noise_sum + noise2
         out.state = mix(out.state, new, GAIN * (1.0 - out.damping))
@@ -130,9 +132,11 @@ def _average(sweep, out, summary, n, tolerance, name):
     if half >= 2:
         difference = np.mean(halves[:half], axis=0) - np.mean(halves[half:], axis=0)
         expected = noise_sum / len(halves) * (1 / half + 1 / (len(halves) - half))
-        drift = float(np.sum(difference**2) / max(np.sum(expected), 1e-300))
-        size = float(np.sqrt(np.sum(difference**2) / max(np.sum(np.mean(halves, axis=0) ** 2), 1e-300)))
-        if drift > DRIFT and size > 1e-3:
+        moved, level = by_block(difference**2, summary), by_block(np.mean(halves, axis=0) ** 2, summary)
+        drifts = moved / np.maximum(by_block(expected, summary), 1e-300)
+        worst = int(np.argmax(np.where(moved > 1e-6 * level, drifts, 0.0)))
+        drift, size = float(drifts[worst]), float(np.sqrt(moved[worst] / max(level[worst], 1e-300)))
+        if drift > DRIFT and size > SMALL:
             raise ConvergenceError(
                 f"{name}the average drifts by {size:.2g} of itself ({drift**0.5:.3g} times its noise) within "
                 f"{len(halves)} sweeps: the state is not stationary under the iteration; more sweeps or damping",
@@ -140,16 +144,23 @@ def _average(sweep, out, summary, n, tolerance, name):
             )
 
 
-def _judge(out, residual, value, noise2):
-    """Append the relative residual; residual^2 over noise^2."""
+def by_block(values, summary):
+    """Sums over the blocks of a summary (``summary.edges``; one block without it): a mean that drifts must not hide
+    behind many noisy covariances."""
+    edges = getattr(summary, "edges", None)
+    return np.add.reduceat(values, edges if edges is not None else [0])
+
+
+def _judge(out, residual, value, noise2, summary):
+    """Append the relative residual; residual^2 over noise^2 of the worst block."""
     if not np.isfinite(residual).all():
         raise ConvergenceError("the state is not finite", out.residuals)
     size = float(np.sqrt(np.mean(value**2)))
     out.residuals.append(float(np.sqrt(np.mean(residual**2))) / (size or 1.0))
     out.sizes.append(size)
     out.noise = float(np.sqrt(np.mean(noise2))) / (size or 1.0)
-    floor = (1e-12 * size) ** 2 + 1e-300
-    return float(np.mean(residual**2) / (np.mean(noise2) + floor))
+    floor = by_block(np.full(len(value), (1e-12 * size) ** 2 + 1e-300), summary)
+    return float(np.max(by_block(residual**2, summary) / (by_block(noise2, summary) + floor)))
 
 
 def _check_growth(out, name):
@@ -168,7 +179,7 @@ def mix(old, new, gain):
 
 
 class Replicas:
-    """Mean over independent replicas and its standard error, added one by one in order.
+    """Mean over independent replicas and its standard error, added one by one in order; ``small`` keeps what is small.
 
     Examples
     --------
@@ -181,10 +192,11 @@ class Replicas:
     """
 
     def __init__(self):
-        self.n, self.mean, self._square = 0, None, None
+        self.n, self.mean, self._square, self.small = 0, None, None, []
 
     def add(self, arrays):
         self.n += 1
+        self.small.append([np.array(a, float) if np.size(a) <= 3 else None for a in arrays])
         if self.mean is None:
             self.mean = [np.array(a, float) for a in arrays]
             self._square = [np.zeros_like(a) for a in self.mean]

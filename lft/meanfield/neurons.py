@@ -19,7 +19,7 @@ divided by dt.  Optional attributes and methods:
 ``output(state)``    output before the first step; default 0
 ``observe(state)``   the state variable that ``state_variance`` speaks of (x of a rate neuron); default: the input h
 ``run(state, h)``    all steps at once, (T, M) -> (T, M), if that is faster
-``timescale``        time after which the start is forgotten, roughly; default 1
+``timescale``        time after which the start is forgotten, roughly; default: the solver's window
 ``weight_scale``     what turns a weight into summed input (tau for weights given as jumps of a potential)
 ``is_point_process`` see above
 ``uses_white``       True: ``state.white`` is set to the intensity of the white part of h, one number per step
@@ -46,8 +46,9 @@ from lft.meanfield.neurons_binary import Binary
 from lft.meanfield.neurons_escape import EscapeRate
 from lft.meanfield.neurons_lif import LIF
 from lft.meanfield.neurons_rate import Rate
+from lft.meanfield.neurons_spiking import EIF, QIF, AdEx
 
-NEURONS = {n.name: n for n in (Rate, Binary, LIF, EscapeRate)}
+NEURONS = {n.name: n for n in (Rate, Binary, LIF, EscapeRate, QIF, EIF, AdEx)}
 """Built-in models: a frozen dataclass with ``name`` and ``KEYS = {key: (check, what is valid)}``."""
 
 

@@ -3,7 +3,8 @@
 ``MF.h5``: root attributes ``schema = "lft-meanfield"``, ``schema_version``, ``lft_version``, ``json`` (what
 :meth:`Solution.as_json` returns), ``config`` (every value in use) and ``config_text`` (the model file); ``/axis`` holds
 ``lags`` or ``times``; ``/populations/NAME`` one dataset per quantity and one ``NAME_error`` each, with attributes
-``doc`` and ``axes``; ``/history`` the relative residual of each sweep.
+``doc`` and ``axes``; ``/network`` what belongs to all populations together; ``/history`` the relative residual of each
+sweep.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SCHEMA, VERSION = "lft-meanfield", 1
 DOCS = {
     "mean": "mean output (rate in Hz for spiking neurons)",
     "state_mean": "mean of the state (x of a rate neuron, else the summed input)",
-    "state_variance": "variance of the state, its white part left out",
+    "state_variance": "variance of the state (absent where the summed input has a white part: it is infinite)",
     "output_variance": "variance of the output over neurons and time; not for spikes",
     "frozen_variance": "variance over neurons of the output's time average (q - m^2)",
     "autocovariance": "autocovariance of the output at fixed neuron; lag 0 of spikes holds rate/dt",
@@ -105,7 +106,11 @@ class Solution:
                 out["autocovariance"], out["autocovariance_error"] = _plain(value), _plain(error)
             populations[p] = out
         data = {"populations": populations, "converged": True, "mode": self.mode, "method": self.method}
-        data |= {key: _pair(*pair) for key, pair in self.network.items()}
+        for key, (value, error) in self.network.items():
+            if np.ndim(value):
+                data[key], data[f"{key}_error"] = _plain(value), _plain(error)
+            else:
+                data[key] = _pair(value, error)
         return data | {
             "settings": self.settings,
             "residuals": _plain(np.array(self.history)),
@@ -163,6 +168,8 @@ def save_solution(solution, path, overwrite=False):
         name = "lags" if solution.mode == "stationary" else "times"
         file[f"axis/{name}"] = solution.axis
         file["history"] = np.array(solution.history)
+        for key, (value, error) in solution.network.items():
+            file[f"network/{key}"], file[f"network/{key}_error"] = value, error
         for p, result in solution.populations.items():
             group = file.create_group(f"populations/{p}")
             for key, (value, error) in result.quantities.items():

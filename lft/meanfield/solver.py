@@ -9,9 +9,11 @@ import time
 import numpy as np
 
 from lft.errors import ConvergenceError, InputError
+from lft.meanfield.fluctuations_closed import population_covariance
 from lft.meanfield.neurons import prepared
 from lft.meanfield.result import PopulationResult, Solution
 from lft.meanfield.simulate import check_causality
+from lft.meanfield.stability import stability
 from lft.meanfield.stationary import PARTS, solve_stationary
 from lft.meanfield.stationary_closed import has_closed_form, solve_closed
 from lft.meanfield.two_time import solve_two_time
@@ -20,6 +22,8 @@ from lft.meanfield.two_time_closed import has_closed_path, solve_two_time_closed
 ARRAYS = 7
 STARTS = {"guess": (1.0, 0.0), "low": (0.01, -1.0), "high": (1.0, 1.0)}
 """Variance and push of the mean to begin with."""
+APART = 0.1
+"""Gap between the means of replicas, in units of the output's size, at which they count as different states."""
 
 
 def solve(model, comm=None, start="guess"):
@@ -105,6 +109,8 @@ def solve_from(model, starts=tuple(STARTS), comm=None, z=4.5):
 def _same(one, two, z):
     for name, result in one.populations.items():
         for key in ("mean", "state_variance"):
+            if key not in result:
+                continue
             (a, ea), (b, eb) = result[key], two.populations[name][key]
             size = max(abs(a), abs(b))
             if abs(a - b) > max(z * math.hypot(ea, eb), 0.01 * size, 1e-9):
@@ -117,6 +123,41 @@ def _check_neurons(model):
     for a, p in enumerate(model.populations):
         scale = math.sqrt(sum(variance[a]) + p.white / model.solve.dt) + abs(p.drive(0.0)) * 0.1 + 1e-3
         check_causality(prepared(p.neuron, model.solve.dt), p.name, scale, p.drive(0.0))
+
+
+def _check_agreement(model, total):
+    """Raise where the replicas have ended in two groups: several states are stable."""
+    for a, p in enumerate(model.populations):
+        mean, frozen, lags = total.mean[(PARTS + 1) * a : (PARTS + 1) * a + 3]
+        values = np.sort([parts[(PARTS + 1) * a][0] for parts in total.small])
+        gaps = np.diff(values)
+        at = int(np.argmax(gaps))
+        within = max(np.ptp(values[: at + 1]), np.ptp(values[at + 1 :]))
+        size = max(abs(float(mean[0])), math.sqrt(max(float(frozen[0]) + float(np.abs(lags[1:3]).max()), 0.0)))
+        if gaps[at] > APART * size and gaps[at] > 3.0 * within:
+            raise ConvergenceError(
+                f"population {p.name}: the replicas end in different states, with mean outputs "
+                f"{', '.join(f'{v:.4g}' for v in values)}: several are stable; begin low or high (start, solve_from)"
+            )
+
+
+def _coarse_notes(model):
+    """Populations whose time constant the grid does not resolve."""
+    dt = model.solve.dt
+    out = []
+    for p in model.populations:
+        own = float(getattr(p.neuron, "timescale", 0.0))
+        if 0 < own < 4 * dt:
+            out.append(f"{p.name}: dt = {dt:g} is not small against the neuron's time constant {own:g}; take less")
+    return out
+
+
+def _has_white_input(model, p):
+    """Whether the variance of the summed input is infinite: white noise, or spikes without a filter."""
+    into = model.into(p.name)
+    return p.white > 0 or any(
+        _is_spiking(model.population(c.source)) and c.synapse == 0 and model.statistics(c).variance > 0 for c in into
+    )
 
 
 def _is_spiking(p):
@@ -148,7 +189,7 @@ def _closed_stationary(model, start):
             notes.append(f"{p.name}: nothing moves; the state is a fixed point of the network")
     solution = Solution("stationary", "closed", system.grid.lags[:n], populations, model, history, notes,
                         {"iterations": len(history), "grid points": system.grid.n})
-    return dataclasses.replace(solution, network=_stability(model, system, state))
+    return dataclasses.replace(solution, network=_network(model, (system, state), (rough, rough_state), notes))
 
 
 def _closed_quantities(system, state, k, n):
@@ -167,16 +208,22 @@ def _closed_quantities(system, state, k, n):
     }
 
 
-def _stability(model, system, state):
-    from lft.meanfield.stability import stability
-
-    return stability(model, system, state)
+def _network(model, fine, rough, notes):
+    """Stability and population covariances of a closed solution."""
+    out = stability(model, *fine)
+    covariance, more = population_covariance(model, *fine)
+    notes += more
+    coarse, _ = population_covariance(model, *rough)
+    if covariance is not None and coarse is not None:
+        out["population_covariance"] = (covariance, np.abs(covariance - coarse) / 3 + 1e-9 * np.abs(covariance).max())
+    return out
 
 
 def _sampled_stationary(model, comm, start):
     _check_neurons(model)
     _, grid, total, evidence = solve_stationary(model, comm, start)
-    populations, notes = {}, []  # what is rounded in delays plays no part here
+    _check_agreement(model, total)
+    populations, notes = {}, _coarse_notes(model)  # what is rounded in delays plays no part here
     for a, p in enumerate(model.populations):
         pairs = list(zip(total.mean, total.error, strict=True))[(PARTS + 1) * a : (PARTS + 1) * (a + 1)]
         mean, frozen, lags, seen, inputs = pairs
@@ -190,11 +237,17 @@ def _sampled_stationary(model, comm, start):
             "input_frozen_variance": _item(inputs, 1),
             "autocovariance": lags,
         }
+        if not has_state and _has_white_input(model, p):
+            del q["state_variance"]
         if not _is_spiking(p):
             value = float(lags[0][0] + frozen[0][0])
             q["output_variance"] = (value, math.hypot(float(lags[1][0]), float(frozen[1][0])))
         populations[p.name] = PopulationResult(q)
         notes += _tail_note(p, grid, lags)
+        if frozen[1][0] == 0:
+            notes.append(f"{p.name}: no frozen variance that stands out of its noise: it counts as 0, without an error")
+        if mean[1][0] == 0:
+            notes.append(f"{p.name}: the mean output is the same in all replicas: its error is not measured")
     if evidence["negative_power"] > 0.01:
         notes.append(f"{evidence['negative_power']:.1%} of the input's spectrum came out negative and was cut: "
                      "longer duration or more samples")
@@ -265,10 +318,13 @@ def _two_time_solution(model, method, system, values, errors, history, settings)
             "covariance": covariance,
             "second_moment": second,
         }
+        if not has_state and _has_white_input(model, p):
+            del q["state_variance"]
         if not _is_spiking(p):
             q["output_variance"] = tuple(np.diag(v).copy() for v in covariance)
         for value, _ in q.values():
             if not np.isfinite(value).all():
                 raise ConvergenceError(f"population {p.name}: the solution is not finite", history)
         populations[p.name] = PopulationResult(q)
-    return Solution("two-time", method, times, populations, model, history, list(system.notes), settings)
+    return Solution("two-time", method, times, populations, model, history,
+                    [*system.notes, *_coarse_notes(model)], settings)

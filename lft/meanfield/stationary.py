@@ -44,11 +44,14 @@ class Grid:
         from scipy.fft import next_fast_len
 
         solve = model.solve
-        slowest = max(float(getattr(r.neuron, "timescale", 1.0)) for r in runners)
+        known = [float(r.neuron.timescale) for r in runners if hasattr(r.neuron, "timescale")]
+        # a neuron that does not say how long it remembers: as long a warm-up as the window
+        found = WARMUP * max(known, default=0.0)
+        found = found if len(known) == len(runners) else max(found, solve.duration)
         self.dt = solve.dt
         self.window = solve.n_steps
         self.n_lags = (self.window // 2 if solve.max_lag is None else round(solve.max_lag / solve.dt)) + 1
-        warmup = WARMUP * slowest if solve.warmup is None else solve.warmup
+        warmup = found if solve.warmup is None else solve.warmup
         self.warmup = int(np.ceil(warmup / solve.dt))
         self.steps = self.warmup + self.window
         self.period = 2 * next_fast_len((self.steps + self.n_lags + 1) // 2 + 1, real=True)
@@ -127,7 +130,7 @@ def measure(first, second, has_frozen, n_lags):
     ms, es, covariances = [], [], []
     for b in batches(n):
         ms.append(0.5 * (first[:, b].mean() + second[:, b].mean()))
-        es.append(shared[b].mean() if is_frozen else 0.0)
+        es.append(shared[b].mean())
         if is_frozen:
             covariances.append(0.5 * autocovariance(first[:, b] - second[:, b], n_lags))
         else:
@@ -159,6 +162,7 @@ class Summary:
         for a in range(0, len(state), PARTS):
             m, e, lags, _ = state[a : a + PARTS]
             out += [m, e, lags[:1], lags[1:]]
+        self.edges = np.cumsum([0, *(len(b) for b in out[:-1])])
         return self.scaled(out)
 
     def scaled(self, blocks, power=1):
@@ -197,7 +201,7 @@ def solve_replica(system, grid, replica, begin):
     scale = begin[0] * 2.0 ** ((replica % 4) - 1.5)  # replicas start apart: what has not settled shows in their scatter
     start = []
     for runner in system.runners:
-        slow = 2 * max(float(getattr(runner.neuron, "timescale", 1.0)), 2 * grid.dt)
+        slow = 2 * max(float(getattr(runner.neuron, "timescale", 10 * grid.dt)), 2 * grid.dt)
         start += [np.zeros(1), np.full(1, SEED * scale), scale * np.exp(-grid.lags / slow), np.zeros(2)]
     return average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: "), cut
 

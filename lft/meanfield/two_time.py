@@ -104,6 +104,7 @@ class Summary:
 
     def __call__(self, state):
         blocks = [b for a in range(0, len(state), 3) for b in self.raw(state[a], state[a + 1])]
+        self.edges = np.cumsum([0, *(len(b) for b in blocks[:-1])])
         return np.concatenate([b / s for b, s in zip(blocks, self.scales or [1.0] * len(blocks), strict=True)])
 
     def set_scales(self, state):

@@ -54,13 +54,15 @@ def _two_time(solution):
     figure, axes = new_figure(1, 3, width=4.2)
     for k, (name, result) in enumerate(solution.populations.items()):
         color = COLORS[k % len(COLORS)]
-        for ax, key in ((axes[0, 0], "mean"), (axes[0, 1], "state_variance")):
+        second = "state_variance" if "state_variance" in result else "input_mean"
+        axes[0, 1].set_ylabel("variance of the state" if second == "state_variance" else "mean input")
+        for ax, key in ((axes[0, 0], "mean"), (axes[0, 1], second)):
             value, error = result[key]
             times = solution.axis[: len(value)]
             ax.plot(times, value, color=color, lw=1.4, label=name)
             ax.fill_between(times, value - error, value + error, color=color, alpha=0.3, lw=0)
     axes[0, 0].set(xlabel="time (unit of the model)", ylabel="mean output")
-    axes[0, 1].set(xlabel="time (unit of the model)", ylabel="variance of the state")
+    axes[0, 1].set(xlabel="time (unit of the model)")
     axes[0, 0].legend(frameon=False, fontsize=8)
     name, result = next(iter(solution.populations.items()))
     value = result["covariance"][0].copy()
