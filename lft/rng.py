@@ -38,6 +38,7 @@ class Stream(IntEnum):
     MEANFIELD_NEURON = 17  # a neuron's own noise and initial state in a mean-field theory or its network
     MEANFIELD_STATIC = 18  # the frozen part of the input, shared by a pair of paths
     MEANFIELD_WEIGHTS = 19  # weights and drive of the finite network that a mean-field theory describes
+    MEANFIELD_EVENT = 20  # input from outside and events of such a network
 
 
 @dataclass(frozen=True)
