@@ -44,8 +44,10 @@ class Row:
 
     @property
     def relative(self):
-        """Difference over the theory; nan where that is 0."""
-        return (self.network - self.theory) / abs(self.theory) if self.theory else math.nan
+        """Difference over the theory; nan where that is 0 within its error or within rounding."""
+        noise = 0.0 if math.isnan(self.theory_error) else self.theory_error
+        is_zero = abs(self.theory) <= max(noise, 1e-12 * abs(self.network), 1e-14)
+        return math.nan if is_zero else (self.network - self.theory) / abs(self.theory)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class NetworkComparison:
         for r in self.rows:
             lines.append((
                 r.name, r.where, f"{r.theory:.6g}", _short(r.theory_error), f"{r.network:.6g}",
-                _short(r.network_error), f"{100 * r.relative:.2f}", f"{r.z:.1f}",
+                _short(r.network_error), _or_dash(100 * r.relative, ".2f"), _or_dash(r.z, ".1f"),
             ))
         widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
         left = ("<", "<", *(">" * 6))
@@ -97,7 +99,11 @@ class NetworkComparison:
 
 
 def _short(x):
-    return "-" if math.isnan(x) else f"{x:.2g}"
+    return _or_dash(x, ".2g")
+
+
+def _or_dash(x, form):
+    return "-" if math.isnan(x) else f"{x:{form}}"
 
 
 def resize(model, size):
