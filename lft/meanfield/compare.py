@@ -17,6 +17,7 @@ import numpy as np
 
 from lft.errors import InputError
 from lft.meanfield.network_run import simulate_network
+from lft.meanfield.solver import solve
 
 PER_POPULATION = ("mean", "heterogeneity", "static", "state_variance", "pair_variance", "participation")
 PER_PAIR = ("mean_pair_covariance", "pair_mean", "pair_spread")
@@ -142,7 +143,20 @@ def resize(model, size):
     return dataclasses.replace(model, populations=populations)
 
 
-def compare(model, size, theory, **simulation):
+def default_simulation(model):
+    """Times of a simulation from the settings of the solver and the time scales of the neurons."""
+    settings = model.solve
+    if settings is None:
+        raise InputError("the model has no [solve]: give duration, warmup, max_lag and dt")
+    slowest = max(
+        [float(getattr(p.neuron, "timescale", 1.0)) for p in model.populations]
+        + [c.delay + c.synapse for c in model.connections]
+    )
+    max_lag = settings.max_lag or min(10.0 * slowest, settings.duration / 2)
+    return {"duration": max(10.0 * settings.duration, 80.0 * max_lag), "warmup": 40.0 * slowest, "max_lag": max_lag}
+
+
+def compare(model, size, theory=None, **simulation):
     """Solve a model, simulate its network, and set the two side by side.
 
     Parameters
@@ -150,13 +164,13 @@ def compare(model, size, theory, **simulation):
     model : Model
     size : int or dict
         Size of the network (:func:`resize`); the theory is that of the resized model.
-    theory : callable, mapping or object
-        ``theory(model)`` or what it would return: a stationary :class:`lft.meanfield.result.Solution`, or a mapping
-        from names of statistics (:class:`lft.meanfield.network_run.NetworkStatistics`) to values or pairs of value
-        and error; ``"lags"`` and ``"frequencies"`` are the places of the curves.  ``lft.meanfield.solver.solve`` is
-        such a callable.
+    theory : callable, mapping or object, optional
+        Default :func:`lft.meanfield.solver.solve`.  ``theory(model)`` or what it would return: a stationary
+        :class:`lft.meanfield.result.Solution`, or a mapping from names of statistics (:class:`lft.meanfield.network_run.NetworkStatistics`) to values or pairs of value
+        and error; ``"lags"`` and ``"frequencies"`` are the places of the curves.
     **simulation
-        Arguments of :func:`lft.meanfield.network_run.simulate_network`: duration, warmup, max_lag, draws, ...
+        Arguments of :func:`lft.meanfield.network_run.simulate_network`; duration, warmup and max_lag default to
+        :func:`default_simulation`.
 
     Returns
     -------
@@ -174,7 +188,9 @@ def compare(model, size, theory, **simulation):
     True
     """
     model = resize(model, size)
-    found = theory(model) if callable(theory) else theory
+    if not {"duration", "warmup", "max_lag"} <= set(simulation):
+        simulation = {**default_simulation(model), **simulation}
+    found = (theory or solve)(model) if theory is None or callable(theory) else theory
     return beside(found, simulate_network(model, **simulation))
 
 
@@ -203,7 +219,7 @@ def beside(theory, statistics):
                 raise InputError(f"{name}: the theory gives no {axis}")
             rows += _curve(name, names, places[axis], value, error, statistics, axis)
         else:
-            notes.append(f"{name}: is shown in the figure alone")
+            notes.append(f"{name}: has no rows here")
     if statistics.error_from == "time":
         notes.append("errors of the network are from segments of time: the scatter over weights is not in them")
     return NetworkComparison(tuple(rows), statistics, {**pairs, **places}, tuple(notes))

@@ -63,7 +63,8 @@ def is_event_driven(model, dt):
 class BinaryNetwork:
     """An asynchronous binary network.  Arguments: :func:`lft.meanfield.network.build_network`.
 
-    Events follow one another, so that the ranks of a communicator cannot share a network: each computes all of it.
+    Events follow one another, so that the ranks of a communicator cannot share a network: each computes all of it
+    (:func:`lft.meanfield.network_run.simulate_network` gives each rank networks of its own).
     """
 
     method = "events"

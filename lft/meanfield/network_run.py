@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lft.domain import Domain
 from lft.errors import InputError
 from lft.meanfield.network import BLOCK_BYTES, build_network
+from lft.meanfield.network_binary import is_event_driven
 from lft.meanfield.network_measure import Recorder, summarize
 
 MIN_DRAWS = 3
@@ -98,20 +100,29 @@ def simulate_network(model, *, duration, warmup, max_lag, draws=4, seed=1, dt=No
     Returns
     -------
     NetworkStatistics
+        On every rank, the same for any number of them: ranks share the neurons of each network, or, where that is not
+        possible (events), the networks.
     """
     if draws < 1:
         raise InputError(f"draws = {draws}: valid is an integer >= 1")
-    collected, network = [], None
-    for draw in range(draws):
+    def one(draw, comm):
         network = build_network(model, dt=dt, seed=seed, draw=draw, comm=comm, precision=precision, method=method)
         recorder = measure(network, duration=duration, warmup=warmup, max_lag=max_lag, sample_every=sample_every,
                            neurons=neurons, window=window, segments=segments, pairs=pairs)
-        collected.append(summarize(recorder))
-    values = {name: combine([c[name] for c in collected], recorder.segments) for name in collected[0]}
-    dt = recorder.dt
+        axes = recorder.dt, recorder.max_lag, recorder.block, recorder.window, recorder.segments
+        return summarize(recorder), axes, network.method
+
+    if comm is not None and method in ("auto", "events") and is_event_driven(model, dt) is None:
+        ranks = Domain((comm.Get_size(), 1), (False, False), comm=comm)
+        mine = {d: one(d, None) for d in range(ranks.rank, draws, ranks.n_ranks)}
+        found = [ranks.broadcast_from(mine.get(d), d % ranks.n_ranks) for d in range(draws)]
+    else:
+        found = [one(d, comm) for d in range(draws)]
+    (spacing, longest, block, window, segments), kind = found[0][1:]
+    values = {name: combine([f[0][name] for f in found], segments) for name in found[0][0]}
     return NetworkStatistics(
-        model, dt, dt * np.arange(recorder.max_lag + 1), np.fft.rfftfreq(recorder.block, dt),
-        recorder.window * dt, values, "networks" if draws >= MIN_DRAWS else "time", network.method,
+        model, spacing, spacing * np.arange(longest + 1), np.fft.rfftfreq(block, spacing), window * spacing, values,
+        "networks" if draws >= MIN_DRAWS else "time", kind,
     )
 
 

@@ -49,6 +49,8 @@ for name, model in (("rate", rate), ("spiking", spiking), ("binary", binary)):
 out["lyapunov"] = repr(lyapunov_exponent(chaos, duration=4.0, warmup=1.0, comm=comm))
 s = simulate_network(rate, duration=15.0, warmup=1.0, max_lag=0.3, draws=2, comm=comm)
 out["statistics"] = digest([m.value for m in s.values.values()])
+s = simulate_network(binary, duration=15.0, warmup=1.0, max_lag=0.3, draws=5, comm=comm)
+out["events"] = digest([m.value for m in s.values.values()] + [m.error for m in s.values.values()])
 if comm is None or comm.Get_rank() == 0:
     print(json.dumps(out))
 """

@@ -21,8 +21,10 @@ from lft.meanfield.fluctuations import (
 from lft.meanfield.model import Connection, FixedIndegree, Gaussian, Model, Population, Solve
 from lft.meanfield.network_measure import pair_statistics
 from lft.meanfield.network_weights import draw_weights, network_key
+from lft.meanfield.neurons_binary import Binary
 from lft.meanfield.neurons_rate import Rate
 from lft.meanfield.potential import critical_coupling, rate_potential
+from lft.meanfield.solver import solve
 from lft.meanfield.spread import (
     decay_length,
     equal_frequency_spread,
@@ -313,3 +315,36 @@ def test_couplings_and_radius_of_a_model():
     assert m[1, 1, 0] == pytest.approx(2.0 * np.exp(-1j) / (1 + 0.2j))
     _, variance = model.matrices()
     assert spectral_radius(variance, [1.0, 0.5]) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("n", "k", "j", "drive", "mean", "variance"), [
+    (2000, 100, 1.0, 2.05, 0.2349, 0.01395), (2000, 400, 1.0, 4.025, 0.2157, 0.00619),
+    (4000, 400, 2.0, 3.05, 0.0945, 0.00453)])
+def test_population_variance_of_binary_networks(n, k, j, drive, mean, variance):
+    """N Var(Y) by the sandwich, R = S/(1 + iw) and A of the closed solution; the table has 3 digits.
+
+    The autocovariance of independent updates, m(1 - m) exp(-t), in place of A is off by half.
+    """
+    cells = Population("x", Binary(), size=n, input=drive)
+    model = Model((cells,), (Connection("x", "x", FixedIndegree(k, -j / math.sqrt(k))),),
+                  Solve("stationary", 0.01, 40.0, max_lag=20.0))
+    solution = solve(model)
+    result = solution.populations["x"]
+    assert result["mean"][0] == pytest.approx(mean, abs=1e-4)
+    spread = math.sqrt(result["state_variance"][0])
+    mu = result["state_mean"][0]
+    slope = math.exp(-0.5 * (mu / spread) ** 2) / (math.sqrt(2 * math.pi) * spread)
+    half, dt = result["autocovariance"][0], 0.01
+    whole = np.concatenate([half, half[-2:0:-1]])
+    omega = 2 * np.pi * np.fft.fftfreq(len(whole), dt)
+    response = slope / (1 + 1j * omega)
+
+    def found(power):
+        spectrum = population_spectrum(response[None], couplings(model, omega), power[None], np.array([n]))
+        return n * spectrum_to_covariance(spectrum, dt)[0, 0, 0]
+
+    assert found(np.fft.fft(whole).real * dt) == pytest.approx(variance, rel=0.005)
+    m = result["mean"][0]
+    independent = found(m * (1 - m) * 2 / (1 + omega**2))
+    assert independent == pytest.approx(m * (1 - m) / (1 - slope * couplings(model, [0.0])[0, 0, 0].real), rel=0.04)
+    assert independent > 1.4 * variance
