@@ -166,8 +166,9 @@ def compare(model, size, theory=None, **simulation):
         Size of the network (:func:`resize`); the theory is that of the resized model.
     theory : callable, mapping or object, optional
         Default :func:`lft.meanfield.solver.solve`.  ``theory(model)`` or what it would return: a stationary
-        :class:`lft.meanfield.result.Solution`, or a mapping from names of statistics (:class:`lft.meanfield.network_run.NetworkStatistics`) to values or pairs of value
-        and error; ``"lags"`` and ``"frequencies"`` are the places of the curves.
+        :class:`lft.meanfield.result.Solution`, or a mapping from names of statistics
+        (:class:`lft.meanfield.network_run.NetworkStatistics`) to values or pairs of value and error, in which
+        ``"lags"`` and ``"frequencies"`` are the places of the curves.
     **simulation
         Arguments of :func:`lft.meanfield.network_run.simulate_network`; duration, warmup and max_lag default to
         :func:`default_simulation`.
