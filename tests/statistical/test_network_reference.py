@@ -65,6 +65,9 @@ def test_inhibitory_binary_network():
     assert both.row("mean").network == pytest.approx(0.2353, abs=0.0006)
     assert abs(both.row("mean").relative) < 0.004
     assert abs(both.row("autocovariance", "x, lag 0").relative) < 0.005
+    summed = both.row("state_variance")
+    assert abs(summed.relative) < 0.015
+    assert summed.network < 0.97 * summed.theory / (1 - 100 / 2000)  # without the factor 1 - K/N
     variance = both.statistics["population_covariance"]
     at = len(both.statistics.lags) - 1
     assert 2000 * variance.value[at, 0, 0] == pytest.approx(0.01406, rel=0.05)
