@@ -72,6 +72,8 @@ def test_inhibitory_binary_network():
     at = len(both.statistics.lags) - 1
     assert 2000 * variance.value[at, 0, 0] == pytest.approx(0.01406, rel=0.05)
     assert 2000 * variance.error[at, 0, 0] < 0.0005
+    pair = both.row("population_covariance", "x, x")
+    assert abs(pair.relative) < 0.03 + 3 * pair.network_error / pair.network
     # what single neurons alone would give: m(1 - m)/N
     assert 2000 * variance.value[at, 0, 0] < 0.1 * both.row("autocovariance", "x, lag 0").network
 
