@@ -240,7 +240,8 @@ def solution_arrays(solution):
         if all(key in q for q in found) and not (spiking and key == "state_variance"):
             out[name] = tuple(np.array([q[key][k] for q in found], dtype=float) for k in (0, 1))
     if "population_covariance" in solution.network:
-        out["population_covariance"] = tuple(np.array(v, dtype=float) for v in solution.network["population_covariance"])
+        pair = solution.network["population_covariance"]
+        out["population_covariance"] = tuple(np.array(v, dtype=float) for v in pair)
     if spiking and "autocovariance" in out:
         out["lags"] = out["lags"][1:]
         out["autocovariance"] = tuple(a[:, 1:] for a in out["autocovariance"])
