@@ -168,7 +168,8 @@ def compare(model, size, theory=None, **simulation):
         Default :func:`lft.meanfield.solver.solve`.  ``theory(model)`` or what it would return: a stationary
         :class:`lft.meanfield.result.Solution`, or a mapping from names of statistics
         (:class:`lft.meanfield.network_run.NetworkStatistics`) to values or pairs of value and error, in which
-        ``"lags"`` and ``"frequencies"`` are the places of the curves.
+        ``"lags"`` and ``"frequencies"`` are the places of the curves.  ``population_covariance`` (P, P) is the one at
+        equal times.
     **simulation
         Arguments of :func:`lft.meanfield.network_run.simulate_network`; duration, warmup and max_lag default to
         :func:`default_simulation`.
@@ -207,13 +208,10 @@ def beside(theory, statistics):
         elif name in PER_POPULATION:
             rows += _rows(name, names, value, error, statistics[name])
         elif name in PER_PAIR:
-            where = [f"{a}, {b}" for a in names for b in names]
-            measured = statistics[name]
-            rows += [
-                Row(name, w, float(t), float(e), float(m), float(me))
-                for w, t, e, m, me in zip(where, value.ravel(), error.ravel(), measured.value.ravel(),
-                                          measured.error.ravel(), strict=True)
-            ]
+            rows += _pair_rows(name, names, value, error, statistics[name].value, statistics[name].error)
+        elif name == "population_covariance" and value.ndim == 2:
+            now, measured = len(statistics.lags) - 1, statistics[name]
+            rows += _pair_rows(name, names, value, error, measured.value[now], measured.error[now])
         elif name in CURVES + SPECTRA:
             axis = "lags" if name in CURVES else "frequencies"
             if axis not in places:
@@ -241,6 +239,9 @@ def solution_arrays(solution):
                       ("autocovariance", "autocovariance")):
         if all(key in q for q in found) and not (spiking and key == "state_variance"):
             out[name] = tuple(np.array([q[key][k] for q in found], dtype=float) for k in (0, 1))
+    if "population_covariance" in solution.network:
+        pair = solution.network["population_covariance"]
+        out["population_covariance"] = tuple(np.array(v, dtype=float) for v in pair)
     if spiking and "autocovariance" in out:
         out["lags"] = out["lags"][1:]
         out["autocovariance"] = tuple(a[:, 1:] for a in out["autocovariance"])
@@ -261,6 +262,12 @@ def _rows(name, names, value, error, measured):
         Row(name, n, float(value[a]), float(error[a]), float(measured.value[a]), float(measured.error[a]))
         for a, n in enumerate(names)
     ]
+
+
+def _pair_rows(name, names, *four):
+    """Rows of a matrix over populations: theory and its error, network and its error."""
+    where = [f"{a}, {b}" for a in names for b in names]
+    return [Row(name, w, *map(float, n)) for w, *n in zip(where, *(x.ravel() for x in four), strict=True)]
 
 
 def _curve(name, names, at, value, error, statistics, axis):

@@ -18,11 +18,15 @@ are free of the bias of the naive estimates.  Every rank measures the same neuro
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
-from lft.errors import InputError
+from lft.analysis.estimate import estimate
+from lft.errors import InputError, SeriesTooShort
 
 MIN_BLOCKS = 8
+GAMMA_BLOCKS = 25
 MIN_BLOCK = 16
 
 
@@ -208,6 +212,8 @@ def static_second(means):
 def summarize(recorder):
     """Statistics of a full recorder with errors from its segments (jackknife), a dict of (value, error) by name.
 
+    The error of the mean comes from the blocks by the Gamma method, from 25 blocks on.
+
     Errors of what the two halves of the time give (``pair_*``, ``participation``) are nan: they come from several
     networks alone.
     """
@@ -222,9 +228,18 @@ def summarize(recorder):
         parts = np.array([p[name] for p in left_out])
         error = np.sqrt((n - 1) / n * np.sum(np.abs(parts - parts.mean(axis=0)) ** 2, axis=0))
         out[name] = (value, error)
+    if recorder.n_blocks >= GAMMA_BLOCKS:
+        out["mean"] = (out["mean"][0], _mean_errors(recorder))
     if recorder.has_pairs:
         out.update({name: (value, np.full(np.shape(value), np.nan)) for name, value in _pairs(recorder).items()})
     return out
+
+
+def _mean_errors(recorder):
+    """Errors of the mean outputs, autocorrelation between blocks included (Gamma method)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SeriesTooShort)  # blocks are longer than the lags that matter
+        return np.array([estimate(series).error for series in recorder.block_means.T])
 
 
 def _means(recorder, keep):

@@ -7,6 +7,9 @@ on a grid, exactly integrated between the steps; a spike arrives with the step `
 neuron at the threshold spikes, is reset and stays there for the refractory time, during which what moves V is lost and
 what moves the synaptic current is not.  Ranks exchange spikes once per shortest delay.
 
+Spikes that arrive within one step count together, so that a threshold that is crossed in between is missed: in network
+A of Brunel's model, (g, eta) = (5, 2), the rate on a grid of 0.1 ms is 37.2(1) Hz, on one of 0.025 ms 37.7(1) Hz.
+
 Cost per step: 5 ns for each neuron, 5 ns for each of its external trains; per spike 1 ns for each target.
 """
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lft.errors import InputError
-from lft.meanfield.compare import beside, compare, resize
+from lft.meanfield.compare import beside, compare, default_simulation, resize
 from lft.meanfield.lyapunov import lyapunov_exponent
 from lft.meanfield.model import Connection, FixedIndegree, Gaussian, Model, Population, Solve
 from lft.meanfield.network_measure import Recorder, lagged, pair_statistics, summarize
@@ -216,3 +216,29 @@ def test_sizes_of_a_comparison():
 def test_bad_measurements(arguments, words):
     with pytest.raises(InputError, match=words):
         simulate_network(linear(10), warmup=1.0, **arguments)
+
+
+def test_times_of_a_comparison_come_from_the_settings():
+    model = Model((Population("x", Rate("linear", tau=0.5, noise=0.5), size=30),), (), Solve("stationary", 0.1, 10.0))
+    assert default_simulation(model) == {"duration": 400.0, "warmup": 20.0, "max_lag": 5.0}
+    both = compare(model, 40, draws=3, pairs=False)
+    assert both.statistics.lags[-1] == pytest.approx(5.0)
+    assert both.row("state_variance").theory == pytest.approx(1.0, rel=1e-3)  # s2/tau
+    assert abs(both.row("state_variance").relative) < 0.1
+    with pytest.raises(InputError, match="no \\[solve\\]"):
+        compare(Model(model.populations, ()), 40)
+    with pytest.raises(InputError, match="row 'median'"):
+        both.row("median")
+
+
+def test_alternate_blocks_would_not_be_independent():
+    """Why the halves of the time are used: with blocks in turn, slow processes look correlated in pairs."""
+    x = autoregressive(6400, 40, 0.97, 0.0, 0.0, 7)
+    blocks = x.reshape(-1, 32, 40)
+
+    def spread(first, second):
+        c = [np.cov(b.reshape(-1, 40).T) for b in (first, second)]
+        return pair_statistics(*c, [40], [40])["pair_spread"][0, 0]
+
+    halves, turns = spread(blocks[:100], blocks[100:]), spread(blocks[::2], blocks[1::2])
+    assert abs(halves) < 0.25 * turns

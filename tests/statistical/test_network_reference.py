@@ -65,10 +65,15 @@ def test_inhibitory_binary_network():
     assert both.row("mean").network == pytest.approx(0.2353, abs=0.0006)
     assert abs(both.row("mean").relative) < 0.004
     assert abs(both.row("autocovariance", "x, lag 0").relative) < 0.005
+    summed = both.row("state_variance")
+    assert abs(summed.relative) < 0.015
+    assert summed.network < 0.97 * summed.theory / (1 - 100 / 2000)  # without the factor 1 - K/N
     variance = both.statistics["population_covariance"]
     at = len(both.statistics.lags) - 1
     assert 2000 * variance.value[at, 0, 0] == pytest.approx(0.01406, rel=0.05)
     assert 2000 * variance.error[at, 0, 0] < 0.0005
+    pair = both.row("population_covariance", "x, x")
+    assert abs(pair.relative) < 0.03 + 3 * pair.network_error / pair.network
     # what single neurons alone would give: m(1 - m)/N
     assert 2000 * variance.value[at, 0, 0] < 0.1 * both.row("autocovariance", "x, lag 0").network
 

@@ -344,8 +344,7 @@ def test_population_variance_of_binary_networks(n, k, j, drive, mean, variance):
         return n * spectrum_to_covariance(spectrum, dt)[0, 0, 0]
 
     assert found(np.fft.fft(whole).real * dt) == pytest.approx(variance, rel=0.005)
-    m = result["mean"][0]
+    m = result["mean"][0]  # below, 6 %: the grid of frequencies ends where a jump has not decayed
     independent = found(m * (1 - m) * 2 / (1 + omega**2))
-    # 6 %: error of the frequency grid
     assert independent == pytest.approx(m * (1 - m) / (1 - slope * couplings(model, [0.0])[0, 0, 0].real), rel=0.06)
     assert independent > 1.3 * variance
