@@ -415,7 +415,7 @@ def utah_array(n_time, bin_width=None, boundary="open", pitch=UTAH_PITCH):
     Returns
     -------
     Lattice
-        96 active sites per bin.  A finer lattice behind it: :class:`lft.rg.ensemble.Observation`.
+        96 active sites per bin.  A finer lattice behind it: :class:`lft.rg.inverse.ensemble.Observation`.
 
     Examples
     --------

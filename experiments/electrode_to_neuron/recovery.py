@@ -19,8 +19,8 @@ import numpy as np
 from lft.geometry import Lattice, utah_array
 from lft.inference.lattice_estimator import lattice_estimator
 from lft.inference.lattice_fit import fit_lattice
-from lft.rg.ensemble import FineModel, Observation, simulate
-from lft.rg.inverse import Target, default_starts, inverse_map
+from lft.rg.inverse.ensemble import FineModel, Observation, simulate
+from lft.rg.inverse.match import Target, default_starts, inverse_map
 
 
 @dataclass(frozen=True)

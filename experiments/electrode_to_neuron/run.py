@@ -19,7 +19,7 @@ import numpy as np
 from lft.cli import main as lft
 from lft.geometry import utah_array
 from lft.plotting.figure import COLORS, new_figure, save
-from lft.rg.ensemble import FineModel, Observation, simulate
+from lft.rg.inverse.ensemble import FineModel, Observation, simulate
 
 TRUTH = {"K[1,0,0]": 0.20, "K[0,1,0]": 0.17, "K[0,0,1]": 0.20, "h": -0.15}
 FACTOR = (2, 2, 2)

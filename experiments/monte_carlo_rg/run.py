@@ -19,11 +19,11 @@ from lft.actions import Ising
 from lft.clusters import SwendsenWang
 from lft.geometry import Lattice
 from lft.plotting import plot_exponents, plot_flow_field, plot_matching
-from lft.rg.cascade import measure_cascade, sampled
-from lft.rg.fixed_points import fixed_point, flow_field, sampled_map
-from lft.rg.matching import match
-from lft.rg.mcrg import stability
-from lft.rg.operators import operator_set, parse_operator
+from lft.rg.monte_carlo.cascade import measure_cascade, sampled
+from lft.rg.monte_carlo.fixed_points import fixed_point, flow_field, sampled_map
+from lft.rg.monte_carlo.matching import match
+from lft.rg.monte_carlo.operators import operator_set, parse_operator
+from lft.rg.monte_carlo.stability import stability
 from lft.rng import Key
 
 CRITICAL = {2: 0.5 * math.log(1 + math.sqrt(2)), 3: 0.22165463}

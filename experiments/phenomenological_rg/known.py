@@ -10,8 +10,8 @@ import numpy as np
 from lft.actions import Ising
 from lft.geometry import Lattice
 from lft.protocols import State
-from lft.rg.nulls import exponents
-from lft.rg.phenomenological import coarse_grain
+from lft.rg.phenomenological.clusters import coarse_grain
+from lft.rg.phenomenological.nulls import exponents
 from lft.rng import Key
 from lft.testing.hierarchical import hierarchical_gaussian
 from lft.updaters import SwendsenWang, start

@@ -17,8 +17,8 @@ from lft.config import read_config
 from lft.errors import InputError
 from lft.geometry import Lattice
 from lft.rg.blocking import BLOCKINGS
-from lft.rg.cascade import batch_size, sampled
-from lft.rg.operators import equivalent_axes, operator_set, parse_operator
+from lft.rg.monte_carlo.cascade import batch_size, sampled
+from lft.rg.monte_carlo.operators import equivalent_axes, operator_set, parse_operator
 
 MIN_CONFIGURATIONS = 20
 

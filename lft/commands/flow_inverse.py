@@ -7,18 +7,19 @@ import sys
 
 import numpy as np
 
+from lft.commands.configurations import is_archive
 from lft.commands.fit import parse_reach
-from lft.commands.flow_refit import _archive_fields, _is_archive, _recording_fields
+from lft.commands.flow_refit import archive_fields, recording_fields
 from lft.errors import DivergenceError, InputError
 from lft.geometry import TIME
 from lft.inference.lattice_estimator import lattice_estimator
 from lft.inference.lattice_fit import fit_lattice
 from lft.inference.result import SCHEMA as FIT_SCHEMA
 from lft.inference.result import coupling_name, load_fit
-from lft.rg.ensemble import RULES, Observation
 from lft.rg.flow import observe
-from lft.rg.inverse import Target, inverse_map
-from lft.rg.inverse_report import report, save_inverse
+from lft.rg.inverse.ensemble import RULES, Observation
+from lft.rg.inverse.match import Target, inverse_map
+from lft.rg.inverse.report import report, save_inverse
 from lft.rg.variables import steps
 
 HETEROGENEITY = 3.0
@@ -31,8 +32,8 @@ def compute(args):
     target, displacements, lattice, observables, notes, default = _target(args)
     factor = _factors(args, lattice)
     blocking = _blocking(args, factor, lattice, default, notes)
-    is_archive = default == "decimation"
-    surround = args.surround if args.surround is not None else (0 if is_archive else 2)
+    from_archive = default == "decimation"
+    surround = args.surround if args.surround is not None else (0 if from_archive else 2)
     observation = Observation(lattice, factor, blocking, args.k, surround=surround)
     if surround == 0 and "open" in [b for b, a in zip(lattice.boundary, lattice.axes, strict=True) if a != TIME]:
         notes.append("the tissue is taken to end with the array (surround 0)")
@@ -116,10 +117,10 @@ def _target(args):
     """(target, displacements, lattice, observables, notes, default rule) of the source."""
     if _is_fit(args.source):
         return (*_of_fit(args.source), "or")
-    if _is_archive(args.source):
-        fields, site_field, notes, default = *_archive_fields(args.source), "decimation"
+    if is_archive(args.source):
+        fields, site_field, notes, default = *archive_fields(args.source), "decimation"
     else:
-        fields, site_field, notes, default = *_recording_fields(args), "or"
+        fields, site_field, notes, default = *recording_fields(args), "or"
     _factors(args, fields[0].geometry)  # complains before anything is fitted
     fit = _fit(fields, args, site_field, notes)
     lattice = fields[0].geometry

@@ -18,9 +18,9 @@ from lft.config import read_config
 from lft.errors import InputError
 from lft.geometry import Lattice
 from lft.rg.blocking import plan_blocks
-from lft.rg.cascade import measure_cascade
-from lft.rg.matching import match, save_matching
-from lft.rg.operators import operator
+from lft.rg.monte_carlo.cascade import measure_cascade
+from lft.rg.monte_carlo.matching import match, save_matching
+from lft.rg.monte_carlo.operators import operator
 
 PILOTS = 8
 PILOT_SHIFT = 0.05

@@ -6,8 +6,8 @@ import numpy as np
 
 from lft.commands.configurations import checked_blocking, open_configurations, operators_of, parse_factor
 from lft.errors import InputError
-from lft.rg.cascade import measure_cascade
-from lft.rg.mcrg import SingularMatrix, save_stability, stability
+from lft.rg.monte_carlo.cascade import measure_cascade
+from lft.rg.monte_carlo.stability import SingularMatrix, save_stability, stability
 
 
 def compute(args):

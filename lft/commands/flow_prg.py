@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import warnings
 
+from lft.commands.configurations import is_archive
 from lft.commands.fit import describe, open_recording, select_units
-from lft.commands.flow_refit import is_archive
 from lft.errors import DataWarning, InputError
 from lft.inference.raster import Raster
-from lft.rg import phenomenological_report as report
-from lft.rg.nulls import analyse
-from lft.rg.surrogates import NULLS
+from lft.rg.phenomenological import report as report
+from lft.rg.phenomenological.nulls import analyse
+from lft.rg.phenomenological.surrogates import NULLS
 from lft.units import parse_quantity
 
 PAIRINGS = {"held-out": {}, "same": {"held_out": False}, "normalized": {"held_out": False, "normalize": True}}

@@ -24,8 +24,8 @@ from lft.geometry import Lattice
 from lft.inference.lattice_fit import fit_lattice
 from lft.rg.blocking import BLOCKINGS
 from lft.rg.flow import flow, save_flow
-from lft.rg.operator_flow import operator_flow
-from lft.rg.operators import operator_set
+from lft.rg.monte_carlo.operator_flow import operator_flow
+from lft.rg.monte_carlo.operators import operator_set
 
 
 def compute(args):
@@ -40,9 +40,9 @@ def compute(args):
         raise InputError(f"--estimator {args.estimator}: only with --operators, a space in which it can be simulated")
     factor, reach = parse_factor(args.factor), parse_reach(args.reach, args.diagonals)
     if is_archive(args.source):
-        fields, site_field, notes, default = *_archive_fields(args.source), "majority"
+        fields, site_field, notes, default = *archive_fields(args.source), "majority"
     else:
-        fields, site_field, notes, default = *_recording_fields(args), "or"
+        fields, site_field, notes, default = *recording_fields(args), "or"
     blocking = args.blocking or default
     if blocking == "average":
         raise InputError("--blocking average: makes real fields, which refit cannot fit; valid are or, majority, "
@@ -125,7 +125,8 @@ def _check_k(blocking, k, factor, geometry):
         raise InputError(f"{given}: k-of-n takes an integer from 1 to {n}, the sites of a block")
 
 
-def _archive_fields(path):
+def archive_fields(path):
+    """(fields, whether sites have fields of their own, notes) of an archive's saved configurations."""
     with Archive(path) as archive:
         if not isinstance(archive.geometry, Lattice):
             raise InputError(f"{path}: a graph has no blocks in space; valid is an archive on a lattice")
@@ -142,7 +143,8 @@ def _archive_fields(path):
         return [Field.from_array(archive.geometry, "spin", a) for a in arrays], site_field, notes
 
 
-def _recording_fields(args):
+def recording_fields(args):
+    """The same of a recording, as options of the command line describe it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DataWarning)
         recording, bin_s = open_recording(args.source, args.bin)

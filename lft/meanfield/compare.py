@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lft.errors import InputError
-from lft.meanfield.network_run import simulate_network
+from lft.meanfield.network.run import simulate_network
 from lft.meanfield.solver import solve
 
 PER_POPULATION = ("mean", "heterogeneity", "static", "state_variance", "pair_variance", "participation")
@@ -167,11 +167,11 @@ def compare(model, size, theory=None, **simulation):
     theory : callable, mapping or object, optional
         Default :func:`lft.meanfield.solver.solve`.  ``theory(model)`` or what it would return: a stationary
         :class:`lft.meanfield.result.Solution`, or a mapping from names of statistics
-        (:class:`lft.meanfield.network_run.NetworkStatistics`) to values or pairs of value and error, in which
+        (:class:`lft.meanfield.network.run.NetworkStatistics`) to values or pairs of value and error, in which
         ``"lags"`` and ``"frequencies"`` are the places of the curves.  ``population_covariance`` (P, P) is the one at
         equal times.
     **simulation
-        Arguments of :func:`lft.meanfield.network_run.simulate_network`; duration, warmup and max_lag default to
+        Arguments of :func:`lft.meanfield.network.run.simulate_network`; duration, warmup and max_lag default to
         :func:`default_simulation`.
 
     Returns
@@ -182,7 +182,7 @@ def compare(model, size, theory=None, **simulation):
     --------
     >>> from lft.meanfield.compare import compare
     >>> from lft.meanfield.model import Connection, Gaussian, Model, Population
-    >>> from lft.meanfield.neurons_rate import Rate
+    >>> from lft.meanfield.neurons.rate import Rate
     >>> cells = Population("x", Rate(gain="linear", noise=1.0))
     >>> model = Model((cells,), (Connection("x", "x", Gaussian(0.0, 0.3)),))
     >>> both = compare(model, 100, {"mean": [0.0]}, dt=0.1, duration=60.0, warmup=5.0, max_lag=1.0, draws=4)

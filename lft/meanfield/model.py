@@ -160,7 +160,7 @@ class Population:
     ----------
     name : str
     neuron : object
-        A neuron model (:mod:`lft.meanfield.neurons`): ``init(M, rng)`` and ``step(state, h, k) -> y``.
+        A neuron model (:mod:`lft.meanfield.neurons.registry`): ``init(M, rng)`` and ``step(state, h, k) -> y``.
     size : int, optional
         Number of neurons N; used by sparse ensembles, finite-size results and direct simulations.
     input : float, or tuple of (time, value), or callable, optional

@@ -9,15 +9,15 @@ import time
 import numpy as np
 
 from lft.errors import ConvergenceError, InputError
-from lft.meanfield.fluctuations_closed import population_covariance
+from lft.meanfield.fluctuations.covariance_closed import population_covariance
+from lft.meanfield.fluctuations.stability import stability
 from lft.meanfield.neurons import prepared
 from lft.meanfield.result import PopulationResult, Solution
-from lft.meanfield.simulate import check_causality
-from lft.meanfield.stability import stability
-from lft.meanfield.stationary import PARTS, solve_stationary
-from lft.meanfield.stationary_closed import has_closed_form, solve_closed
-from lft.meanfield.two_time import solve_two_time
-from lft.meanfield.two_time_closed import has_closed_path, solve_two_time_closed
+from lft.meanfield.saddle.simulate import check_causality
+from lft.meanfield.saddle.stationary import PARTS, solve_stationary
+from lft.meanfield.saddle.stationary_closed import has_closed_form, solve_closed
+from lft.meanfield.saddle.two_time import solve_two_time
+from lft.meanfield.saddle.two_time_closed import has_closed_path, solve_two_time_closed
 
 ARRAYS = 7
 STARTS = {"guess": (1.0, 0.0), "low": (0.01, -1.0), "high": (1.0, 1.0)}
@@ -288,7 +288,7 @@ def _closed_two_time(model):
 def _sampled_two_time(model, comm):
     _check_neurons(model)
     if model.solve.method == "march":
-        from lft.meanfield.march import march
+        from lft.meanfield.saddle.march import march
 
         system, total, evidence = march(model, comm)
         settings = {"samples": model.solve.samples, "replicas": model.solve.replicas}

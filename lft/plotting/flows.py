@@ -97,9 +97,9 @@ def plot_flow_field(flow, path, point=None, names=None):
 
     Parameters
     ----------
-    flow : lft.rg.fixed_points.FlowField
+    flow : lft.rg.monte_carlo.fixed_points.FlowField
         Of two couplings or more; the first two are drawn.
-    point : lft.rg.fixed_points.FixedPoint, optional
+    point : lft.rg.monte_carlo.fixed_points.FixedPoint, optional
         Marked with its errors; the lines through it are the eigenvectors of T.
     names : sequence of str, optional
         Labels; default those of the field.

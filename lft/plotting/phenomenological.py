@@ -55,7 +55,7 @@ def _scaling(ax, a, name, exponent, ylabel, xlabel):
     law = a.laws.get(exponent)
     if law is not None and np.isfinite(law.value):
         from lft.analysis.estimate import format_with_error
-        from lft.rg.nulls import used_levels
+        from lft.rg.phenomenological.nulls import used_levels
 
         used = used_levels(curve, law, exponent)
         xs, ys = np.log(curve.scale[used]), np.log(curve.value[used])

@@ -38,7 +38,8 @@ class Level:
         ``{name: (value, error)}``.
     notes : tuple of str
     truncation : dict
-        What the space of couplings leaves out, as JSON (:mod:`lft.rg.operator_flow`); empty where it was not asked for.
+        What the space of couplings leaves out, as JSON (:mod:`lft.rg.monte_carlo.operator_flow`); empty where nobody
+        asked for it.
     """
 
     scale: tuple

@@ -353,7 +353,7 @@ def mode_variables(lattice, modes):
     ----------
     lattice : Lattice
     modes : ndarray (N, 1 + n_axes)
-        Per configuration M and the mode of each axis, as :class:`lft.rg.ensemble.Ensemble` has them.
+        Per configuration M and the mode of each axis, as :class:`lft.rg.inverse.ensemble.Ensemble` has them.
 
     Returns
     -------

@@ -7,8 +7,8 @@ import pytest
 
 from lft.errors import InputError
 from lft.geometry import Lattice
-from lft.rg import operators as module
-from lft.rg.operators import Operator, Products, equivalent_axes, operator, operator_set, parse_operator
+from lft.rg.monte_carlo import operators as module
+from lft.rg.monte_carlo.operators import Operator, Products, equivalent_axes, operator, operator_set, parse_operator
 
 
 def sums_by_hand(lattice, o, spins):

@@ -8,15 +8,15 @@ DRIVER = """
 import hashlib, json
 import numpy as np
 from lft.domain import world
-from lft.meanfield.lyapunov import lyapunov_exponent
+from lft.meanfield.fluctuations.lyapunov import lyapunov_exponent
 from lft.meanfield.model import (
     Bernoulli, Connection, FixedIndegree, Gaussian, InputNoise, Model, Poisson, Population, Solve,
 )
-from lft.meanfield.network import build_network
-from lft.meanfield.network_run import simulate_network
-from lft.meanfield.neurons_binary import Binary
-from lft.meanfield.neurons_lif import LIF
-from lft.meanfield.neurons_rate import Rate
+from lft.meanfield.network.steps import build_network
+from lft.meanfield.network.run import simulate_network
+from lft.meanfield.neurons.binary import Binary
+from lft.meanfield.neurons.lif import LIF
+from lft.meanfield.neurons.rate import Rate
 
 comm = world()
 e = Population("e", Rate("tanh", noise=0.1), size=23, external=(Poisson(3, 2.0, 0.1),), noise=InputNoise(0.3, 0.5))

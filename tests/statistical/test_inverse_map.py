@@ -10,8 +10,8 @@ from lft.geometry import Lattice
 from lft.inference.lattice_estimator import lattice_estimator
 from lft.inference.lattice_fit import fit_lattice
 from lft.rg.chains import undecimate_chain
-from lft.rg.ensemble import FineModel, Observation, simulate
-from lft.rg.inverse import Target, default_starts, goodness, inverse_map
+from lft.rg.inverse.ensemble import FineModel, Observation, simulate
+from lft.rg.inverse.match import Target, default_starts, goodness, inverse_map
 from lft.testing import assert_agrees, decimate_chain, normality_p_value
 
 LINE = ((1,), (2,), (3,))

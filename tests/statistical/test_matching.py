@@ -9,10 +9,10 @@ from lft.actions import Ising
 from lft.clusters import SwendsenWang
 from lft.errors import InputError
 from lft.geometry import Lattice
-from lft.rg import matching
-from lft.rg.cascade import measure_cascade, sampled
-from lft.rg.matching import match
-from lft.rg.operators import operator_set
+from lft.rg.monte_carlo import matching
+from lft.rg.monte_carlo.cascade import measure_cascade, sampled
+from lft.rg.monte_carlo.matching import match
+from lft.rg.monte_carlo.operators import operator_set
 from lft.rng import Key
 from lft.testing import assert_agrees
 

@@ -10,11 +10,11 @@ import pytest
 from lft.actions import Ising
 from lft.clusters import SwendsenWang
 from lft.geometry import Lattice
-from lft.rg import mcrg
 from lft.rg.blocking import plan_blocks
-from lft.rg.cascade import OperatorSeries, block_batch, measure_cascade, sampled
-from lft.rg.mcrg import SingularMatrix, jackknife_edges, stability, stability_matrix
-from lft.rg.operators import Products, operator_set, parse_operator
+from lft.rg.monte_carlo import stability as mcrg
+from lft.rg.monte_carlo.cascade import OperatorSeries, block_batch, measure_cascade, sampled
+from lft.rg.monte_carlo.operators import Products, operator_set, parse_operator
+from lft.rg.monte_carlo.stability import SingularMatrix, jackknife_edges, stability, stability_matrix
 from lft.rng import Key
 from lft.testing import assert_agrees, enumerate_states, z_score
 

@@ -10,11 +10,11 @@ from scipy.optimize import brentq
 from scipy.special import erf, i0
 
 from lft.errors import ConvergenceError
-from lft.meanfield.closed import mean_gain, pair_matrix, pair_moment, relu_moment, siegert, step_pair
-from lft.meanfield.gains import GAINS
-from lft.meanfield.mixing import fixed_point
 from lft.meanfield.model import Connection, FixedIndegree, Gaussian, InputNoise, Model, Population, Solve
 from lft.meanfield.neurons import LIF, Binary, EscapeRate, Rate
+from lft.meanfield.neurons.gains import GAINS
+from lft.meanfield.saddle.closed import mean_gain, pair_matrix, pair_moment, relu_moment, siegert, step_pair
+from lft.meanfield.saddle.mixing import fixed_point
 from lft.meanfield.solver import solve, solve_from
 
 

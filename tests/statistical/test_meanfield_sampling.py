@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from lft.errors import ConvergenceError, InputError
-from lft.meanfield.averaging import Replicas, average
-from lft.meanfield.closed import siegert
-from lft.meanfield.draws import Draws
 from lft.meanfield.model import Connection, FixedIndegree, Gaussian, InputNoise, Model, Poisson, Population, Solve
 from lft.meanfield.neurons import LIF, Binary, EscapeRate, Rate
-from lft.meanfield.paths import circulant_paths, factor, gaussian_paths
-from lft.meanfield.simulate import Runner, check_causality, gram
+from lft.meanfield.saddle.averaging import Replicas, average
+from lft.meanfield.saddle.closed import siegert
+from lft.meanfield.saddle.draws import Draws
+from lft.meanfield.saddle.paths import circulant_paths, factor, gaussian_paths
+from lft.meanfield.saddle.simulate import Runner, check_causality, gram
 from lft.meanfield.solver import _check_agreement, solve
 from lft.rng import Key
 from lft.testing import normality_p_value

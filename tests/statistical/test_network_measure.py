@@ -7,13 +7,13 @@ import pytest
 
 from lft.errors import InputError
 from lft.meanfield.compare import beside, compare, default_simulation, resize
-from lft.meanfield.lyapunov import lyapunov_exponent
+from lft.meanfield.fluctuations.lyapunov import lyapunov_exponent
 from lft.meanfield.model import Connection, FixedIndegree, Gaussian, Model, Population, Solve
-from lft.meanfield.network_measure import Recorder, lagged, pair_statistics, summarize
-from lft.meanfield.network_run import simulate_network, simulate_transient
-from lft.meanfield.network_weights import draw_weights, network_key
-from lft.meanfield.neurons_binary import Binary
-from lft.meanfield.neurons_rate import Rate
+from lft.meanfield.network.measure import Recorder, lagged, pair_statistics, summarize
+from lft.meanfield.network.run import simulate_network, simulate_transient
+from lft.meanfield.network.weights import draw_weights, network_key
+from lft.meanfield.neurons.binary import Binary
+from lft.meanfield.neurons.rate import Rate
 
 
 def autoregressive(n_steps, n, a, offset, common, seed):

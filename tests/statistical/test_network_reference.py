@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from lft.meanfield.compare import compare
-from lft.meanfield.lyapunov import lyapunov_exponent
+from lft.meanfield.fluctuations.lyapunov import lyapunov_exponent
+from lft.meanfield.fluctuations.potential import critical_coupling, rate_potential
 from lft.meanfield.model import Connection, FixedIndegree, Gaussian, Model, Poisson, Population, Solve
-from lft.meanfield.network import build_network
-from lft.meanfield.network_run import simulate_network
-from lft.meanfield.neurons_binary import Binary
-from lft.meanfield.neurons_lif import LIF
-from lft.meanfield.neurons_rate import Rate
-from lft.meanfield.potential import critical_coupling, rate_potential
+from lft.meanfield.network.run import simulate_network
+from lft.meanfield.network.steps import build_network
+from lft.meanfield.neurons.binary import Binary
+from lft.meanfield.neurons.lif import LIF
+from lft.meanfield.neurons.rate import Rate
 from lft.meanfield.solver import solve
 
 
@@ -137,7 +137,7 @@ def test_chaotic_rate_network(g):
     assert s["state_variance"].value[0] == pytest.approx(p.variance, rel=0.03)
     assert s["autocovariance"].value[0, 0] + s["static"].value[0] == pytest.approx(p.output_variance, rel=0.03)
     w, response, power = p.spectra(0.2, 4096)
-    from lft.meanfield.spread import equal_time_spread
+    from lft.meanfield.fluctuations.spread import equal_time_spread
 
     spread = equal_time_spread(w, response[None], np.array([[g * g]]), power[None], np.ones(1))[0, 0]
     theory = p.output_variance**2 / (p.output_variance**2 + spread)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lft.errors import InputError
-from lft.meanfield.fluctuations import (
+from lft.meanfield.fluctuations.covariance import (
     coherence,
     coupling,
     couplings,
@@ -18,14 +18,8 @@ from lft.meanfield.fluctuations import (
     spectrum_to_covariance,
     unstable_modes,
 )
-from lft.meanfield.model import Connection, FixedIndegree, Gaussian, Model, Population, Solve
-from lft.meanfield.network_measure import pair_statistics
-from lft.meanfield.network_weights import draw_weights, network_key
-from lft.meanfield.neurons_binary import Binary
-from lft.meanfield.neurons_rate import Rate
-from lft.meanfield.potential import critical_coupling, rate_potential
-from lft.meanfield.solver import solve
-from lft.meanfield.spread import (
+from lft.meanfield.fluctuations.potential import critical_coupling, rate_potential
+from lft.meanfield.fluctuations.spread import (
     decay_length,
     equal_frequency_spread,
     equal_time_spread,
@@ -35,6 +29,12 @@ from lft.meanfield.spread import (
     relative_spread,
     ring_spread,
 )
+from lft.meanfield.model import Connection, FixedIndegree, Gaussian, Model, Population, Solve
+from lft.meanfield.network.measure import pair_statistics
+from lft.meanfield.network.weights import draw_weights, network_key
+from lft.meanfield.neurons.binary import Binary
+from lft.meanfield.neurons.rate import Rate
+from lft.meanfield.solver import solve
 
 # ---- the potential
 SCS = {  # g: D0, C_phi(0), Delta(1), (2), (5), (10), E0, lambda, <phi'>, PR/N

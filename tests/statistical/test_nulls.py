@@ -9,11 +9,11 @@ from scipy.special import ndtr
 from scipy.stats import chi2, kstest, multivariate_normal
 
 from lft.errors import InputError
-from lft.rg.latent import LatentModel, binary_covariance, fit_latent
-from lft.rg.nulls import analyse, compare, exponents
-from lft.rg.phenomenological import Curve, coarse_grain
-from lft.rg.power_laws import fit_power_law, jackknife_covariance
-from lft.rg.surrogates import NULLS, circular, independent, shuffled, surrogate_key, surrogate_maker
+from lft.rg.phenomenological.clusters import Curve, coarse_grain
+from lft.rg.phenomenological.latent import LatentModel, binary_covariance, fit_latent
+from lft.rg.phenomenological.nulls import analyse, compare, exponents
+from lft.rg.phenomenological.power_laws import fit_power_law, jackknife_covariance
+from lft.rg.phenomenological.surrogates import NULLS, circular, independent, shuffled, surrogate_key, surrogate_maker
 from lft.rng import Key
 from lft.testing import assert_agrees, z_score
 from lft.testing.hierarchical import hierarchical_gaussian

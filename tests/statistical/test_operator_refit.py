@@ -9,12 +9,12 @@ from lft.actions import Ising
 from lft.clusters import SwendsenWang
 from lft.errors import DivergenceError, InputError
 from lft.geometry import Lattice
-from lft.rg import refit
 from lft.rg.blocking import plan_blocks
-from lft.rg.cascade import block_batch, sampled
-from lft.rg.operator_flow import operator_flow
-from lft.rg.operators import Products, operator_set, parse_operator
-from lft.rg.refit import PatternTable, fit_operators, match_moments, simulate, simulated_moments
+from lft.rg.monte_carlo import refit
+from lft.rg.monte_carlo.cascade import block_batch, sampled
+from lft.rg.monte_carlo.operator_flow import operator_flow
+from lft.rg.monte_carlo.operators import Products, operator_set, parse_operator
+from lft.rg.monte_carlo.refit import PatternTable, fit_operators, match_moments, simulate, simulated_moments
 from lft.rng import Key
 from lft.testing import assert_agrees, decimate_chain, enumerate_states
 from lft.updaters import HeatBath

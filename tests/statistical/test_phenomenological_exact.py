@@ -9,17 +9,17 @@ import pytest
 from lft.actions import Ising
 from lft.geometry import Lattice
 from lft.protocols import State
-from lft.rg.activity import correlation, covariance, cut_into_blocks
-from lft.rg.momentum import momentum_space
-from lft.rg.nulls import allowed_levels, exponents
-from lft.rg.phenomenological import (
+from lft.rg.phenomenological.activity import correlation, covariance, cut_into_blocks
+from lft.rg.phenomenological.clusters import (
     coarse_grain,
     crossing,
     find_clusters,
     members,
     random_pairs,
 )
-from lft.rg.power_laws import fit_power_law, slope_weights
+from lft.rg.phenomenological.momentum import momentum_space
+from lft.rg.phenomenological.nulls import allowed_levels, exponents
+from lft.rg.phenomenological.power_laws import fit_power_law, slope_weights
 from lft.rng import Key
 from lft.testing import assert_agrees, normality_p_value, z_score
 from lft.testing.hierarchical import hierarchical_autocorrelation, hierarchical_covariances, hierarchical_gaussian

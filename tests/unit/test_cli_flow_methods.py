@@ -221,7 +221,7 @@ def test_a_field_mixes_the_sectors_and_is_said(lft_main):
 
 
 def test_damaged_requests_raise_in_the_library_too():
-    from lft.rg.mcrg import length_rescaling
+    from lft.rg.monte_carlo.stability import length_rescaling
 
     with pytest.raises(InputError, match="one length rescaling"):
         length_rescaling((2, 3))

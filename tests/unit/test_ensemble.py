@@ -8,7 +8,7 @@ from lft.field import Field
 from lft.geometry import Lattice, utah_array
 from lft.inference.lattice_estimator import lattice_estimator
 from lft.inference.lattice_fit import fit_lattice
-from lft.rg.ensemble import FineModel, Observation, choose_volume, simulate
+from lft.rg.inverse.ensemble import FineModel, Observation, choose_volume, simulate
 from lft.rg.variables import mode_number
 
 

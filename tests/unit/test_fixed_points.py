@@ -10,7 +10,7 @@ from lft.errors import DivergenceError, InputError
 from lft.field import Field
 from lft.geometry import Lattice
 from lft.rg.blocking import block
-from lft.rg.fixed_points import (
+from lft.rg.monte_carlo.fixed_points import (
     Mapped,
     decimation_map,
     exact_map,
@@ -20,7 +20,7 @@ from lft.rg.fixed_points import (
     sampled_map,
     trajectory,
 )
-from lft.rg.operators import operator_set, parse_operator
+from lft.rg.monte_carlo.operators import operator_set, parse_operator
 from lft.testing import assert_agrees, decimate_chain
 
 

@@ -5,9 +5,9 @@ import pytest
 from scipy.integrate import quad
 
 from lft.errors import InputError
-from lft.meanfield.draws import Draws
 from lft.meanfield.neurons import EIF, LIF, NEURONS, QIF, AdEx, prepared
-from lft.meanfield.simulate import Runner, check_causality
+from lft.meanfield.saddle.draws import Draws
+from lft.meanfield.saddle.simulate import Runner, check_causality
 from lft.rng import Key
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lft.errors import DivergenceError, InputError
-from lft.meanfield.lyapunov import lyapunov_exponent
+from lft.meanfield.fluctuations.lyapunov import lyapunov_exponent
 from lft.meanfield.model import (
     Bernoulli,
     Connection,
@@ -19,11 +19,11 @@ from lft.meanfield.model import (
     Population,
     Solve,
 )
-from lft.meanfield.network import build_network, poisson_law
-from lft.meanfield.network_weights import draw_weights, network_key
-from lft.meanfield.neurons_binary import Binary
-from lft.meanfield.neurons_lif import LIF
-from lft.meanfield.neurons_rate import Rate
+from lft.meanfield.network.steps import build_network, poisson_law
+from lft.meanfield.network.weights import draw_weights, network_key
+from lft.meanfield.neurons.binary import Binary
+from lft.meanfield.neurons.lif import LIF
+from lft.meanfield.neurons.rate import Rate
 from lft.rng import Stream
 
 SOLVE = Solve("stationary", 0.1, 10.0)

@@ -9,8 +9,8 @@ import pytest
 from lft.errors import InputError
 from lft.geometry import Lattice
 from lft.rg.chains import chain_moments
-from lft.rg.ensemble import FineModel, Observation, simulate
 from lft.rg.flow import Level
+from lft.rg.inverse.ensemble import FineModel, Observation, simulate
 from lft.rg.variables import (
     chain_from_variables,
     chain_variables,

@@ -1,0 +1,1 @@
+"""Beyond the saddle point: covariances of order 1/N, spread over pairs, stability, chaos."""

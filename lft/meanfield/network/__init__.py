@@ -1,0 +1,1 @@
+"""Direct simulation of finite networks, and what is measured on them."""

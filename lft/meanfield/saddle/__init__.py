@@ -1,0 +1,1 @@
+"""Self-consistent means and covariances: closed, sampled, stationary, in time."""

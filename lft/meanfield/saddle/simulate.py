@@ -1,0 +1,135 @@
+"""Neurons on given input paths: run them, look at what they return, accumulate their moments."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lft.errors import ConvergenceError, InputError
+from lft.meanfield.saddle.draws import Draws
+from lft.rng import Key
+
+BLOCK = 256
+"""Rows per block of :func:`gram`: the lower triangle by matrix products costs little more than half the square."""
+
+
+class Runner:
+    """A neuron model at work: checks shapes and values of what a user's class returns.
+
+    Parameters
+    ----------
+    neuron : object
+        Prepared for a grid step.
+    name : str
+        What messages call it.
+    """
+
+    def __init__(self, neuron, name):
+        self.neuron, self.name = neuron, name
+
+    def run(self, h, rng, white=None, keep_state=True):
+        """Outputs of M neurons on their paths.
+
+        Parameters
+        ----------
+        h : ndarray (T, M)
+            Summed input of each step.
+        rng : Draws
+        white : ndarray (T,), optional
+            Intensity of the white part of h, for neurons with ``uses_white``.
+        keep_state : bool, optional
+            Also give mean and variance of the state variable.
+
+        Returns
+        -------
+        y : ndarray (T + 1, M)
+            y[0] is the output before the first step.
+        observed : ndarray (2, T + 1) or None
+            Mean and variance of ``observe(state)``; None for a neuron without it.
+        """
+        neuron, (n_steps, m) = self.neuron, h.shape
+        state = neuron.init(m, rng)
+        y = np.empty((n_steps + 1, m))
+        y[0] = neuron.output(state) if hasattr(neuron, "output") else 0.0
+        if hasattr(neuron, "run"):
+            y[1:] = self._shaped(neuron.run(state, h), h.shape)
+            self._finite(y)
+            return y, None
+        can_observe = keep_state and hasattr(neuron, "observe")
+        observed = np.empty((2, n_steps + 1)) if can_observe else None
+        if can_observe:
+            self._look(observed, 0, state)
+        uses_white = white is not None and getattr(neuron, "uses_white", False)
+        for k in range(n_steps):
+            if uses_white:
+                state.white = white[k]
+            y[k + 1] = self._shaped(neuron.step(state, h[k].copy(), k), (m,))
+            if can_observe:
+                self._look(observed, k + 1, state)
+        self._finite(y)
+        return y, observed
+
+    def _look(self, observed, k, state):
+        x = self.neuron.observe(state)
+        observed[0, k], observed[1, k] = np.mean(x), np.var(x)
+
+    def _shaped(self, y, shape):
+        y = np.asarray(y)
+        if y.shape != shape:
+            raise InputError(f"population {self.name}: the neuron returned shape {y.shape}; valid is {shape}")
+        return y
+
+    def _finite(self, y):
+        bad = np.flatnonzero(~np.isfinite(y).all(axis=1))
+        if len(bad):
+            raise ConvergenceError(
+                f"population {self.name}: {int(np.count_nonzero(~np.isfinite(y[bad[0]])))} of {y.shape[1]} outputs "
+                f"are not finite at step {int(bad[0])}: the neuron, its parameters or dt make it diverge"
+            )
+
+
+def check_causality(neuron, name, scale, mean, n_steps=64, m=32):
+    """Raise InputError if a neuron's output depends on later input, or differs between two equal runs.
+
+    The same neurons are run twice with the same random numbers; from some step on the input is another one.  Outputs
+    up to that step must not differ.
+
+    Parameters
+    ----------
+    neuron : object
+    name : str
+    scale, mean : float
+        Standard deviation and mean of the trial input.
+    """
+    def outputs(h):
+        return Runner(neuron, name).run(h, Draws(Key(0x5EED), m), np.zeros(len(h)), keep_state=False)[0]
+
+    noise = Draws(Key(0xCAFE), m)
+    h = mean + scale * np.array([noise.standard_normal() for _ in range(n_steps)])
+    first = outputs(h.copy())
+    if not np.array_equal(first, outputs(h.copy())):
+        raise InputError(
+            f"population {name}: two runs of the neuron with the same input and random numbers differ; draw from the "
+            "rng that init receives, and keep nothing outside the state"
+        )
+    for cut in (1, n_steps // 2, n_steps - 1):
+        later = h.copy()
+        later[cut:] = mean + scale * (5.0 - h[cut:])
+        changed = outputs(later)[: cut + 1] != first[: cut + 1]
+        if changed.any():
+            step = int(np.flatnonzero(changed.any(axis=1))[0])
+            raise InputError(
+                f"population {name}: the neuron is not causal: its output at step {step} changes with the input from "
+                f"step {cut} on"
+            )
+
+
+def gram(y, out=None):
+    """``y y^T / M`` of (T, M) paths: the rank-M update, block by block of the lower triangle."""
+    n, m = y.shape
+    out = np.empty((n, n)) if out is None else out
+    for a in range(0, n, BLOCK):
+        rows = slice(a, min(a + BLOCK, n))
+        out[rows, : rows.stop] = y[rows] @ y[: rows.stop].T
+        out[: rows.start, rows] = out[rows, : rows.start].T
+    out /= m
+    return out

@@ -1,0 +1,246 @@
+"""Stationary solution by sampling: mean m, frozen variance e = q - m^2 of the outputs, autocovariance A(lag).
+
+Repeat: the spectrum of the input from those of the outputs,
+
+    mu_a = I_a + sum_b M_ab m_b,     frozen variance = sum_b V2 (m_b^2 + e_b) + Vc e_b
+    S_a(f) = sum_b V_ab |kappa(f)|^2 S_b(f) + external
+
+fresh paths by circulant embedding with every frequency moment-matched, M neurons on them, and m, q, A from what they
+do; average.  Delays do not matter: independent weights leave no phase.
+
+The frozen part is told from slow fluctuations by pairs: two neurons share their frozen offset (quantiles of the normal
+distribution, not draws) and nothing else, so that ``e = <ybar_1 ybar_2> - m^2`` however short the window, and
+half the difference of the two has the covariance A alone.  Where e is within three of its standard errors of 0,
+it counts as 0: its noise would drive a frozen input that is not there.
+
+A is estimated without bias (each lag by its own number of pairs of times) up to ``max_lag`` and tapered to 0 over the
+upper half of the lags for the embedding; what is negative in the spectrum then is set to 0 and its share is reported.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lft.meanfield.saddle.averaging import average
+from lft.meanfield.saddle.draws import Draws, sweep_key
+from lft.meanfield.saddle.paths import circulant_paths, frozen_offsets
+from lft.meanfield.saddle.two_time import BATCHES, System, batches, combine, replica_domain, samples_of
+from lft.rng import Stream
+
+CHUNK = 256
+SIGNIFICANT = 3.0
+WARMUP = 10.0
+"""Warm-up in units of the neuron's timescale."""
+SEED = 0.01
+"""Frozen variance at the start, relative to A(0): it grows where a state without frozen part is unstable."""
+PARTS = 4
+"""Arrays per population in the state: m, e, A, (mean and variance of the state variable)."""
+
+
+class Grid:
+    """Steps of warm-up, window and lags, and the period of the embedding."""
+
+    def __init__(self, model, runners):
+        from scipy.fft import next_fast_len
+
+        solve = model.solve
+        known = [float(r.neuron.timescale) for r in runners if hasattr(r.neuron, "timescale")]
+        # a neuron that does not say how long it remembers: as long a warm-up as the window
+        found = WARMUP * max(known, default=0.0)
+        found = found if len(known) == len(runners) else max(found, solve.duration)
+        self.dt = solve.dt
+        self.window = solve.n_steps
+        self.n_lags = (self.window // 2 if solve.max_lag is None else round(solve.max_lag / solve.dt)) + 1
+        warmup = found if solve.warmup is None else solve.warmup
+        self.warmup = int(np.ceil(warmup / solve.dt))
+        self.steps = self.warmup + self.window
+        self.period = 2 * next_fast_len((self.steps + self.n_lags + 1) // 2 + 1, real=True)
+        self.lags = solve.dt * np.arange(self.n_lags)
+        self.omega = 2 * np.pi * np.arange(self.period // 2 + 1) / self.period
+        x = np.clip(2.0 * np.arange(self.n_lags) / max(self.n_lags - 1, 1) - 1.0, 0.0, 1.0)
+        self.taper = np.cos(0.5 * np.pi * x) ** 2
+
+    def spectrum(self, lags):
+        """Power spectrum of a tapered autocovariance on the period."""
+        half = np.zeros(self.period // 2 + 1)
+        half[: self.n_lags] = lags * self.taper
+        return np.fft.rfft(np.concatenate([half, half[-2:0:-1]])).real
+
+
+class Inputs:
+    """What drives each population, given the outputs of all."""
+
+    def __init__(self, system, grid):
+        self.system, self.grid = system, grid
+
+    def __call__(self, a, state):
+        """(mu, frozen variance, spectrum, white intensity, share of negative power) of population a."""
+        system, grid = self.system, self.grid
+        p = system.model.populations[a]
+        mu, frozen, white = p.drive(0.0), 0.0, p.white
+        power = np.full(len(grid.omega), p.white / grid.dt)
+        if p.colored is not None:
+            covariance = p.colored.intensity / (2 * p.colored.tau) * np.exp(-grid.lags / p.colored.tau)
+            power += grid.spectrum(covariance)
+        for link in system.links:
+            if link.target != a:
+                continue
+            m, e, lags, _ = state[PARTS * link.source : PARTS * link.source + PARTS]
+            s = link.statistics
+            mu += s.mean * m[0]
+            frozen += s.second * (m[0] ** 2 + e[0]) + s.covariance * e[0]
+            if s.variance:
+                power += s.variance * link.kernel_power(grid.omega) * grid.spectrum(lags)
+            if system.point[link.source] and not link.decay:
+                white += s.variance * max(m[0], 0.0)
+        negative = -power[power < 0].sum() / max(power[power > 0].sum(), 1e-300)
+        return mu, max(frozen, 0.0), np.maximum(power, 0.0), white, float(negative)
+
+
+def autocovariance(y, n_lags):
+    """Unbiased autocovariance of zero-mean paths (W, n), averaged over the paths: (n_lags,)."""
+    from scipy.fft import irfft, next_fast_len, rfft
+
+    n = len(y)
+    size = next_fast_len(n + n_lags, real=True)
+    power = np.zeros(size // 2 + 1)
+    for start in range(0, y.shape[1], CHUNK):
+        spectrum = rfft(y[:, start : start + CHUNK], size, axis=0)
+        power += np.einsum("ij,ij->i", spectrum.real, spectrum.real) + np.einsum(
+            "ij,ij->i", spectrum.imag, spectrum.imag)
+    return irfft(power / y.shape[1], size)[:n_lags] / (n - np.arange(n_lags))
+
+
+def measure(first, second, has_frozen, n_lags):
+    """(m, e, A) and the squared noise of each from paired paths (W, n) that share their frozen input.
+
+    Returns
+    -------
+    values : list of ndarray
+    noise2 : list of ndarray
+        From batches of pairs.
+    """
+    n = first.shape[1]
+    m = 0.5 * (first.mean() + second.mean())
+    mean_1, mean_2 = first.mean(axis=0) - m, second.mean(axis=0) - m
+    shared = mean_1 * mean_2
+    excess = float(shared.mean())
+    error = float(shared.std() / np.sqrt(n))
+    is_frozen = has_frozen and excess > SIGNIFICANT * error
+    ms, es, covariances = [], [], []
+    for b in batches(n):
+        ms.append(0.5 * (first[:, b].mean() + second[:, b].mean()))
+        es.append(shared[b].mean())
+        if is_frozen:
+            covariances.append(0.5 * autocovariance(first[:, b] - second[:, b], n_lags))
+        else:
+            both = np.concatenate([first[:, b], second[:, b]], axis=1) - m
+            covariances.append(autocovariance(both, n_lags))
+    sizes = np.array([b.stop - b.start for b in batches(n)]) / n
+    lags = np.tensordot(sizes, np.array(covariances), 1)
+    noise2 = [np.array([np.var(ms, ddof=1)]) / BATCHES, np.array([np.var(es, ddof=1)]) / BATCHES,
+              np.var(covariances, axis=0, ddof=1) / BATCHES]
+    return [np.array([m]), np.array([excess if is_frozen else 0.0]), lags], noise2
+
+
+class Summary:
+    """What residuals are judged by: m, e and A over their sizes; lag 0 apart, where spikes have their delta."""
+
+    def __init__(self):
+        self.scales = None
+
+    def set_scales(self, state):
+        self.scales = []
+        for a in range(0, len(state), PARTS):
+            m, e, lags, _ = state[a : a + PARTS]
+            size = float(np.sqrt(np.mean(lags[1 : max(len(lags) // 4, 3)] ** 2))) or 1.0
+            spread = max(size, float(e[0]))
+            self.scales.append((max(abs(float(m[0])), spread**0.5), spread, abs(float(lags[0])) or 1.0, size))
+
+    def __call__(self, state):
+        out = []
+        for a in range(0, len(state), PARTS):
+            m, e, lags, _ = state[a : a + PARTS]
+            out += [m, e, lags[:1], lags[1:]]
+        self.edges = np.cumsum([0, *(len(b) for b in out[:-1])])
+        return self.scaled(out)
+
+    def scaled(self, blocks, power=1):
+        scales = [s for four in self.scales for s in four] if self.scales else [1.0] * len(blocks)
+        return np.concatenate([b / s**power for b, s in zip(blocks, scales, strict=True)])
+
+
+def solve_replica(system, grid, replica, begin):
+    """One replica's settled state and the share of negative spectrum that was cut; ``begin`` sets the start."""
+    model, solve = system.model, system.solve
+    n_pairs = max(samples_of(model, replica) // 2, 8)
+    inputs, summary, cut = Inputs(system, grid), Summary(), [0.0]
+
+    def sweep(state, number):
+        new, noise = [], []
+        for a, runner in enumerate(system.runners):
+            key = sweep_key(solve.seed, number, a, replica)
+            mu, frozen, power, white, cut[0] = inputs(a, state)
+            h = circulant_paths(power, grid.steps, key, 2 * n_pairs)
+            h += mu
+            if number == 0 and begin[1]:
+                h += begin[1] * (abs(mu) + 3.0 * h.std())
+            if frozen:
+                offset = np.sqrt(frozen) * frozen_offsets(key, n_pairs, Stream.MEANFIELD_STATIC)
+                h += np.concatenate([offset, offset])
+            y, seen = runner.run(h, Draws(key, 2 * n_pairs), np.full(grid.steps, white))
+            y = y[1 + grid.warmup :]
+            values, noise2 = measure(y[:, :n_pairs], y[:, n_pairs:], frozen > 0, grid.n_lags)
+            state_moments = np.zeros(2) if seen is None else seen[:, 1 + grid.warmup :].mean(axis=1)
+            new += [*values, state_moments]
+            noise += [noise2[0], noise2[1], noise2[2][:1], noise2[2][1:]]
+        if summary.scales is None:
+            summary.set_scales(new)
+        return new, summary.scaled(noise, 2)
+
+    scale = begin[0] * 2.0 ** ((replica % 4) - 1.5)  # replicas start apart: what has not settled shows in their scatter
+    start = []
+    for runner in system.runners:
+        slow = 2 * max(float(getattr(runner.neuron, "timescale", 10 * grid.dt)), 2 * grid.dt)
+        start += [np.zeros(1), np.full(1, SEED * scale), scale * np.exp(-grid.lags / slow), np.zeros(2)]
+    return average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: "), cut
+
+
+def solve_stationary(model, comm=None, begin=(1.0, 0.0)):
+    """Sampled stationary solution.
+
+    Parameters
+    ----------
+    model : Model
+        With ``solve`` settings, mode ``stationary``.
+    comm : communicator, optional
+    begin : tuple of float, optional
+        Variance of the outputs to begin with, and -1, 0 or 1 for inputs from below, as they are, or from above in the
+        first sweep: several starts find several stable states.
+
+    Returns
+    -------
+    system : lft.meanfield.saddle.two_time.System
+    grid : Grid
+    total : lft.meanfield.saddle.averaging.Replicas
+        For each population the arrays m, e, A, observed mean and variance, (mu, frozen, variance without white part).
+    evidence : dict
+    """
+    system, domain = System(model), replica_domain(model, comm)
+    grid, evidence = Grid(model, system.runners), {}
+    inputs = Inputs(system, grid)
+
+    def results():
+        for replica in range(*domain.slices[0].indices(model.solve.replicas)):
+            settled, cut = solve_replica(system, grid, replica, begin)
+            evidence.setdefault("residuals", settled.residuals)
+            evidence.update(noise=settled.noise, settling=settled.n_settling, averaged=settled.n_averaged,
+                            damping=settled.damping, negative_power=cut[0])
+            out = []
+            for a in range(len(system.runners)):
+                mu, frozen, power, white, _ = inputs(a, settled.state)
+                variance = (power[0] + 2 * power[1:-1].sum() + power[-1]) / grid.period + frozen - white / grid.dt
+                out += [*settled.state[PARTS * a : PARTS * a + PARTS], np.array([mu, frozen, variance])]
+            yield out
+
+    return system, grid, combine(domain, results()), evidence

@@ -1,0 +1,185 @@
+"""Two-time solution by sampling: means m(t) and second moments Q(t, s) that reproduce themselves.
+
+Repeat: inputs (mu, C) from the outputs by the linear map of :mod:`lft.meanfield.saddle.links`; M fresh
+moment-matched paths; M neurons of each population along them; ``m = <y>``, ``Q = <y y^T>``;
+average (:mod:`lft.meanfield.saddle.averaging`).
+Replicas are independent from the first number on; they are spread over the ranks and combined in their order, so
+that results do not depend on the number of ranks.  An initial-value problem has one solution, reached by information
+that moves forward in time: a start from silence is as good as any.
+
+Memory: a few T x T arrays per population (all replicas of a rank one after the other; on several ranks each keeps the
+solutions of its own until they are combined).  Cost of a sweep: T r M + T^2 M + T^2 r flops per population, r the rank
+of the input covariance.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from lft.domain import Domain
+from lft.errors import InputError
+from lft.meanfield.neurons import prepared
+from lft.meanfield.saddle.averaging import Replicas, average
+from lft.meanfield.saddle.draws import Draws, sweep_key
+from lft.meanfield.saddle.links import externals, input_covariance, make_links, mean_inputs, white_inputs
+from lft.meanfield.saddle.paths import gaussian_paths
+from lft.meanfield.saddle.simulate import Runner, gram
+
+BATCHES = 8
+
+
+class System:
+    """A model on a grid: prepared neurons, links, external drive."""
+
+    def __init__(self, model):
+        solve = model.solve
+        self.model, self.solve, self.dt, self.n = model, solve, solve.dt, solve.n_steps
+        self.links, self.notes = make_links(model, solve.dt)
+        self.external = externals(model, solve.dt, self.n)
+        self.point = [bool(getattr(p.neuron, "is_point_process", False)) for p in model.populations]
+        self.runners = [Runner(prepared(p.neuron, solve.dt), p.name) for p in model.populations]
+
+    def means(self, means):
+        return mean_inputs(self.links, self.external, means)
+
+    def covariance(self, a, means, seconds):
+        return input_covariance(a, self.links, self.external, means, seconds, self.dt)
+
+    def white(self, a, means):
+        return white_inputs(a, self.links, self.external, means, self.point)
+
+
+def replica_domain(model, comm):
+    """The replicas of this rank and who owns each."""
+    n = model.solve.replicas
+    ranks = 1 if comm is None else comm.Get_size()
+    if ranks > n:
+        raise InputError(f"{ranks} ranks share {n} replicas: valid are at most {n} ranks, or more replicas")
+    return Domain((n, 1), (False, False), comm=comm)
+
+
+def combine(domain, results):
+    """:class:`Replicas` of all replicas in order, the same on every rank; ``results`` are this rank's lists of arrays,
+    consumed one by one."""
+    total, local = Replicas(), iter(results)
+    owners = [r for r in range(domain.n_ranks) for _ in range(*domain.block_of(r)[0].indices(domain.shape[0]))]
+    if domain.n_ranks == 1:
+        for arrays in local:
+            total.add(arrays)
+        return total
+    mine = list(local)
+    for owner in owners:
+        value = mine.pop(0) if owner == domain.rank else None
+        total.add(domain.broadcast_from(value, owner))
+    return total
+
+
+def samples_of(model, replica):
+    """Paths of one replica: the samples shared out as evenly as possible."""
+    size, extra = divmod(model.solve.samples, model.solve.replicas)
+    return size + (replica < extra)
+
+
+def batches(m):
+    """Slices of nearly equal batches of m paths."""
+    edges = np.linspace(0, m, BATCHES + 1).astype(int)
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+
+class Summary:
+    """What residuals are judged by: m, the diagonal of Q and two lines beside it, each over its size."""
+
+    def __init__(self, n):
+        self.shifts = sorted({0, n // 4, n // 2})
+        self.scales = None
+
+    def raw(self, m, q):
+        return [m, *(np.diagonal(q, -s) for s in self.shifts)]
+
+    def of_paths(self, y):
+        """Summary of a batch of paths."""
+        n = len(y)
+        return [y.mean(axis=1), *(np.einsum("ij,ij->i", y[s:], y[: n - s]) / y.shape[1] for s in self.shifts)]
+
+    def __call__(self, state):
+        blocks = [b for a in range(0, len(state), 3) for b in self.raw(state[a], state[a + 1])]
+        self.edges = np.cumsum([0, *(len(b) for b in blocks[:-1])])
+        return np.concatenate([b / s for b, s in zip(blocks, self.scales or [1.0] * len(blocks), strict=True)])
+
+    def set_scales(self, state):
+        self.scales = []
+        for a in range(0, len(state), 3):
+            m, *lines = (float(np.sqrt(np.mean(b**2))) for b in self.raw(state[a], state[a + 1]))
+            # a mean of 0 is judged by the size of the outputs; the diagonal of spikes is 1/dt, the other lines are not
+            self.scales += [max(m, lines[1] ** 0.5) or 1.0, *(line or 1.0 for line in lines)]
+
+
+def solve_replica(system, replica):
+    """One replica's :class:`~lft.meanfield.saddle.averaging.Settled`: (m, Q, observed) of every population."""
+    model, solve, n = system.model, system.solve, system.n
+    m_paths = samples_of(model, replica)
+    summary = Summary(n + 1)
+
+    def sweep(state, number):
+        means, seconds = state[0::3], state[1::3]
+        mu, new, noise2 = system.means(means), [], []
+        for a, runner in enumerate(system.runners):
+            key = sweep_key(solve.seed, number, a, replica)
+            h = gaussian_paths(mu[a], system.covariance(a, means, seconds), key, m_paths, runner.name)
+            y, observed = runner.run(h, Draws(key, m_paths), system.white(a, means))
+            new += [y.mean(axis=1), gram(y), np.zeros((2, n + 1)) if observed is None else observed]
+            parts = [np.array(p) for p in zip(*(summary.of_paths(y[:, b]) for b in batches(m_paths)), strict=True)]
+            noise2 += [p.var(axis=0, ddof=1) / BATCHES for p in parts]
+        if summary.scales is None:
+            summary.set_scales(new)
+        return new, np.concatenate([b / s**2 for b, s in zip(noise2, summary.scales, strict=True)])
+
+    start = []
+    for _ in system.runners:
+        start += [np.zeros(n + 1), np.zeros((n + 1, n + 1)), np.zeros((2, n + 1))]
+    return average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: ")
+
+
+def solve_two_time(model, comm=None):
+    """Sampled two-time solution of a model.
+
+    Parameters
+    ----------
+    model : Model
+        With ``solve`` settings, mode ``two-time``.
+    comm : communicator, optional
+
+    Returns
+    -------
+    system : System
+    total : Replicas
+        Means and errors of (m, Q, Q - m m, observed mean and variance, input mean, input variance without its white
+        part) for each population, seven arrays each.
+    evidence : dict
+        ``residuals`` (of the first replica on this rank), ``noise``, ``sweeps``, ``damping``.
+    """
+    system, domain = System(model), replica_domain(model, comm)
+    evidence = {}
+
+    def results():
+        for replica in range(*domain.slices[0].indices(model.solve.replicas)):
+            settled = solve_replica(system, replica)
+            evidence.setdefault("residuals", settled.residuals)
+            evidence.update(noise=settled.noise, settling=settled.n_settling, averaged=settled.n_averaged,
+                            damping=settled.damping)
+            yield describe(system, settled.state)
+
+    return system, combine(domain, results()), evidence
+
+
+def describe(system, state):
+    """The seven arrays per population that are averaged over replicas."""
+    means, seconds, out = state[0::3], state[1::3], []
+    mu = system.means(means)
+    for a in range(len(system.runners)):
+        m, q, observed = state[3 * a : 3 * a + 3]
+        smooth = np.diag(system.covariance(a, means, seconds)) - system.white(a, means) / system.dt
+        out += [m, q, q - np.outer(m, m), observed[0], observed[1], mu[a], smooth]
+    return out

@@ -1,0 +1,1 @@
+"""The inverse map: the fine lattice behind what electrodes and bins see."""

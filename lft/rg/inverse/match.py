@@ -1,0 +1,316 @@
+"""The inverse map: couplings of the fine lattice whose observation reproduces the couplings of a recording.
+
+Given ``c`` with covariance ``C``, fitted at the electrode scale, wanted are the couplings ``theta`` of a finer lattice
+such that simulating it, looking at it through the electrodes and bins (:class:`lft.rg.inverse.ensemble.Observation`)
+and fitting what is seen, by the same estimator, gives ``c`` again (indirect inference, stochastic matching):
+
+    chi^2(theta) = (c - c(theta))^T W (c - c(theta)),     W = (C_model + C_simulation)^-1
+    theta <- theta + (J^T W J)^-1 J^T W (c - c(theta)),   J = dc/dtheta by central differences of simulations
+
+``C_model`` is the covariance that the matched model itself predicts for a recording of this size (it is known far
+better than the measured ``C``, so it makes the better weight); errors come from the measured one:
+``cov(theta) = P (C + C_simulation) P^T`` with ``P = (J^T W J)^-1 J^T W``.
+
+More couplings are observed than sought: what remains of the residual tests whether *any* lattice of the family can
+produce the recording.  Combinations of ``theta`` that decimation has erased are reported as flat directions with the
+interval that chi^2 allows along them, never as numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lft.errors import InputError
+from lft.rg.inverse.ensemble import FineModel, choose_volume
+from lft.rg.inverse.search import FAILURES, FLAT, Frame, Match, Search, Target, default_starts
+
+LEVEL = 0.01
+"""Below this p-value the verdict is that no lattice of the family reproduces the recording."""
+DELTA_CHI2 = 4.0
+MAX_TOTAL_SITES = 2**31
+"""Fine sites of all configurations of one simulation: about 10 s."""
+REACHES = (0.1, 0.2, 0.4, 0.8)
+"""Distances at which the interval along a flat direction is looked for."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A combination of couplings that the recording does not determine.
+
+    Attributes
+    ----------
+    weights : dict of str to float
+        Unit vector, largest weight positive.
+    center : float
+        Where the scan began.
+    low, high : float or None
+        Where chi^2 has risen by more than 4 above the minimum, others readjusted; None: not within the scan.
+    """
+
+    weights: dict
+    center: float
+    low: float | None
+    high: float | None
+
+    def __str__(self):
+        terms = [(n, w) for n, w in self.weights.items() if abs(w) > 0.05]
+        name = " ".join(f"{w:+.2f} {n}" for n, w in terms).lstrip("+")
+        bounds = ["?" if b is None else f"{b:.2f}" for b in (self.low, self.high)]
+        return f"{name} between {bounds[0]} and {bounds[1]}"
+
+
+@dataclass(frozen=True)
+class InverseMap:
+    """Result of :func:`inverse_map`.
+
+    Attributes
+    ----------
+    model : FineModel
+    recorded : Lattice
+        Geometry of the recording; ``volume.observation.recorded`` is that of the simulation.
+    names : tuple of str
+    theta : ndarray (n_theta,)
+        The match; a coupling with a sizable part in a flat direction is not a number (:attr:`couplings`).
+    covariance : ndarray (n_theta, n_theta)
+        Of the identified directions: recording and simulation noise together.
+    flat : list of Direction
+    chi2, dof, p_value : float, int, float
+        Of the residual, with the measured covariance; p from Hotelling's T^2 where that has finitely many blocks.
+    verdict : str
+    noise_share : float
+        Largest share of the simulation in the variance of a coupling.
+    alternatives : list of dict
+        Other couplings that match nearly as well: ``couplings``, ``chi2`` of a short simulation.
+    """
+
+    model: FineModel
+    recorded: object
+    target: Target
+    names: tuple
+    theta: np.ndarray
+    covariance: np.ndarray
+    flat: list
+    predicted: np.ndarray
+    residual: np.ndarray
+    chi2: float
+    dof: int
+    p_value: float
+    verdict: str
+    noise_share: float
+    alternatives: list
+    finite_size: dict
+    volume: object
+    n_configurations: int
+    match: Match = field(repr=False)
+    notes: list = field(default_factory=list)
+
+    @property
+    def couplings(self):
+        """``{name: (value, error)}``; nan where the recording does not determine the coupling."""
+        errors = np.sqrt(self.covariance.diagonal())
+        out = {}
+        for k, name in enumerate(self.names):
+            flatness = sum(d.weights[name] ** 2 for d in self.flat)
+            is_known = flatness < 0.01
+            out[name] = (float(self.theta[k]), float(errors[k])) if is_known else (math.nan, math.nan)
+        return out
+
+
+def inverse_map(target, observation, estimator, *, displacements=None, starts=None, n_configurations=None, n_pilot=100,
+                seed=0, max_fine_sites=None, check_size=True, progress=None):
+    """Couplings of the fine lattice whose observation reproduces the target.
+
+    Parameters
+    ----------
+    target : Target
+        Couplings at the recorded scale, in the estimator's order.
+    observation : lft.rg.inverse.ensemble.Observation
+    estimator : callable
+        ``fields -> (values (n_c,), influences (n_fields, n_c))`` such as
+        :func:`lft.inference.lattice_estimator.lattice_estimator`; the one that gave the target.
+    displacements : sequence of tuple of int, optional
+        Couplings sought; default the nearest neighbors along every axis, and h.
+    starts : sequence of sequence of float, optional
+        Where searches begin; default a guess from one dimension, one half of it, and, for every axis decimated by an
+        even factor, the guess with the opposite sign (which even decimation can hide).
+    n_configurations : int, optional
+        Of the last simulations; default: five times the recording, 400 to 2000, fewer (at least 100) where they would
+        exceed 2^31 fine sites.
+    n_pilot : int
+        Configurations while searching.
+    seed : int
+    max_fine_sites : int, optional
+        Fine sites of one configuration, default 2^24.
+    check_size : bool
+        Simulate a doubled volume at the end and report the difference.
+    progress : callable, optional
+        Called with a line of text at every step.
+
+    Returns
+    -------
+    InverseMap
+
+    Raises
+    ------
+    InputError
+        Names that do not fit, or too few couplings: fewer observed than sought.
+    DivergenceError
+        No start led anywhere.
+
+    Notes
+    -----
+    Cost: (2 n_theta + 1) simulations of ``n_configurations``, and about as much for every start.
+    """
+    volume = choose_volume(observation, **({} if max_fine_sites is None else {"max_fine_sites": max_fine_sites}))
+    search = Search(target, volume, estimator, displacements, seed, progress or (lambda line: None))
+    names = search.model.names
+    n_sites = search.n_sites
+    if n_configurations is None:
+        most = max(min(2000, MAX_TOTAL_SITES // volume.n_fine), 100)
+        n_configurations = min(max(int(5 * target.n_sites / n_sites), 400), most)
+    for name, value, least in (("n_configurations", n_configurations, 40), ("n_pilot", n_pilot, 40)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise InputError(f"{name} = {value!r}: valid is an integer >= {least}")
+    begin = default_starts(target, search.model) if starts is None else [np.asarray(s, float) for s in starts]
+    for start in begin:
+        if start.shape != (len(names),) or not np.isfinite(start).all():
+            raise InputError(f"start {start.tolist()}: valid are {len(names)} numbers, {', '.join(names)}")
+    found = search.pilot(begin, n_pilot)
+    best, alternatives = search.choose(found, n_configurations)
+    match = search.refine(best.theta, n_configurations)
+    return _result(search, observation, match, alternatives, n_configurations, check_size)
+
+
+# ---- what it amounts to
+def _result(search, observation, match, alternatives, n_configurations, check_size):
+    target, names = search.target, search.model.names
+    W = np.linalg.inv(match.model + match.noise)
+    frame = Frame.of(match.jacobian, match.jacobian_noise, W)
+    residual = target.values - match.predicted
+    total = target.covariance + match.noise
+    covariance = frame.project @ total @ frame.project.T
+    share = frame.project @ match.noise @ frame.project.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        noise_share = float(np.nanmax(share.diagonal() / covariance.diagonal())) if frame.known.shape[1] else 0.0
+    chi2, dof, p = goodness(residual, total, match.jacobian @ frame.known, target.n_blocks)
+    notes = list(search.volume.notes)
+    if not match.is_converged:
+        notes.append("the last step was longer than its error: the match has not settled")
+    if noise_share > 0.3:
+        notes.append(f"simulation noise is up to {100 * noise_share:.0f} % of the variance: more configurations would "
+                     "make the errors smaller")
+    if target.n_blocks is not None and target.n_blocks < len(target.names) + 5:
+        notes.append(f"the covariance of {len(target.names)} couplings rests on {target.n_blocks} blocks only")
+    flat = [search_interval(search, match, frame, k) for k in range(frame.flat.shape[1])]
+    size = _finite_size(search, match, frame, covariance, n_configurations, notes) if check_size else {}
+    others = [{"couplings": dict(zip(names, map(float, f.theta), strict=True)), "chi2": f.chi2} for f in alternatives]
+    result = InverseMap(
+        model=search.model, recorded=observation.recorded, target=target, names=names, theta=match.theta,
+        covariance=covariance, flat=flat, predicted=match.predicted, residual=residual, chi2=chi2, dof=dof, p_value=p,
+        verdict="", noise_share=noise_share, alternatives=others, finite_size=size, volume=search.volume,
+        n_configurations=n_configurations, match=match, notes=notes,
+    )  # fmt: skip
+    return dataclasses.replace(result, verdict=_verdict(result))
+
+
+def _verdict(result):
+    if result.dof == 0:
+        text = "not tested: as many couplings as unknowns; fit with diagonals or a longer reach"
+    elif result.p_value < LEVEL:
+        text = f"rejected: no fine lattice of this family reproduces the couplings (p = {result.p_value:.2g})"
+    else:
+        text = f"matched (p = {result.p_value:.2g})"
+    if result.flat:
+        text += f"; {len(result.flat)} combination{'s' if len(result.flat) > 1 else ''} of couplings not determined"
+    if result.alternatives:
+        text += f"; {len(result.alternatives)} other solution{'s' if len(result.alternatives) > 1 else ''} near by"
+    return text
+
+
+def goodness(residual, covariance, tangent, n_blocks=None):
+    """chi^2, degrees of freedom and p-value of a residual, in the directions that no coupling can mend.
+
+        q = N^T r,   chi^2 = q^T (N^T C N)^-1 q,     N: orthonormal, N^T J = 0
+
+    With C from B blocks: ``chi^2 (B - d)/(d (B - 1))`` has the F(d, B - d) distribution (Hotelling), d degrees of
+    freedom; with fewer than d + 2 blocks p is nan.
+    """
+    from scipy import stats
+
+    U, S, _ = np.linalg.svd(tangent, full_matrices=True)
+    rank = int((S > 1e-12 * S.max(initial=1e-300)).sum())
+    N = U[:, rank:]
+    d = N.shape[1]
+    if d == 0:
+        return 0.0, 0, math.nan
+    q, C = N.T @ residual, N.T @ covariance @ N
+    if n_blocks is not None and n_blocks < d + 2:
+        return math.nan, d, math.nan
+    chi2 = float(q @ np.linalg.solve(C, q))
+    if n_blocks is None:
+        return chi2, d, float(stats.chi2.sf(chi2, d))
+    return chi2, d, float(stats.f.sf(chi2 * (n_blocks - d) / (d * (n_blocks - 1)), d, n_blocks - d))
+
+
+def search_interval(search, match, frame, which, n=80):
+    """How far one can walk along a flat direction until chi^2 rises by 4, the known directions readjusted."""
+    v = frame.flat[:, which]
+    v = v * np.sign(v[np.argmax(np.abs(v))])
+    # the least chi^2, by the same short simulations, is what a rise is measured against
+    limit = search.chi2(match.theta, n)[0] + DELTA_CHI2
+    bounds = []
+    for sign in (-1, 1):
+        bound, walked, theta = None, 0.0, match.theta
+        for reach in REACHES:
+            try:
+                chi2, theta = _profile(search, theta + sign * (reach - walked) * v, frame, n, limit)
+            except FAILURES:
+                break
+            walked = reach
+            if chi2 > limit:
+                bound = float(match.theta @ v + sign * reach)
+                break
+        bounds.append(bound)
+    weights = dict(zip(search.model.names, map(float, v), strict=True))
+    return Direction(weights, float(match.theta @ v), *bounds)
+
+
+def _profile(search, theta, frame, n, limit):
+    """chi^2 at theta, after up to two steps along the known directions if it is above the limit, and where that is."""
+    chi2, r, _ = search.chi2(theta, n)
+    for _ in range(2):
+        if chi2 <= limit:
+            break
+        trial = theta + np.clip(frame.step(r), -0.1, 0.1)
+        new, new_r, _ = search.chi2(trial, n)
+        if new > chi2 - 1:
+            break
+        chi2, r, theta = new, new_r, trial
+    return chi2, theta
+
+
+def _finite_size(search, match, frame, covariance, n, notes):
+    """The same couplings in a doubled volume: what they would be fitted as, and how far theta would move."""
+    theta = match.ensemble.theta
+    small = match.predicted - match.jacobian @ (match.theta - theta)
+    volume = search.volume.doubled()
+    large, noise, _, _ = search.look(theta, max(n // 2, 40), volume)
+    gap = large - small
+    z = gap / np.sqrt((noise + match.noise).diagonal())
+    shift = frame.step(gap)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shift_sigma = np.nan_to_num(np.abs(shift) / np.sqrt(covariance.diagonal()), posinf=0.0)
+    out = {"largest_z": float(np.abs(z).max()), "largest_shift_in_errors": float(shift_sigma.max(initial=0.0))}
+    if out["largest_z"] > 4.5:
+        notes.append(
+            f"a doubled volume changes the couplings by {out['largest_z']:.1f} of its own errors and the result by "
+            f"{out['largest_shift_in_errors']:.1f}: the simulated volume is too small"
+        )
+    return out
+
+
+__all__ = ["FLAT", "Direction", "InverseMap", "Target", "default_starts", "goodness", "inverse_map"]

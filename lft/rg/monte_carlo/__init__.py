@@ -1,0 +1,1 @@
+"""Renormalization from many configurations: operators, stability matrix, matching, couplings of blocked fields."""

@@ -1,0 +1,1 @@
+"""Phenomenological renormalization of recordings, always beside its nulls."""
