@@ -14,6 +14,25 @@ import pytest
 
 import lft
 
+ISING = """seed = 7
+[lattice]
+shape = [4, 3, 6]
+axes = ["x", "y", "t"]
+boundary = ["periodic", "open", "open"]
+spacing = ["42 um", "42 um", "20 ms"]
+[action]
+name = "ising"
+K = [0.2, 0.1, 0.3]
+h = 0.05
+[update]
+name = "heatbath"
+[run]
+thermalize = 20
+updates = 200
+measure_every = 2
+save_every = 20
+"""
+
 
 def environment(**changes):
     """The environment of a child, in which the package under test is importable; None removes a variable."""

@@ -17,26 +17,8 @@ from lft import threads
 from lft.archive import Archive
 from lft.cli import main
 from lft.errors import InputError
-from tests.helpers import GRID, load_json, noise
+from tests.helpers import GRID, ISING, load_json, noise
 
-ISING = """seed = 7
-[lattice]
-shape = [4, 3, 6]
-axes = ["x", "y", "t"]
-boundary = ["periodic", "open", "open"]
-spacing = ["42 um", "42 um", "20 ms"]
-[action]
-name = "ising"
-K = [0.2, 0.1, 0.3]
-h = 0.05
-[update]
-name = "heatbath"
-[run]
-thermalize = 20
-updates = 200
-measure_every = 2
-save_every = 20
-"""
 PHI4 = """seed = 8
 [lattice]
 shape = [6, 5]

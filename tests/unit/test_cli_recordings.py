@@ -8,27 +8,7 @@ import numpy as np
 import pytest
 
 from lft.archive import Archive
-from tests.helpers import load_json, noise, save_recording
-
-ISING = """seed = 7
-[lattice]
-shape = [4, 4, 24]
-axes = ["x", "y", "t"]
-boundary = ["periodic", "open", "open"]
-spacing = ["42 um", "42 um", "20 ms"]
-[action]
-name = "ising"
-K = [0.2, 0.1, 0.3]
-h = 0.05
-[update]
-name = "heatbath"
-[run]
-thermalize = 20
-updates = 100
-measure_every = 2
-save_every = 20
-"""
-
+from tests.helpers import ISING, load_json, noise, save_recording
 
 
 @pytest.mark.parametrize("form", ["npz", "npy", "h5", "spikes.npz"])
@@ -133,7 +113,7 @@ def test_what_fit_writes_can_be_simulated(model, lft_main):
 def test_flow_holds_what_the_contract_names(source, lft_main):
     if source == "archive":
         Path("run.toml").write_text(ISING)
-        lft_main("run run.toml -o a.h5 --quiet")
+        lft_main("run run.toml -o a.h5 --quiet --set lattice.shape=[4,4,24] --set run.updates=100")
         out, err = lft_main("flow a.h5 -o f.h5 --json f.json --levels 1")
         assert "majority" in err
     else:
