@@ -32,7 +32,7 @@ from lft.analysis.source import CHUNK_BYTES, Source, as_source
 from lft.analysis.spectrum import dynamic_structure, space_time, structure_factor
 from lft.analysis.summary import connected_series
 from lft.archive import replacing
-from lft.commands.fit import describe, open_recording, select_units
+from lft.commands.recordings import describe, open_recording, select_units
 from lft.errors import DataWarning, InputError, SeriesTooShort
 from lft.inference.raster import Raster, place_units, warn_if_clipped
 from lft.units import parse_quantity

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 
 from lft.commands.configurations import is_archive
-from lft.commands.fit import parse_reach
 from lft.commands.flow_refit import archive_fields, recording_fields
+from lft.commands.recordings import parse_reach
 from lft.errors import DivergenceError, InputError
 from lft.geometry import TIME
 from lft.inference.lattice_estimator import lattice_estimator

@@ -6,7 +6,7 @@ import sys
 import warnings
 
 from lft.commands.configurations import is_archive
-from lft.commands.fit import describe, open_recording, select_units
+from lft.commands.recordings import describe, open_recording, select_units
 from lft.errors import DataWarning, InputError
 from lft.inference.raster import Raster
 from lft.rg.phenomenological import report as report

@@ -17,7 +17,7 @@ from lft.commands.configurations import (
     operators_of,
     parse_factor,
 )
-from lft.commands.fit import describe, lattice_field, open_recording, parse_reach
+from lft.commands.recordings import describe, lattice_field, open_recording, parse_reach
 from lft.errors import DataWarning, InputError
 from lft.field import Field
 from lft.geometry import Lattice
