@@ -11,6 +11,12 @@
  *   (7e-4 at N = 1000) is decided with the couplings of cached.c, and what is still unclear (1e-5) in doubles.
  * - Rejected, measured at N = 1000, 64 lanes, updates/ns: tables of five couplings in 16-bit words, vpermw, sums of three
  *   tables in 16 bits 0.125 (12.9 MB of tables; 0.065 where they were not aligned); tables of four in words 0.114.
+ * - Rejected, the product alone, tables in the L2 cache, 2.97 ns as it is: low bytes of two tables added before their dot
+ *   product 2.84-2.92, of four tables 2.82 (and steps two and four times as coarse, so two and four times as many
+ *   undecided units); groups of five by vpermi2b 3.46 (two instructions inside; from memory 7); the high byte alone 1.50:
+ *   the permutations are the limit, and every byte looked up costs one.
+ * - Rejected, the sweep, 4.79-5.1 ns as it is: setting lanes aside while the row of an undecided unit is fetched (the rows
+ *   take 0.35 ns of an update) 5.03-5.2.
  * - Tables (8 MB at N = 1000) are read once per sweep and up to 256 lanes; passes of 32 tiles keep the spins in L1.
  *   Without prefetching 3.8-4.9 ns, with it 3.3-3.5 ns per update.
  * - Needs AVX-512 with VBMI and VNNI; without them cached.c serves, with the same bits.
