@@ -153,6 +153,11 @@ def build_parser():
     p.add_argument("--plot", metavar="FILE.png")
     p.add_argument("--overwrite", action="store_true")
 
+    p = command("report", cmd_report, "one self-contained page with figures of archives, fits, flows and solutions")
+    p.add_argument("archives", nargs="+", metavar="FILE", help="what lft wrote (HDF5), JSON, PNG, SVG")
+    p.add_argument("-o", "--output", required=True, metavar="REPORT.html")
+    p.add_argument("--overwrite", action="store_true")
+
     p = command("demo", cmd_demo, "the whole path on a recording that the engine itself makes")
     p.add_argument("-o", "--output", default="lft-demo", metavar="DIR")
     p.add_argument("--overwrite", action="store_true")
@@ -360,6 +365,13 @@ def cmd_meanfield(args, comm):
         print(f"warning: {note}", file=sys.stderr)
 
 
+def cmd_report(args, comm):
+    from lft.commands.page import write_report
+
+    write_report(args.archives, args.output, args.overwrite)
+    print(f"{args.output}: {len(args.archives)} files")
+
+
 def cmd_demo(args, comm):
     from lft.commands.demo import demo
 
@@ -388,7 +400,8 @@ def cmd_info(args, comm):
 
 
 COMMANDS = (
-    "run", "resume", "anneal", "status", "analyze", "scale", "fit", "flow", "meanfield", "demo", "bench", "info",
+    "run", "resume", "anneal", "status", "analyze", "scale", "fit", "flow", "meanfield", "report", "demo", "bench",
+    "info",
 )  # fmt: skip
 PARALLEL = ("run", "resume", "anneal", "analyze", "meanfield")
 
