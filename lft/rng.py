@@ -43,6 +43,9 @@ class Stream(IntEnum):
     MEANFIELD_STATIC = 18  # the frozen part of the input, shared by a pair of paths
     MEANFIELD_WEIGHTS = 19  # weights and drive of the finite network that a mean-field theory describes
     MEANFIELD_EVENT = 20  # input from outside and events of such a network
+    CHECK_SUBSET = 32  # pairs (draw 0), triples (draw 1) that enter a check
+    CHECK_LABELS = 33  # which stretches of a check are called recorded
+    CHECK_CONTROL = 34  # circular shift of one unit in the control of a specific heat
 
 
 @dataclass(frozen=True)
