@@ -43,6 +43,9 @@ class Stream(IntEnum):
     MEANFIELD_STATIC = 18  # the frozen part of the input, shared by a pair of paths
     MEANFIELD_WEIGHTS = 19  # weights and drive of the finite network that a mean-field theory describes
     MEANFIELD_EVENT = 20  # input from outside and events of such a network
+    GIBBS_START = 28  # first state of the chains of a fitted Gibbs model
+    GIBBS_SWEEP = 29  # heat bath of these chains; the site holds the word of 64 chains, the bin and the unit
+    GIBBS_RESAMPLE = 30  # blocks drawn with replacement behind errors of normalizations and entropies
 
 
 @dataclass(frozen=True)
