@@ -4,7 +4,8 @@
     W = sum_a [ sum_i c_i phi_i^a + sum_{i<j} a_ij phi_i^a phi_j^a + V(K^a) ]
         + sum_k b_k sum_ia phi_i^a phi_i^(a+k) + sum_k sum_ij C_ij(k) sum_a phi_i^a phi_j^(a-k)
 
-with K^a = sum_i phi_i^a, on a stretch of bins with open ends.  Every number is a log-odds: positive makes spikes more likely.
+with K^a = sum_i phi_i^a, on a stretch of bins with open ends.  Every number is a log-odds: positive makes spikes more
+likely.
 """
 
 from __future__ import annotations
@@ -200,6 +201,12 @@ class GibbsModel:
         from lft.inference.likelihood.sampling import simulate
 
         return simulate(self, n_bins, seed=seed, n_chains=n_chains)
+
+    def log_likelihood(self, rasters, edges=None, **options):
+        """Normalized, in nats; see :func:`lft.inference.likelihood.normalization.log_likelihood`."""
+        from lft.inference.likelihood.normalization import log_likelihood
+
+        return log_likelihood(self, rasters, edges, **options)
 
     def margin(self):
         """Bins after which an open end is forgotten: 20 times the longest of lag and persistence time.
