@@ -46,6 +46,9 @@ class Stream(IntEnum):
     CHECK_SUBSET = 32  # pairs (draw 0), triples (draw 1) that enter a check
     CHECK_LABELS = 33  # which stretches of a check are called recorded
     CHECK_CONTROL = 34  # circular shift of one unit in the control of a specific heat
+    GIBBS_START = 28  # first state of the chains of a fitted Gibbs model
+    GIBBS_SWEEP = 29  # heat bath of these chains; the site holds the word of 64 chains, the bin and the unit
+    GIBBS_RESAMPLE = 30  # blocks drawn with replacement behind errors of normalizations and entropies
 
 
 @dataclass(frozen=True)
