@@ -55,7 +55,7 @@ class Design:
         fitted = np.flatnonzero(fits)
         self.first, self.last = (int(fitted[0]), int(fitted[-1]) + 1) if len(fitted) else (0, 0)
         self.n_fitted = len(fitted)
-        self._dense = None
+        self._dense, self._buffers = None, []
         if 0 < inputs.size * table.n_bins <= CACHE_CELLS:
             self._dense = inputs.columns(0, table.n_bins)
 
@@ -67,6 +67,12 @@ class Design:
         new.fits, new.n_fitted = fits, len(fitted)
         new.first, new.last = (int(fitted[0]), int(fitted[-1]) + 1) if len(fitted) else (0, 0)
         return new
+
+    def buffers(self):
+        """Weights and residuals (T, lanes) of the batch at work."""
+        if not self._buffers:
+            self._buffers += [np.zeros((self.table.n_bins, LANES)) for _ in range(2)]
+        return self._buffers
 
     def dense(self, start, stop):
         """(rows, 1 + inputs): the constant and the inputs."""
@@ -93,6 +99,7 @@ class Design:
 class Batch:
     """Up to eight targets of a design.
 
+    Batches of one design share their work arrays: :meth:`hessian` and :meth:`scores` belong right after :meth:`evaluate`.
     ``pinned``: per lane arrays (rows, sign) of rows where the outcome is certain (eta = +-800), as behind a refractory
     time; they add nothing to value and derivatives.
     """
@@ -102,8 +109,7 @@ class Batch:
         self.n_lanes = len(self.targets)
         self.times = [design.table.times(i) for i in self.targets]
         self.pinned = pinned or {}
-        self.weights = np.zeros((design.table.n_bins, LANES))
-        self.residuals = np.zeros((design.table.n_bins, LANES))
+        self.weights, self.residuals = design.buffers()
 
     def filters(self, theta):
         """Couplings on the lag grid (K, N, lanes) from padded parameters (size, lanes)."""
