@@ -43,7 +43,7 @@ class Stream(IntEnum):
     MEANFIELD_STATIC = 18  # the frozen part of the input, shared by a pair of paths
     MEANFIELD_WEIGHTS = 19  # weights and drive of the finite network that a mean-field theory describes
     MEANFIELD_EVENT = 20  # input from outside and events of such a network
-    CAUSAL = 25  # spikes of a causal chain; the time word is the number of the stretch, the site that of its bin and unit
+    CAUSAL = 25  # spikes of a causal chain; the time word is the number of the stretch, the site its bin and unit
     CAUSAL_PAST = 26  # the same before the stretch, until the start is forgotten
 
 

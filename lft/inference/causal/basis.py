@@ -37,10 +37,13 @@ class Basis:
     def __post_init__(self):
         matrix = np.array(self.matrix, float)
         if matrix.ndim != 2 or not matrix.size or not np.isfinite(matrix).all():
-            raise InputError(f"basis {self.name!r}: matrix of shape {matrix.shape}; valid is finite numbers (lags, functions)")
+            raise InputError(
+                f"basis {self.name!r}: matrix of shape {matrix.shape}; valid is finite numbers (lags, functions)"
+            )
         if np.linalg.matrix_rank(matrix) < matrix.shape[1]:
             raise InputError(
-                f"basis {self.name!r}: its {matrix.shape[1]} functions on {matrix.shape[0]} lags are linearly dependent: "
+                f"basis {self.name!r}: its {matrix.shape[1]} functions on {matrix.shape[0]} lags are linearly "
+                "dependent: "
                 "take fewer functions or more lags"
             )
         matrix.setflags(write=False)
@@ -105,7 +108,8 @@ def make_basis(name, size, n_lags):
 
     References
     ----------
-    The logarithmic raised cosines are those customary for spike-history filters (standard choice); the rest are textbook
+    The logarithmic raised cosines are those customary for spike-history filters (standard choice); the rest are
+    textbook
     bases.
     """
     for what, value in (("size", size), ("n_lags", n_lags)):
@@ -139,7 +143,8 @@ def _raised_cosine(k, size):
 
 
 def bspline(x, low, high, size):
-    """(len(x), size) B-splines with equally spaced knots on [low, high], clamped; x beyond the ends counts as the end."""
+    """(len(x), size) B-splines with equally spaced knots on [low, high], clamped; x beyond the ends counts as the
+    end."""
     from scipy.interpolate import BSpline
 
     degree = min(3, size - 1)

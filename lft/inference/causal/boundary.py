@@ -1,7 +1,8 @@
 """Couplings whose maximum lies at infinity: found by counting, pinned, and given a stated finite value.
 
 A weight that belongs to one lag of one source runs to -infinity if the target never fires at that lag after it, and to
-+infinity if it always does.  The likelihood then has a supremum, reached when the rows behind the source are certain: they
++infinity if it always does.  The likelihood then has a supremum, reached when the rows behind the source are certain:
+they
 leave the fit of everything else (``pinned``), and the weight gets the value at which half a spike would be expected in
 them (Krichevsky-Trofimov).  Only if at least ``EVIDENCE`` spikes (or pauses) were expected there without any coupling:
 fewer say nothing, and the weight is fixed at 0.  All are listed as unbounded, without error.
@@ -13,8 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lft import links
 from lft._kernels import lagged
-from lft.inference.causal import links
 from lft.inference.causal.design import LANES
 
 EVIDENCE = 5.0
@@ -104,9 +105,11 @@ def _cell(exposed, both, total, n, binary):
         return "never together", -1 if expected >= EVIDENCE else 0
     if binary and both >= exposed:
         return "always together", 1 if exposed - expected >= EVIDENCE else 0
+    if not binary:
+        return "", 0
     if total - both <= 0:
         return "the unit fires behind this source alone", 0
-    if binary and n - exposed - total + both <= 0:
+    if n - exposed - total + both <= 0:
         return "the unit pauses behind this source alone", 0
     return "", 0
 

@@ -11,10 +11,12 @@ not fitted.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
+from lft import links
 from lft._kernels import lagged
-from lft.inference.causal import links
 from lft.inference.newton import SingularInformation
 
 CHUNK = 4096
@@ -55,7 +57,7 @@ class Design:
         fitted = np.flatnonzero(fits)
         self.first, self.last = (int(fitted[0]), int(fitted[-1]) + 1) if len(fitted) else (0, 0)
         self.n_fitted = len(fitted)
-        self._dense, self._buffers = None, []
+        self._dense, self._buffers, self._visits = None, [], [0]
         if 0 < inputs.size * table.n_bins <= CACHE_CELLS:
             self._dense = inputs.columns(0, table.n_bins)
 
@@ -73,6 +75,14 @@ class Design:
         if not self._buffers:
             self._buffers += [np.zeros((self.table.n_bins, LANES)) for _ in range(2)]
         return self._buffers
+
+    def visit(self):
+        """A number for what the work arrays hold now."""
+        return self._visits[0]
+
+    def is_last(self, visit):
+        """Whether they still hold it."""
+        return visit == self._visits[0]
 
     def dense(self, start, stop):
         """(rows, 1 + inputs): the constant and the inputs."""
@@ -99,7 +109,8 @@ class Design:
 class Batch:
     """Up to eight targets of a design.
 
-    Batches of one design share their work arrays: :meth:`hessian` and :meth:`scores` belong right after :meth:`evaluate`.
+    Batches of one design share their work arrays: :meth:`hessian` and :meth:`scores` belong right after
+    :meth:`evaluate`.
     ``pinned``: per lane arrays (rows, sign) of rows where the outcome is certain (eta = +-800), as behind a refractory
     time; they add nothing to value and derivatives.
     """
@@ -116,8 +127,10 @@ class Batch:
         d = self.design
         w = theta[d.n_dense :].reshape(len(d.sources), d.width, LANES)
         table = np.zeros((d.n_lags, d.table.n_units, LANES))
-        table[:, d.sources] = w.swapaxes(0, 1) if d.is_identity and d.width == d.n_lags else np.einsum(
-            "km,sml->ksl", d.cross, w[:, : d.n_cross]
+        table[:, d.sources] = (
+            w.swapaxes(0, 1)
+            if d.is_identity and d.width == d.n_lags
+            else np.einsum("km,sml->ksl", d.cross, w[:, : d.n_cross])
         )
         if not d.same_own:
             for lane, i in enumerate(self.targets):
@@ -159,8 +172,10 @@ class Batch:
         return out
 
     def evaluate(self, theta, start=None, stop=None):
-        """(value, gradient) per lane of the rows; keeps weights and residuals for :meth:`hessian` and :meth:`scores`."""
+        """(value, gradient) per lane of the rows; keeps weights and residuals for :meth:`hessian` and
+        :meth:`scores`."""
         d = self.design
+        d._visits[0] += 1
         table = self.filters(theta)
         value, g_dense, sums = np.zeros(LANES), np.zeros((d.n_dense, LANES)), np.zeros_like(table)
         for a, b in d.chunks(start, stop):
@@ -181,7 +196,7 @@ class Batch:
 
     def scores(self, edges):
         """(blocks, size, lanes): gradients between the edges (bins), from the residuals of the last evaluation."""
-        return np.stack([self._weighted(self.residuals, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+        return np.stack([self._weighted(self.residuals, a, b) for a, b in itertools.pairwise(edges)])
 
     def _weighted(self, rows, start, stop):
         d = self.design
@@ -198,7 +213,9 @@ class Batch:
         H = np.zeros((self.n_lanes, d.size, d.size))
         self._dense_rows(H)
         if len(d.sources) and d.width:
-            blocks = H[:, d.n_dense :, d.n_dense :].reshape(self.n_lanes, len(d.sources), d.width, len(d.sources), d.width)
+            blocks = H[:, d.n_dense :, d.n_dense :].reshape(
+                self.n_lanes, len(d.sources), d.width, len(d.sources), d.width
+            )
             buffer = np.empty((d.n_lags, d.n_lags, d.table.n_units, LANES))
             for s, j in enumerate(d.sources):
                 lagged.pairs(d.table.ptr, d.table.unit, d.fits, j, d.table.times(j), self.weights, buffer)

@@ -6,15 +6,17 @@ are dealt to ranks.  A batch is computed by one rank alone, so results have the 
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass
 
 import numpy as np
 
+from lft import links
 from lft.errors import DivergenceError, InputError
 from lft.groups import Groups
 from lft.inference import newton
-from lft.inference.causal import boundary, links
+from lft.inference.causal import boundary
 from lft.inference.causal.basis import Basis, make_basis
 from lft.inference.causal.design import LANES, Batch, Design
 from lft.inference.causal.inputs import BoundInputs, InputDesign
@@ -47,7 +49,8 @@ def fit_kinetic(rasters, *, n_lags=1, own=True, inputs=None, test=0.2, ridge=0.0
                 unit=None, comm=None, penalize=None):  # fmt: skip
     """Kinetic Ising model: spins drawn bin by bin given the past.
 
-        P(s_i^a) = exp(s_i^a H_i)/(2 cosh H_i),    H_i(a) = h_i + sum_{k=1..K} sum_j J_ij(k) s_j^{a-k} + sum_q u_iq x_q(a)
+        P(s_i^a) = exp(s_i^a H_i)/(2 cosh H_i),    H_i(a) = h_i + sum_{k=1..K} sum_j J_ij(k) s_j^{a-k} + sum_q u_iq
+        x_q(a)
 
     with s = 2 phi - 1.  Couplings are directed: ``J_lag[k-1, i, j]``, row = target.
 
@@ -91,7 +94,8 @@ def fit_kinetic(rasters, *, n_lags=1, own=True, inputs=None, test=0.2, ridge=0.0
     Notes
     -----
     Exact Newton; per target and step ``(spikes in the past of a bin)^2/2`` additions per bin and one Cholesky factor of
-    P = 1 + N K parameters.  1000 units, 1e6 bins, rate 1 %, one lag: see docs/causal-models.md.  Weights without a finite
+    P = 1 + N K parameters.  1000 units, 1e6 bins, rate 1 %, one lag: see docs/causal-models.md.  Weights without a
+    finite
     maximum: :mod:`lft.inference.causal.boundary`.
 
     Examples
@@ -198,7 +202,9 @@ def make_task(rasters, basis, own, link, refractory=0, inputs=None, test=0.2, ri
         )
     warnings = []
     if n_lags and len(lengths) > 1:
-        warnings.append(f"the first {n_lags} bins of each of {len(lengths)} trials have no known past and are not fitted")
+        warnings.append(
+            f"the first {n_lags} bins of each of {len(lengths)} trials have no known past and are not fitted"
+        )
     if short:
         warnings.append(f"{len(short)} trials are no longer than the {n_lags} lags and are left out: {_some(short)}")
     table = SpikeTable.of(rasters)
@@ -228,15 +234,20 @@ def make_task(rasters, basis, own, link, refractory=0, inputs=None, test=0.2, ri
     design = Design(table, basis, own, bound, link, sources, fits)
     n_parameters = max(len(design.places(i)) for i in sources)
     if ridge == 0 and penalize is None and n_parameters >= n_fit:
-        raise InputError(f"{n_parameters} parameters per unit, {n_fit} fitted bins: give ridge > 0, or fewer units or lags")
+        raise InputError(
+            f"{n_parameters} parameters per unit, {n_fit} fitted bins: give ridge > 0, or fewer units or lags"
+        )
     need = (1.0 + 2.5 / LANES) * LANES * 8.0 * design.size**2 + 16.0 * LANES * table.n_bins
     if need > MAX_BYTES:
         raise InputError(
-            f"{n_parameters} parameters per unit need {need / 1e9:.3g} GB: select fewer units, fewer lags or a smaller basis"
+            f"{n_parameters} parameters per unit need {need / 1e9:.3g} GB: select fewer units, fewer lags or a "
+            "smaller basis"
         )
     rates = np.where(good, fires / n_fit, (fires + 0.5) / (n_fit + 1))
     exposed = boundary.exposures(design)
-    task = Task(design, design.restricted(usable), n_train, float(ridge), refractory, n_blocks, spins, rates, exposed, penalize)
+    task = Task(
+        design, design.restricted(usable), n_train, float(ridge), refractory, n_blocks, spins, rates, exposed, penalize
+    )
     return task, warnings, sources
 
 
@@ -245,11 +256,14 @@ def _check_same(table, ridge, warnings):
     if same and ridge == 0:
         i, j = same[0]
         raise InputError(
-            f"units {i} and {j} fire in the same bins ({len(same)} such pairs): their couplings cannot be told apart; leave "
+            f"units {i} and {j} fire in the same bins ({len(same)} such pairs): their couplings cannot be told "
+            "apart; leave "
             "one out, or give ridge > 0, which shares the coupling between them"
         )
     if same:
-        warnings.append(f"{len(same)} pairs of units fire in the same bins, such as {same[0]}: ridge shares their couplings")
+        warnings.append(
+            f"{len(same)} pairs of units fire in the same bins, such as {same[0]}: ridge shares their couplings"
+        )
 
 
 def _check_refractory(table, refractory):
@@ -329,7 +343,9 @@ def _finish(task, batch, bounds, theta, information, influences):
         table[: task.refractory, batch.targets[lane], lane] = -np.inf
     scores = _score(task, batch, theta, table)
     return [
-        finish_target(task, batch, lane, bounds[lane], theta, table, information[lane], influences[lane], scores[:, :, lane])
+        finish_target(
+            task, batch, lane, bounds[lane], theta, table, information[lane], influences[lane], scores[:, :, lane]
+        )
         for lane in range(batch.n_lanes)
     ]
 
@@ -384,7 +400,7 @@ def _score(task, batch, theta, table):
     rates = np.ones(LANES)
     rates[: batch.n_lanes] = task.rates[batch.targets]
     alone = links.inverse(d.link, np.where(rates < 1, rates, 0.5) if d.link != "poisson" else rates)
-    for number, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for number, (start, stop) in enumerate(itertools.pairwise(edges)):
         for a, b in d.chunks(start, min(stop, n_bins)):
             rows = d.fits[a:b].astype(bool)
             y, eta = scorer.counts(a, b)[rows], scorer.eta(theta, table, a, b)[rows]
@@ -406,7 +422,6 @@ def _assemble(model, task, results, basis, own, bin_s, unit, warnings, started):
     design = task.design
     n, k, q = design.table.n_units, design.n_lags, design.inputs.size
     nan = lambda *shape: np.full(shape, np.nan)  # noqa: E731
-    scale = 4.0 if task.spins else 1.0
     n_own = 0 if own is None else own.size
     silent = links.inverse(design.link, task.rates)
     out = {
@@ -429,9 +444,7 @@ def _assemble(model, task, results, basis, own, bin_s, unit, warnings, started):
         blocks.append(r.n_blocks)
         too_short += [r.warning] if r.warning else []
     if notes:
-        warnings.append(
-            f"{len(notes)} couplings have no finite maximum: {_some(notes)}; ridge > 0 keeps all of them"
-        )
+        warnings.append(f"{len(notes)} couplings have no finite maximum: {_some(notes)}; ridge > 0 keeps all of them")
     warnings += too_short[:1]
     totals = _totals(task, results, silent, n)
     score, gain = _scores(totals, n)
@@ -442,10 +455,10 @@ def _assemble(model, task, results, basis, own, bin_s, unit, warnings, started):
         warnings.append("the columns of the inputs are too long for the file: this fit cannot be simulated as it is")
     if out["J_lag"].size > 10**5:
         warnings.append(f"{out['J_lag'].size} couplings stand in the arrays J_lag alone, not among the named couplings")
-    del scale
     return CausalFit(
-        model=model, link=design.link, score=score, gain=gain, n_units=n, n_bins=design.table.n_bins, n_train=task.n_train,
-        n_blocks=min(blocks, default=0), bin_s=bin_s, warnings=warnings, unbounded=unbounded, unit=unit.astype(np.int64),
+        model=model, link=design.link, score=score, gain=gain, n_units=n, n_bins=design.table.n_bins,
+        n_train=task.n_train, n_blocks=min(blocks, default=0), bin_s=bin_s, warnings=warnings, unbounded=unbounded,
+        unit=unit.astype(np.int64),
         basis=basis.matrix, own_basis=np.zeros((k, 0)) if own is None else own.matrix, input_names=design.inputs.names,
         inputs=inputs, seconds=time.perf_counter() - started, **out,
     )  # fmt: skip
@@ -460,7 +473,7 @@ def _totals(task, results, silent, n):
     for i in absent:
         at, rows = d.table.times(i), d.fits.astype(bool)
         y = np.bincount(at, minlength=d.table.n_bins)
-        for number, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        for number, (a, b) in enumerate(itertools.pairwise(edges)):
             part = y[a:b][rows[a:b]]
             value = links.log_probability(d.link, np.full(len(part), silent[i]), part).sum()
             totals[number] += [value, value, len(part)]

@@ -43,7 +43,8 @@ class EventLocked:
             raise InputError(f"input {self.name}: window {self.start} to {self.stop} bins; valid is start < stop")
         if not 1 <= self.size <= self.stop - self.start:
             raise InputError(
-                f"input {self.name}: {self.size} functions on a window of {self.stop - self.start} bins; valid is 1 to as "
+                f"input {self.name}: {self.size} functions on a window of {self.stop - self.start} bins; valid is "
+                "1 to as "
                 "many as bins"
             )
         object.__setattr__(self, "events", tuple(np.asarray(e, np.int64) for e in self.events))
@@ -51,7 +52,9 @@ class EventLocked:
     def bind(self, lengths, n_fit):
         """(names, function (start, stop) -> columns)."""
         if len(self.events) != len(lengths):
-            raise InputError(f"input {self.name}: events of {len(self.events)} trials, the recording has {len(lengths)}")
+            raise InputError(
+                f"input {self.name}: events of {len(self.events)} trials, the recording has {len(lengths)}"
+            )
         if not any(len(e) for e in self.events):
             raise InputError(f"input {self.name}: no event at all")
         n = self.stop - self.start
@@ -123,7 +126,9 @@ class Given:
         whole = np.concatenate(arrays)
         if not np.isfinite(whole).all():
             bad = np.argwhere(~np.isfinite(whole))[0]
-            raise InputError(f"input {self.name}: column {bad[1]}, bin {bad[0]} is {whole[tuple(bad)]}; valid is finite")
+            raise InputError(
+                f"input {self.name}: column {bad[1]}, bin {bad[0]} is {whole[tuple(bad)]}; valid is finite"
+            )
         return [f"{self.name}[{m}]" for m in range(whole.shape[1])], lambda start, stop: whole[start:stop]
 
 

@@ -74,6 +74,11 @@ class CausalObjective:
         self.cuts = np.concatenate([[0], np.cumsum([len(self.keeps[i]) for i in self.targets])])
         self.size = int(self.cuts[-1])
 
+    @property
+    def longest_lag(self):
+        """K: how far a row looks back."""
+        return self.design.n_lags
+
     # ---- parameters
     def parameters(self, target):
         """(kind, m, source) of each parameter of a target: kind c, u or w."""
@@ -109,7 +114,7 @@ class CausalObjective:
 
     def start(self):
         """Parameters of the model without couplings: c from the rates, all else 0."""
-        from lft.inference.causal import links
+        from lft import links
 
         theta = np.zeros(self.size)
         for number, i in enumerate(self.targets):
@@ -138,13 +143,19 @@ class CausalObjective:
     def evaluate(self, theta):
         """Log-likelihood, gradient and ``extra -> BlockInformation``."""
         value, parts, matrices = 0.0, [], []
+        at = np.array(theta, float)
         for number, batch in enumerate(self.batches):
-            v, g = batch.evaluate(self.padded(theta, number))
+            v, g = batch.evaluate(self.padded(at, number))
             value += float(v[: batch.n_lanes].sum())
             parts.append(g)
-            matrices.append(batch.hessian())
+        visit = self.design.visit()
 
         def make(extra=None):
+            if not matrices:  # a trial step that is refused never asks for them
+                for number, batch in enumerate(self.batches):
+                    if len(self.batches) > 1 or not self.design.is_last(visit):
+                        batch.evaluate(self.padded(at, number))
+                    matrices.append(batch.hessian())
             blocks = []
             for k, i in enumerate(self.targets):
                 add = None if extra is None else extra[self.cuts[k] : self.cuts[k + 1]]

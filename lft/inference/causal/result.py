@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lft import links
 from lft.errors import InputError
-from lft.inference.causal import links
 from lft.inference.causal.model import CausalModel
 from lft.inference.result import Fit
 
@@ -19,7 +19,8 @@ MAX_INPUT_CELLS = 2**22
 class CausalFit(Fit):
     """Directed couplings over lags; row = target, column = source.
 
-    ``kinetic``: spins s = +-1, ``P(s_i^a) = exp(s_i H_i)/(2 cosh H_i)``, ``H_i = h_i + sum_kj J_lag[k-1, i, j] s_j^{a-k}
+    ``kinetic``: spins s = +-1, ``P(s_i^a) = exp(s_i H_i)/(2 cosh H_i)``, ``H_i = h_i + sum_kj J_lag[k-1, i, j]
+    s_j^{a-k}
     (+ sum_q u_iq x_q(a))``.  ``glm``: spikes n = 0, 1 (or counts), ``eta_i = h_i + sum_kj J_lag[k-1, i, j] n_j^{a-k}
     (+ sum_q u_iq x_q(a))`` with the link.
 
@@ -28,7 +29,8 @@ class CausalFit(Fit):
     link : str
     h, h_error : ndarray (N,)
     J_lag, J_lag_error : ndarray (K, N, N)
-        Errors from the sandwich over blocks of time; pointwise where a basis joins lags.  J = -infinity at the lags of a
+        Errors from the sandwich over blocks of time; pointwise where a basis joins lags.  J = -infinity at the lags
+        of a
         refractory time that was given.
     h_error_information, J_lag_error_information : ndarray
         Errors from the inverse information: equal to the others where the model holds.
@@ -44,7 +46,6 @@ class CausalFit(Fit):
         Index of each unit in the recording.
     """
 
-    method: str = "likelihood"
     link: str
     h: np.ndarray
     h_error: np.ndarray
@@ -78,8 +79,8 @@ class CausalFit(Fit):
 
     def arrays(self):
         names = (
-            "h", "h_error", "h_error_information", "J_lag", "J_lag_error", "J_lag_error_information", "basis", "own_basis",
-            "weights", "weights_error", "own_weights", "own_weights_error", "input_weights", "input_error", "unit",
+            "h", "h_error", "h_error_information", "J_lag", "J_lag_error", "J_lag_error_information", "basis",
+            "own_basis", "weights", "weights_error", "own_weights", "own_weights_error", "input_weights", "input_error", "unit",
         )  # fmt: skip
         out = {name: getattr(self, name) for name in names}
         out["lags"] = np.arange(1, len(self.J_lag) + 1)
@@ -90,11 +91,19 @@ class CausalFit(Fit):
 
     def causal_model(self):
         """The :class:`CausalModel` of the fit."""
-        return model_of(self.model, self.arrays(), len(self.input_names))
+        return model_of(self.model, self.arrays())
 
 
-def model_of(model, arrays, n_inputs=None):
-    """The model of the arrays of a fit's file.
+def model_of(model, arrays):
+    """The :class:`CausalModel` of a fit's arrays (:func:`parts_of`)."""
+    p = parts_of(arrays)
+    if model == "kinetic":
+        return CausalModel.of_spins(p["h"], p["J"], p["inputs"], p["input_weights"])
+    return CausalModel(p["h"], p["J"], p["link"], p["inputs"], p["input_weights"])
+
+
+def parts_of(arrays):
+    """h, J, link, inputs and their weights of the arrays of a fit's file.
 
     Raises
     ------
@@ -110,6 +119,5 @@ def model_of(model, arrays, n_inputs=None):
         )
     if not u.shape[1]:
         inputs = u = None
-    if model == "kinetic":
-        return CausalModel.of_spins(arrays["h"], arrays["J_lag"], inputs, u)
-    return CausalModel(arrays["h"], arrays["J_lag"], links.LINKS[int(arrays["link"])], inputs, u)
+    link = links.LINKS[int(arrays["link"])]
+    return {"h": arrays["h"], "J": arrays["J_lag"], "inputs": inputs, "input_weights": u, "link": link}

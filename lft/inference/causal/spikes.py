@@ -100,7 +100,8 @@ def checked_counts(rasters, highest=1):
             if raster.dtype.kind not in "iuf" or raster.min() < 0 or raster.max() > highest:
                 hint = "; counts need family = 'poisson'" if highest == 1 and raster.min() >= 0 else ""
                 raise InputError(
-                    f"raster {n}: values from {raster.min()} to {raster.max()}; valid are whole numbers from 0 to {highest}{hint}"
+                    f"raster {n}: values from {raster.min()} to {raster.max()}; valid are whole numbers from 0 to "
+                    f"{highest}{hint}"
                 )
         out.append(np.ascontiguousarray(raster, np.int8))
     return out

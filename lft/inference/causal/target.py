@@ -66,9 +66,13 @@ def finish_target(task, batch, lane, bounds, theta, table, information, influenc
         target[:] = values[places]
         target_error[free] = each
     c = np.arange(d.n_dense)
-    rows = {"J_lag": filters, "J_lag_error": error, "J_lag_error_information": plain, "weights": w, "weights_error": w_error,
-            "own_weights": own, "own_weights_error": own_error, "input_weights": values[1 : d.n_dense] / (2 if task.spins else 1)}  # fmt: skip
-    rows["input_error"] = spread.of(c[1:], np.eye(len(c) - 1) / (2 if task.spins else 1))[0]
+    half = 2.0 if task.spins else 1.0
+    rows = {
+        "J_lag": filters, "J_lag_error": error, "J_lag_error_information": plain, "weights": w,
+        "weights_error": w_error, "own_weights": own, "own_weights_error": own_error,
+        "input_weights": values[1 : d.n_dense] / half,
+    }  # fmt: skip
+    rows["input_error"] = spread.of(c[1:], np.eye(len(c) - 1) / half)[0]
     rows["h"], rows["h_error"], rows["h_error_information"] = _field(task, spread, filters, values, at, i)
     unbounded, notes = _names(task, bounds, i)
     if task.refractory:
