@@ -23,6 +23,7 @@ to leading order; for correlated samples the sandwich, from the influence of a b
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass
 
@@ -203,7 +204,7 @@ def _checked(data):
 def _rows(trials, n_lags):
     """Global bins of the rows that have their past."""
     origins = np.concatenate([[0], np.cumsum([len(x) for x in trials])])
-    rows = [np.arange(a + n_lags, b) for a, b in zip(origins[:-1], origins[1:], strict=True)]
+    rows = [np.arange(a + n_lags, b) for a, b in itertools.pairwise(origins)]
     rows = np.concatenate(rows)
     if not len(rows):
         raise InputError(f"{n_lags} lags, the longest trial has {max(map(len, trials))} bins: valid are fewer lags")
@@ -255,9 +256,9 @@ def _estimate(e, X, gram, ridge, n_blocks, longest):
     edges = newton.fine_edges(T, n * n, n_blocks, "fitted bins")
     Z = X - X.mean(axis=0) if X.shape[1] else X
     sums = np.stack(
-        [e[a:b].T @ e[a:b] - (b - a) * (C - ridge / T * np.eye(n)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        [e[a:b].T @ e[a:b] - (b - a) * (C - ridge / T * np.eye(n)) for a, b in itertools.pairwise(edges)]
     )
-    scores = np.stack([(e[a:b].T @ Z[a:b]).ravel() for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    scores = np.stack([(e[a:b].T @ Z[a:b]).ravel() for a, b in itertools.pairwise(edges)])
     B = len(sums)
     influence = -np.einsum("ij,bjk,kl->bil", P, sums, P, optimize=True).reshape(B, -1) / T
     inverse = np.linalg.inv(gram) if len(gram) else gram

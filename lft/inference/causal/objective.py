@@ -242,6 +242,7 @@ def maximize_batch(batch, theta, keeps, ridge=None):
             promised[lane] = gradient[keep, lane] @ step
             if promised[lane] < TOLERANCE and damping[lane] == 0:
                 done[lane] = True
+                theta[keep, lane] += step  # below the tolerance already, and the square of it after
                 continue
             trial[keep, lane] += step
         if done.all():

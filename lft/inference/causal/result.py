@@ -79,8 +79,9 @@ class CausalFit(Fit):
 
     def arrays(self):
         names = (
-            "h", "h_error", "h_error_information", "J_lag", "J_lag_error", "J_lag_error_information", "basis",
-            "own_basis", "weights", "weights_error", "own_weights", "own_weights_error", "input_weights", "input_error", "unit",
+            "h", "h_error", "h_error_information", "J_lag", "J_lag_error", "J_lag_error_information",
+            "basis", "own_basis", "weights", "weights_error", "own_weights", "own_weights_error",
+            "input_weights", "input_error", "unit",
         )  # fmt: skip
         out = {name: getattr(self, name) for name in names}
         out["lags"] = np.arange(1, len(self.J_lag) + 1)
