@@ -103,12 +103,12 @@ def _cell(exposed, both, total, n, binary):
     expected = exposed * total / n
     if both == 0:
         return "never together", -1 if expected >= EVIDENCE else 0
-    if binary and both >= exposed:
-        return "always together", 1 if exposed - expected >= EVIDENCE else 0
     if not binary:
         return "", 0
     if total - both <= 0:
         return "the unit fires behind this source alone", 0
+    if both >= exposed:
+        return "always together", 1 if exposed - expected >= EVIDENCE else 0
     if n - exposed - total + both <= 0:
         return "the unit pauses behind this source alone", 0
     return "", 0

@@ -107,6 +107,8 @@ def fit_kinetic(rasters, *, n_lags=1, own=True, inputs=None, test=0.2, ridge=0.0
     >>> bool(abs(fit.J_lag[0, 0, 1] - 0.4) < 4.5 * fit.J_lag_error[0, 0, 1]), fit.J_lag.shape
     (True, (1, 2, 2))
     """
+    if isinstance(n_lags, bool) or not isinstance(n_lags, int | np.integer) or n_lags < 1:
+        raise InputError(f"n_lags = {n_lags!r}: valid is an integer >= 1")
     basis = make_basis("identity", n_lags, n_lags)
     return _fit("kinetic", rasters, basis, basis if own else None, "logit", 0, inputs, test, ridge, n_blocks, bin_s,
                 unit, comm, penalize)  # fmt: skip
@@ -360,9 +362,11 @@ def _drop_runaways(batch, bounds, theta, information):
         if not len(runaway):
             continue
         if not len(weights):
+            weights = np.flatnonzero(b.keep >= d.n_dense)  # all of them together predict the spikes perfectly
+        if not len(weights):
             raise DivergenceError(
-                f"unit {batch.targets[lane]}: its spikes are predicted perfectly, or an input never varies with them "
-                f"(standard error {error.max():.3g}): no finite maximum; give fewer inputs or more bins"
+                f"unit {batch.targets[lane]}: an input predicts its spikes perfectly, or never varies (standard error "
+                f"{error.max():.3g}): no finite maximum; give fewer inputs or more bins"
             )
         found = True
         worst = weights[error[weights] > 0.1 * error[weights].max()]

@@ -152,15 +152,15 @@ def fit_gaussian(data, *, n_lags=0, standardize=False, test=0.2, ridge=0.0, n_bl
     y, X = _stack(trials, n_lags)
     if not is_train.any():
         raise InputError(f"no bin to fit: {n_train} training bins, {n_lags} lags")
-    mean, scale = _reduce(y[is_train], standardize)
-    y = (y - mean) / scale
-    X = (X - np.tile(mean, n_lags)) / np.tile(scale, n_lags)
     n_fit = int(is_train.sum())
     if ridge == 0 and n_fit <= n_units * (1 + n_lags) + 1:
         raise InputError(
             f"{n_fit} fitted bins, {n_units} units, {n_lags} lags: the covariance has no inverse; give ridge > 0 "
             "or fewer units"
         )
+    mean, scale = _reduce(y[is_train], standardize)
+    y = (y - mean) / scale
+    X = (X - np.tile(mean, n_lags)) / np.tile(scale, n_lags)
     M, residual, gram = _regress(y, X, is_train, ridge)
     parts = _estimate(residual[is_train], X[is_train], gram, ridge, n_blocks, max(n_lags, 1))
     C0 = np.cov(y[is_train].T, bias=True).reshape(n_units, n_units)
@@ -255,9 +255,7 @@ def _estimate(e, X, gram, ridge, n_blocks, longest):
     P = (P + P.T) / 2
     edges = newton.fine_edges(T, n * n, n_blocks, "fitted bins")
     Z = X - X.mean(axis=0) if X.shape[1] else X
-    sums = np.stack(
-        [e[a:b].T @ e[a:b] - (b - a) * (C - ridge / T * np.eye(n)) for a, b in itertools.pairwise(edges)]
-    )
+    sums = np.stack([e[a:b].T @ e[a:b] - (b - a) * (C - ridge / T * np.eye(n)) for a, b in itertools.pairwise(edges)])
     scores = np.stack([(e[a:b].T @ Z[a:b]).ravel() for a, b in itertools.pairwise(edges)])
     B = len(sums)
     influence = -np.einsum("ij,bjk,kl->bil", P, sums, P, optimize=True).reshape(B, -1) / T
