@@ -99,7 +99,7 @@ def build_parser():
 
     p = command("fit", cmd_fit, "couplings of a recording")
     p.add_argument("recording")
-    p.add_argument("--model", default="lattice", help="independent, lattice, neural, pairwise")
+    p.add_argument("--model", default="lattice", help="independent, lattice, neural, pairwise, kinetic, glm, gaussian")
     p.add_argument("--method", default="pseudo")
     p.add_argument("--bin", metavar="DURATION", help='such as "20 ms"')
     p.add_argument("-o", "--output", required=True, metavar="FIT.h5")
@@ -109,7 +109,17 @@ def build_parser():
     p.add_argument("--pitch", metavar="LENGTH", help='lattice spacing, such as "42 um"; default: found from positions')
     p.add_argument("--window", metavar="START,STOP", help="part of the recording, seconds")
     p.add_argument("--units", metavar="LIST", help="units to keep: 0,3,10-20")
-    p.add_argument("--ridge", type=number, default=0.0, help="L2 penalty on pairs (neural, pairwise)")
+    p.add_argument("--ridge", type=number, default=0.0, help="L2 penalty on couplings, nats")
+    p.add_argument("--lags", type=integer, metavar="N", help="kinetic, glm, gaussian: longest lag, bins")
+    p.add_argument("--basis", metavar="NAME:N:DURATION", help='glm: filters, such as "raised-cosine:5:100 ms"')
+    p.add_argument("--own-basis", metavar="NAME:N:DURATION", help="kinetic, glm: of the own history, or none")
+    p.add_argument("--family", metavar="NAME", help="glm: bernoulli (default) or poisson")
+    p.add_argument("--link", metavar="NAME", help="glm, bernoulli: logit (default) or cloglog")
+    p.add_argument("--refractory", metavar="DURATION", help="glm: no spike within this time of the last")
+    p.add_argument("--input", action="append", metavar="TERM",
+                   help='kinetic, glm: "events:8:-200 ms,500 ms", smooth:N, trial:N or covariates:FILE; repeatable')
+    p.add_argument("--events", metavar="FILE", help="event times, s; default events_s of the recording")
+    p.add_argument("--trials", metavar="START,STOP", help='trials around the events, such as "-500 ms,1 s"')
     p.add_argument("--json", metavar="FILE")
     p.add_argument("--plot", metavar="FILE.png")
     p.add_argument("--overwrite", action="store_true")
@@ -319,7 +329,10 @@ def cmd_scale(args, comm):
 def cmd_fit(args, comm):
     from lft.commands.fit import fit_recording
 
+    args.comm = comm
     fit, notes = fit_recording(args)
+    if comm is not None and comm.Get_rank():
+        return
     if args.json:
         from lft.inference.result import fit_json
 
@@ -390,7 +403,7 @@ def cmd_info(args, comm):
 COMMANDS = (
     "run", "resume", "anneal", "status", "analyze", "scale", "fit", "flow", "meanfield", "demo", "bench", "info",
 )  # fmt: skip
-PARALLEL = ("run", "resume", "anneal", "analyze", "meanfield")
+PARALLEL = ("run", "resume", "anneal", "analyze", "fit", "meanfield")
 
 
 def main(argv=None):

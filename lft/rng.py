@@ -49,6 +49,8 @@ class Stream(IntEnum):
     GIBBS_START = 28  # first state of the chains of a fitted Gibbs model
     GIBBS_SWEEP = 29  # heat bath of these chains; the site holds the word of 64 chains, the bin and the unit
     GIBBS_RESAMPLE = 30  # blocks drawn with replacement behind errors of normalizations and entropies
+    CAUSAL = 25  # spikes of a causal chain; the time word is the number of the stretch, the site its bin and unit
+    CAUSAL_PAST = 26  # the same before the stretch, until the start is forgotten
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import math
 import warnings
 from importlib import import_module
 
-from lft.archive import check_output, explain
+from lft.archive import check_output, explain, on_root
 from lft.commands.recordings import describe, open_recording, select_units
 from lft.errors import DataWarning, InputError, LftError
 from lft.inference.result import save_fit
@@ -20,6 +20,12 @@ FITTERS = {
     ("lattice", "pseudo"): "lft.commands.fit_pseudo:fit_lattice_model",
     ("neural", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
     ("pairwise", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
+    ("kinetic", "pseudo"): "lft.commands.fit_causal:fit_causal_model",
+    ("kinetic", "exact"): "lft.commands.fit_causal:fit_causal_model",
+    ("glm", "pseudo"): "lft.commands.fit_causal:fit_causal_model",
+    ("glm", "exact"): "lft.commands.fit_causal:fit_causal_model",
+    ("gaussian", "pseudo"): "lft.commands.fit_causal:fit_gaussian_model",
+    ("gaussian", "exact"): "lft.commands.fit_causal:fit_gaussian_model",
 }
 
 
@@ -28,7 +34,8 @@ def fit_recording(args):
     fitter = _fitter(args.model, args.method)
     if not (math.isfinite(args.test) and 0 <= args.test < 1):
         raise InputError(f"--test {args.test}: valid is a fraction from 0 to below 1")
-    check_output(args.output, args.overwrite)
+    comm = getattr(args, "comm", None)
+    on_root(comm, check_output, args.output, args.overwrite)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DataWarning)
         recording, bin_s = open_recording(args.recording, args.bin, args.window)
@@ -36,11 +43,15 @@ def fit_recording(args):
             recording = select_units(recording, args.units)
         fit, report = fitter(recording, bin_s, args)
     notes = [*getattr(recording, "notes", ()), *describe(report), *_messages(caught)]
+    on_root(comm, _save, fit, args, notes)
+    return fit, notes
+
+
+def _save(fit, args, notes):
     try:
         save_fit(fit, args.output, args.overwrite, {"recording": str(args.recording), "notes": notes})
     except (OSError, RuntimeError) as error:
         raise LftError(explain(error, args.output, "writing the fit")) from error
-    return fit, notes
 
 
 def _fitter(model, method):
