@@ -19,7 +19,7 @@ from lft.errors import InputError
 from lft.inference import newton
 from lft.inference.pseudo import errors
 from lft.inference.pseudo import patterns as pattern_lists
-from lft.inference.pseudo.information import DENSE_SIZE, ROWS_BYTES, PassInformation, information, rows_bytes
+from lft.inference.pseudo.information import ROWS_BYTES, PassInformation, information, rows_bytes
 from lft.inference.pseudo.layout import Layout, all_pairs, levels_of
 from lft.inference.pseudo.maximum import Checkpoint, identity, maximize
 from lft.inference.pseudo.memory import check_memory
@@ -29,7 +29,7 @@ from lft.inference.trials import checked_lags, checked_rasters
 
 MAX_SUSPECTS = 500
 ERROR_OPERATIONS = 2e13  # multiplications for the factors of all rows: above, errors are left out
-SEARCH_ROWS = (40, 8.0)
+SEARCH_SIZE = 400
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
         options = {"model": model, "lags": data.lags, "k_max": k_max, "counted": is_counted, "ridge": ridge,
                    "n_train": n_train, "format": 1}  # fmt: skip
         keeper = Checkpoint(checkpoint, identity(data.spikes, options), comm)
-    objective, theta, runaway = _maximum(lists, layout, n_train, ridge, comm, keeper, report)
+    objective, theta, info, runaway = _maximum(lists, layout, n_train, ridge, comm, keeper, report)
     layout = objective.layout
     names = _user_names(sorted(lost, key=_by_numbers)) + _user_names(runaway)
     if names:
@@ -109,7 +109,7 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
             f"{len(merged)} numbers of firing units never occur: {_some([f'V[{k}]' for k in merged])}; V there is that "
             "of the next lower number that occurs"
         )
-    u, kind, notes = _influences(objective, theta, ridge, n_blocks, report)
+    u, kind, notes = _influences(objective, theta, info, ridge, n_blocks, report)
     if n * (n - 1) // 2 + k_max * n * n > MAX_NAMED:
         notes.append("the couplings of pairs stand in the arrays of the fit alone, not among the named couplings")
     everything, complete, independent = _with_silent_units(objective, theta, bounded, fires)
@@ -257,15 +257,13 @@ def _search_information(objective, theta, extra):
     """Rows where they are cheap or b and V tie them, else passes over the data."""
     layout = objective.layout
     if rows_bytes(layout) <= ROWS_BYTES:
-        active = len(objective.patterns.feature) / objective.patterns.n_rows
-        cheap = (active + 1) * (active + 2) / 2 < SEARCH_ROWS[0] + SEARCH_ROWS[1] * active * (layout.size <= DENSE_SIZE)
-        if cheap or len(layout.border):
+        if layout.size <= SEARCH_SIZE or len(layout.border):
             return information(objective, theta, extra)
     return PassInformation(objective, theta, extra)
 
 
 def _maximum(lists, layout, n_train, ridge, comm, keeper, report):
-    """(objective, theta, names of couplings taken out because they run away)."""
+    """(objective, theta, information or None, names of couplings taken out because they run away)."""
     gone = []
     for attempt in itertools.count():
         objective = GibbsObjective(lists, layout, [(0, n_train)], comm)
@@ -281,25 +279,25 @@ def _maximum(lists, layout, n_train, ridge, comm, keeper, report):
 
         theta, _, _ = maximize(evaluate, objective.start(), keeper, f"search{attempt}")
         if ridge > 0:
-            return objective, theta, gone
-        drop = _runaway(objective, theta)
+            return objective, theta, None, gone
+        info, drop = _runaway(objective, theta)
         if not drop.any():
-            return objective, theta, gone
+            return objective, theta, info, gone
         gone += np.array(layout.names(), object)[drop].tolist()
         layout = _without(layout, drop)
 
 
 def _runaway(objective, theta):
-    """Mask of couplings of pairs whose error shows a runaway; DivergenceError where another parameter does."""
+    """(information or None, mask of couplings of pairs whose error shows a runaway); DivergenceError for others."""
     layout = objective.layout
     none = np.zeros(layout.size, bool)
     if rows_bytes(layout) > ROWS_BYTES:
-        return none  # judged with the errors
+        return None, none  # judged with the errors
     info = information(objective, theta)
     bound = np.sqrt(errors.variance_bound(info.rows))
     suspects = np.flatnonzero(~(bound <= newton.RUNAWAY))
     if not len(suspects):
-        return none
+        return info, none
     suspects = suspects[np.argsort(-bound[suspects])][:MAX_SUSPECTS]
     unit = np.zeros((layout.size, len(suspects)))
     unit[suspects, np.arange(len(suspects))] = 1.0
@@ -307,14 +305,14 @@ def _runaway(objective, theta):
     error[suspects] = np.sqrt(info.solve(unit)[suspects, np.arange(len(suspects))])
     runaway = np.flatnonzero(error > newton.RUNAWAY)
     if not len(runaway):
-        return none
+        return info, none
     bad = runaway[np.isin(layout.kinds()[runaway], ["a", "C"])]
     if not len(bad):
         names = layout.names()
         newton.raise_runaway([_runaway_name(names[i]) for i in runaway], theta[runaway])
     # the worst ones alone: others may be pulled along by them
     none[bad[error[bad] > 0.1 * error[bad].max()]] = True
-    return none
+    return info, none
 
 
 def _runaway_name(name):
@@ -322,7 +320,7 @@ def _runaway_name(name):
 
 
 # ---- errors
-def _influences(objective, theta, ridge, n_blocks, report):
+def _influences(objective, theta, info, ridge, n_blocks, report):
     """Scaled influences of the blocks (blocks, size), what they are made of, and notes."""
     layout = objective.layout
     edges = newton.fine_edges(objective.n_rows, objective.size, n_blocks)
@@ -332,7 +330,8 @@ def _influences(objective, theta, ridge, n_blocks, report):
     longest = max([*layout.lags, *layout.directed_lags], default=0)
     kind, notes = "joint", []
     if rows_bytes(layout) <= ROWS_BYTES:
-        scores, info = errors.block_scores(objective, theta, edges), information(objective, theta, extra)
+        scores = errors.block_scores(objective, theta, edges)
+        info = information(objective, theta, extra) if info is None else info
         u, warning = errors.joint_influences(info, scores, classes, objective.n_rows, longest, n_blocks)
     elif len(layout.units) * float(layout.n_features) ** 3 <= ERROR_OPERATIONS:
         kind = "rows"
