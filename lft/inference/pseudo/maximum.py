@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +36,15 @@ class Checkpoint:
         Hash of the data and of the options.
     comm : mpi4py communicator or None
         Rank 0 writes and reads.
+    every_s : float
+        Seconds between two writings.
     """
 
     path: Path | None
     identity: str = ""
     comm: object = None
+    every_s: float = 2.0  # a search that is done sooner leaves no file
+    written: float = field(default_factory=time.monotonic)
 
     def read(self, name):
         """(theta, scale, damping) of the search ``name``, or None."""
@@ -63,12 +68,15 @@ class Checkpoint:
             on_root(self.comm, self._write, name, theta, scale, damping)
 
     def _write(self, name, theta, scale, damping):
+        if time.monotonic() - self.written < self.every_s:
+            return
         with replacing(self.path, "writing the checkpoint of the fit") as file:
             file.attrs["identity"] = self.identity
             group = file.create_group(name)
             group.attrs["damping"] = damping
             group.create_dataset("theta", data=theta)
             group.create_dataset("scale", data=scale)
+        self.written = time.monotonic()
 
     def remove(self):
         if self.path is not None:
