@@ -43,6 +43,7 @@ c_sources = {  # hand-written C of each extension
     "operators": ["products.c"],
     "gibbs": ["chains64.c", "philox.c"],
     "lagged": ["lagged_lanes.c"],
+    "pseudo": ["pseudo_rows.c"],
 }
 
 # The loops over real fields are compiled once per instruction set and chosen at run time (lft/_kernels/__init__.py).
