@@ -99,8 +99,8 @@ def build_parser():
 
     p = command("fit", cmd_fit, "couplings of a recording")
     p.add_argument("recording")
-    p.add_argument("--model", default="lattice", help="independent, lattice, neural, pairwise, kinetic, glm, gaussian")
-    p.add_argument("--model", default="lattice", help="independent, lattice, neural, pairwise, k-pairwise, lagged")
+    p.add_argument("--model", default="lattice",
+                   help="independent, lattice, neural, pairwise, k-pairwise, lagged, kinetic, glm, gaussian")
     p.add_argument("--method", default="pseudo")
     p.add_argument("--bin", metavar="DURATION", help='such as "20 ms"')
     p.add_argument("-o", "--output", required=True, metavar="FIT.h5")
@@ -121,6 +121,10 @@ def build_parser():
                    help='kinetic, glm: "events:8:-200 ms,500 ms", smooth:N, trial:N or covariates:FILE; repeatable')
     p.add_argument("--events", metavar="FILE", help="event times, s; default events_s of the recording")
     p.add_argument("--trials", metavar="START,STOP", help='trials around the events, such as "-500 ms,1 s"')
+    p.add_argument("--check", nargs="?", const="", metavar="FILE.png", help="the fit beside a simulation of it")
+    p.add_argument("--compare", metavar="MODEL,...", help="rank models by held-out score; the selected one is saved")
+    p.add_argument("--bin-scan", metavar="DURATION,...", help='also fit at other widths, such as "5 ms,10 ms,20 ms"')
+    p.add_argument("--heat", nargs="?", const="", metavar="FILE.png", help="specific heat around the fit")
     p.add_argument("--json", metavar="FILE")
     p.add_argument("--plot", metavar="FILE.png")
     p.add_argument("--overwrite", action="store_true")
@@ -330,8 +334,6 @@ def cmd_scale(args, comm):
 def cmd_fit(args, comm):
     from lft.commands.fit import fit_recording
 
-    args.comm = comm
-    fit, notes = fit_recording(args)
     fit, notes = fit_recording(args, comm)
     if comm is not None and comm.Get_rank():
         return
@@ -345,6 +347,10 @@ def cmd_fit(args, comm):
         plot_fit(fit, args.plot)
     if args.json != "-":
         print(fit)
+    if hasattr(fit, "verdict"):
+        from lft.commands.fit_check import show
+
+        show(fit, args)
     for note in [*notes, *fit.warnings]:
         print(f"warning: {note}", file=sys.stderr)
 

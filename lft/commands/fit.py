@@ -13,6 +13,7 @@ import warnings
 from importlib import import_module
 
 from lft.archive import check_output, explain, on_root
+from lft.commands.fit_check import binned, check_arguments, compare_models, judge, options, wants
 from lft.commands.recordings import describe, open_recording, select_units
 from lft.errors import DataWarning, InputError, LftError
 from lft.inference.result import save_fit
@@ -35,7 +36,12 @@ FITTERS = {
 
 def fit_recording(args, comm=None):
     """Fit what the command line asks for and save it; returns (fit, notes about the data), on every rank."""
+    check_arguments(args)
+    if getattr(args, "compare", None) is not None:
+        return on_root(comm, _compare, args)
     fitter = _fitter(args.model, args.method)
+    if not (math.isfinite(args.test) and 0 <= args.test < 1):
+        raise InputError(f"--test {args.test}: valid is a fraction from 0 to below 1")
     if getattr(fitter, "is_parallel", False):
         return _fit_together(fitter, args, comm)
     return on_root(comm, _fit_alone, fitter, args)
@@ -46,6 +52,19 @@ def _fit_alone(fitter, args):
         warnings.simplefilter("always", DataWarning)
         recording, bin_s = _opened(args)
         fit, report = fitter(recording, bin_s, args)
+    return _saved(fit, report, recording, caught, args)
+
+
+def _compare(args):
+    """Rank models; the selected one is the fit that is saved."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        recording, bin_s = _opened(args)
+        fits, ranking, report = compare_models(recording, bin_s, args, _fitter)
+        fit = fits.get(ranking.selected)
+        if fit is None:  # independent: fitted like the others, by its own fitter
+            fit = _fitter("independent", "pseudo")(binned(recording, bin_s), bin_s, options(args, "independent"))[0]
+    fit.verdict = {"ranking": ranking}
     return _saved(fit, report, recording, caught, args)
 
 
@@ -61,24 +80,16 @@ def _fit_together(fitter, args, comm):
 
 
 def _opened(args):
-    if not (math.isfinite(args.test) and 0 <= args.test < 1):
-        raise InputError(f"--test {args.test}: valid is a fraction from 0 to below 1")
-    comm = getattr(args, "comm", None)
-    on_root(comm, check_output, args.output, args.overwrite)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DataWarning)
-        recording, bin_s = open_recording(args.recording, args.bin, args.window)
-        if args.units is not None:
-            recording = select_units(recording, args.units)
-        fit, report = fitter(recording, bin_s, args)
     check_output(args.output, args.overwrite)
     recording, bin_s = open_recording(args.recording, args.bin, args.window)
     return recording if args.units is None else select_units(recording, args.units), bin_s
 
 
 def _saved(fit, report, recording, caught, args):
+    if wants(args):
+        judge(fit, recording, fit.bin_s, args, _fitter(fit.model, "pseudo"))
     notes = [*getattr(recording, "notes", ()), *describe(report), *_messages(caught)]
-    on_root(comm, _save, fit, args, notes)
+    _save(fit, args, notes)
     return fit, notes
 
 

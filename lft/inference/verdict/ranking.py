@@ -190,11 +190,30 @@ def rank(models, rasters, *, n_blocks=20, reference="independent", failed=None):
     n_spikes = int(sum(int(r.sum(dtype=np.int64)) for r in rasters))
     if n_spikes == 0:
         raise InputError(f"the {int(sizes.sum())} bins of the test stretch hold no spike: no score per spike")
-    found = {name: model.log_likelihood(rasters, edges) for name, (model, _) in models.items()}
+    found = {name: held_out(model, rasters, edges, models[reference][0]) for name, (model, _) in models.items()}
     for name, score in found.items():
         if not math.isfinite(score.value):
             raise InputError(f"model {name}: log-likelihood of the test stretch is {score.value}")
     return _ranked(models, found, sizes, n_spikes, rasters[0].shape[1], reference, dict(failed or {}))
+
+
+def held_out(model, rasters, edges, reference):
+    """:class:`LogLikelihood` of all bins, also of those whose past a causal model does not see.
+
+    A causal model is scored by its conditional log-odds bin by bin.  It gives no distribution of the first bins of a
+    trial, as many as its memory is long: there the reference stands in, so that every model is a normalized
+    distribution of the same bins.
+    """
+    if model.kind != "causal":
+        return model.log_likelihood(rasters, edges)
+    memory, blocks = int(getattr(model, "n_lags", 0)), []
+    for raster, edge in zip(rasters, edges, strict=True):
+        z = np.array(model.log_odds(raster))
+        z[:memory] = reference.log_odds(raster[:memory])
+        total = np.concatenate([[0.0], np.cumsum((raster * z - np.logaddexp(0, z)).sum(axis=1))])
+        blocks.append(np.diff(total[edge]))
+    blocks = np.concatenate(blocks)
+    return LogLikelihood(float(blocks.sum()), 0.0, blocks)
 
 
 def block_edges(lengths, n_blocks):
