@@ -43,6 +43,14 @@ class Stream(IntEnum):
     MEANFIELD_STATIC = 18  # the frozen part of the input, shared by a pair of paths
     MEANFIELD_WEIGHTS = 19  # weights and drive of the finite network that a mean-field theory describes
     MEANFIELD_EVENT = 20  # input from outside and events of such a network
+    CHECK_SUBSET = 32  # pairs (draw 0), triples (draw 1) that enter a check
+    CHECK_LABELS = 33  # which stretches of a check are called recorded
+    CHECK_CONTROL = 34  # circular shift of one unit in the control of a specific heat
+    GIBBS_START = 28  # first state of the chains of a fitted Gibbs model
+    GIBBS_SWEEP = 29  # heat bath of these chains; the site holds the word of 64 chains, the bin and the unit
+    GIBBS_RESAMPLE = 30  # blocks drawn with replacement behind errors of normalizations and entropies
+    CAUSAL = 25  # spikes of a causal chain; the time word is the number of the stretch, the site its bin and unit
+    CAUSAL_PAST = 26  # the same before the stretch, until the start is forgotten
 
 
 @dataclass(frozen=True)
