@@ -101,8 +101,8 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     names = _user_names(sorted(lost, key=_by_numbers)) + _user_names(runaway)
     if names:
         warnings.append(
-            f"{len(names)} pairs have no finite maximum: {_some(names)}; fixed at {names[0].split('[')[0]} = 0, without error "
-            "(ridge > 0 keeps them)"
+            f"{len(names)} pairs have no finite maximum: {_some(names)}; fixed at {names[0].split('[')[0]} = 0, "
+            "without error (ridge > 0 keeps them)"
         )
     if merged:
         warnings.append(
