@@ -20,6 +20,10 @@ from lft.inference.pseudo.layout import Layout, all_pairs, levels_of
 from lft.inference.pseudo.patterns import LANES
 from lft.inference.trials import checked_lags, checked_rasters
 
+ROOM_BYTES = 256 * 2**20
+
+
+
 
 class GibbsObjective:
     """A pseudo-log-likelihood as described by :class:`lft.inference.protocols.Objective`.
@@ -171,18 +175,31 @@ class GibbsObjective:
             rows.expect(first, a, b, shared, own, constant, out, out_own, total, softplus, threads.count())
         return self.gather(out, out_own, total), self.whole(softplus.reshape(-1))
 
-    def product(self, weights, along, is_single=True):
-        """Sums over the fitted rows of feature times p (1 - p) u, u the log-odds of the weights ``along``."""
-        kind = np.float32 if is_single else np.float64
-        at, to = self.packed(weights, kind), self.packed(along, kind)
+    def product(self, weights, along, kept=None, is_kept=False):
+        """Sums over the fitted rows of feature times p (1 - p) u, u the log-odds of the weights ``along``.
+
+        In single precision.  ``kept``: one array per range (:meth:`room`) that p (1 - p) is written to, or, with
+        ``is_kept``, read from instead of being computed at ``weights``.
+        """
+        at, to = self.packed(weights, np.float32), self.packed(along, np.float32)
         shared, own, constant = (np.zeros(a.shape) for a in at)
-        n_scratch = (self.layout.n_features) * LANES
-        scratch = aligned(np.zeros((max(len(self.tiles), 1), n_scratch), kind))
-        for a, b in self.ranges:
+        n_tiles = max(len(self.tiles), 1)
+        scratch = aligned(np.zeros((n_tiles, self.layout.n_features * LANES), np.float32))
+        none = np.zeros((n_tiles, 1), np.float32)
+        for place, (a, b) in enumerate(self.ranges):
+            room = none if kept is None else kept[place]
             self.patterns.rows.product(
-                self.tiles.start, a, b, *at, *to, scratch, shared, own, constant, threads.count()
-            )
+                self.tiles.start, a, b, *at, *to, scratch, shared, own, constant, room, kept is not None, is_kept,
+                threads.count(),
+            )  # fmt: skip
         return self.gather(shared, own, constant)
+
+    def room(self):
+        """Arrays for p (1 - p) of all rows of the fit and targets of this rank, or None above 256 MB."""
+        n_tiles = max(len(self.tiles), 1)
+        if 4 * self.patterns.n_tiles * LANES * self.n_rows > ROOM_BYTES:
+            return None
+        return [aligned(np.zeros((n_tiles, (b - a) * LANES), np.float32)) for a, b in self.ranges]
 
 
 def part_or_empty(array):
