@@ -26,6 +26,8 @@ from lft.inference.pseudo.information import tile_rows
 from lft.inference.pseudo.patterns import LANES
 
 BATCH_BYTES = 128 * 2**20
+ROW_BLOCKS = 64
+UNCORRELATED = 0.6  # integrated time of a series without correlation is 0.5
 
 
 def weighted_scores(objective, theta, edges, tiles=None):
@@ -202,9 +204,13 @@ def joint_influences(information, scores, classes, n_rows, longest_lag, n_blocks
 
 
 def merged_influences(u, classes, n_rows, longest_lag, n_blocks):
-    """The same from influences that are known: they are linear in the scores."""
+    """The same from influences that are known, since they are linear in the scores.
+
+    Blocks whose influences show no correlation stay as they are: there are few of them.
+    """
     warning = None
-    if n_blocks is None and len(u) > 1:
+    correlation = max([newton.integrated_time(u[:, c]) for c in classes if c.size], default=0.5) if len(u) > 1 else 0.5
+    if n_blocks is None and (correlation > UNCORRELATED or 10 * longest_lag * len(u) > n_rows):
         u, warning = newton.merge_blocks(u, [u[:, c] for c in classes], n_rows, longest_lag)
     b = len(u)
     return (u * np.sqrt(b / (b - 1)) if b > 1 else np.full(u.shape, np.nan)), warning

@@ -338,6 +338,8 @@ def _influences(objective, theta, info, ridge, n_blocks, report):
     elif len(layout.units) * float(layout.n_features) ** 3 <= ERROR_OPERATIONS:
         kind = "rows"
         report(f"errors: {len(layout.units)} rows of {layout.n_features} features")
+        if n_blocks is None:  # few enough to hold, enough for errors good to 10 %
+            edges = np.linspace(0, objective.n_rows, min(errors.ROW_BLOCKS, objective.n_rows) + 1).astype(np.int64)
         u, bound = errors.row_influences(objective, theta, edges, extra)
         far = np.flatnonzero(bound > newton.RUNAWAY**2)
         if len(far):

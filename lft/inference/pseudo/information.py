@@ -292,8 +292,7 @@ class PassInformation:
         self.weights = (self.matrix @ theta).reshape(layout.n_units, -1)
         one = np.zeros_like(self.weights)
         one[:, -1] = 1.0
-        self.kept = objective.room()
-        self.moments = objective.product(self.weights, one, self.kept)
+        self.moments = objective.product(self.weights, one, self)
         data = objective._data(objective.ranges)
         units = layout.units
         rate = data[units, -1] / objective.n_rows
@@ -330,13 +329,10 @@ class PassInformation:
         n = self.objective.layout.n_units
         for c in range(columns.shape[1]):
             along = (self.matrix @ columns[:, c]).reshape(n, -1)
-            out[:, c] = self.objective.adjoint @ self._curved(along).ravel()
+            out[:, c] = self.objective.adjoint @ self.objective.product(self.weights, along, self).ravel()
         if self.extra is not None:
             out += self.extra[:, None] * columns
         return out.reshape(vector.shape)
-
-    def _curved(self, along):
-        return self.objective.product(self.weights, along, self.kept, self.kept is not None)
 
     def estimate(self, vector):
         """Roughly H^-1 vector: the preconditioner."""

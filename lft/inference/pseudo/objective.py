@@ -49,7 +49,7 @@ class GibbsObjective:
         self.adjoint = self.matrix.T.tocsr()
         self.is_target = np.zeros(layout.n_units, bool)
         self.is_target[layout.units] = True
-        self._observed = {}
+        self._observed, self._room, self._owner = {}, None, None
         rank, size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
         self.tiles_of_rank = [patterns.n_tiles * r // size for r in range(size + 1)]
         self.tiles = range(self.tiles_of_rank[rank], self.tiles_of_rank[rank + 1])
@@ -175,12 +175,14 @@ class GibbsObjective:
             rows.expect(first, a, b, shared, own, constant, out, out_own, total, softplus, threads.count())
         return self.gather(out, out_own, total), self.whole(softplus.reshape(-1))
 
-    def product(self, weights, along, kept=None, is_kept=False):
+    def product(self, weights, along, owner=None):
         """Sums over the fitted rows of feature times p (1 - p) u, u the log-odds of the weights ``along``.
 
-        In single precision.  ``kept``: one array per range (:meth:`room`) that p (1 - p) is written to, or, with
-        ``is_kept``, read from instead of being computed at ``weights``.
+        In single precision.  p (1 - p) of all rows is kept for the products of one ``owner``, who always comes with the
+        same weights, where it takes no more than 256 MB.
         """
+        kept = None if owner is None else self._kept()
+        is_kept, self._owner = kept is not None and self._owner is owner, owner
         at, to = self.packed(weights, np.float32), self.packed(along, np.float32)
         shared, own, constant = (np.zeros(a.shape) for a in at)
         n_tiles = max(len(self.tiles), 1)
@@ -194,12 +196,12 @@ class GibbsObjective:
             )  # fmt: skip
         return self.gather(shared, own, constant)
 
-    def room(self):
-        """Arrays for p (1 - p) of all rows of the fit and targets of this rank, or None above 256 MB."""
-        n_tiles = max(len(self.tiles), 1)
-        if 4 * self.patterns.n_tiles * LANES * self.n_rows > ROOM_BYTES:
-            return None
-        return [aligned(np.zeros((n_tiles, (b - a) * LANES), np.float32)) for a, b in self.ranges]
+    def _kept(self):
+        """Room for p (1 - p) of the rows of each range and the targets of this rank; None where it is too much."""
+        if self._room is None and 4 * self.patterns.n_tiles * LANES * self.n_rows <= ROOM_BYTES:
+            n_tiles = max(len(self.tiles), 1)
+            self._room = [aligned(np.zeros((n_tiles, (b - a) * LANES), np.float32)) for a, b in self.ranges]
+        return self._room
 
 
 def part_or_empty(array):
