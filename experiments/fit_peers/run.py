@@ -123,7 +123,7 @@ def coniii(x):
 
     s = (2 * x.astype(np.int64)) - 1
     n = s.shape[1]
-    multipliers = np.asarray(Pseudo(s).solve())
+    multipliers = np.asarray(Pseudo(s, iprint=False).solve())
     J = np.zeros((n, n))
     J[np.triu_indices(n, 1)] = multipliers[n:]
     return J + J.T, multipliers[:n], None
