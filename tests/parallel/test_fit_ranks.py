@@ -28,13 +28,13 @@ def test_same_bits_on_any_number_of_ranks(model, tmp_path):
     recording(tmp_path / "rec.npz", n=70 if model in ("pairwise", "neural") else 40)
     options = ["fit", "rec.npz", "--model", model, "--ridge", "1", "--overwrite"]
     results = {}
-    for ranks in (None, 2, 3):
+    for ranks in (None, 2, 3) if model == "pairwise" else (None, 2):
         out = f"out{ranks}.h5"
         done = run_lft([*options, "-o", out], tmp_path, ranks)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("PseudoFit") == 1  # rank 0 alone speaks
         results[ranks] = arrays(tmp_path / out)
-    for ranks in (2, 3):
+    for ranks in list(results)[1:]:
         different = [k for k, v in results[None].items() if not np.array_equal(v, results[ranks][k], equal_nan=True)]
         assert not different, (ranks, different)
     assert not list(tmp_path.glob("*.search"))

@@ -142,17 +142,23 @@ def test_rows_and_ranges(name):
         part.score(theta, 0, 62)
 
 
-def test_same_bits_from_every_instruction_set():
+def everything_of(objective, theta):
+    """Value, gradient, a product with the curvature, second moments."""
+    value, gradient, _ = objective.evaluate(theta)
+    weights = (objective.matrix @ theta).reshape(objective.layout.n_units, -1)
+    return value, gradient, objective.product(weights, weights), info.RowBlocks.of(objective, theta).block
+
+
+def test_same_bits_from_every_instruction_set_and_number_of_threads(monkeypatch):
     objective = FAMILIES["everything"](trials(n=37, lengths=(300,), rate=0.2))
     theta = 0.2 * np.random.default_rng(5).normal(size=objective.size)
     first, results = kernel.path(), {}
     try:
         for name in ("base", "avx2", "avx512"):
             if kernel.force(name):
-                value, gradient, _ = objective.evaluate(theta)
-                weights = (objective.matrix @ theta).reshape(37, -1)
-                rows = info.RowBlocks.of(objective, theta)
-                results[name] = value, gradient, objective.product(weights, weights), rows.block
+                results[name] = everything_of(objective, theta)
+        monkeypatch.setenv("LFT_THREADS", "2")
+        results["threads"] = everything_of(objective, theta)
     finally:
         kernel.force(first)
     assert first in results and "base" in results

@@ -44,4 +44,6 @@ def check_memory(layout, spikes, n_train, n_ranks=1):
             f"{n} units with {layout.size} couplings need {bytes_here / 1e9:.3g} GB on each of {n_ranks} ranks, this "
             f"machine has {there / 1e9:.3g} GB: about {low} units would fit"
         )
-    return f"memory: about {bytes_here / 1e9:.2g} GB per rank for {layout.size} couplings"
+    return (
+        f"memory: about {bytes_here / 1e9:.2g} GB per rank for {layout.size} couplings, and the recording on the first"
+    )

@@ -10,6 +10,8 @@ the target units; results have the same bits on any number.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
 from lft import threads
@@ -91,8 +93,11 @@ class GibbsObjective:
 
     def over(self, ranges):
         """The same problem restricted to ranges of rows; neighbors in time across their borders are read."""
-        inside = [piece for a, b in ranges for piece in self._stretch(a, b)]
-        return GibbsObjective(self.patterns, self.layout, inside, self.comm)
+        part = copy.copy(self)
+        part.ranges = [piece for a, b in ranges for piece in self._stretch(a, b)]
+        part.n_rows = sum(b - a for a, b in part.ranges)
+        part._observed, part._room, part._owner = {}, None, None
+        return part
 
     def _stretch(self, start, stop):
         """Rows of the raster behind rows of the fit."""
