@@ -17,16 +17,18 @@ from pathlib import Path
 import numpy as np
 
 from lft.archive import on_root, replacing
-from lft.errors import DivergenceError
+from lft.errors import DivergenceError, InputError
 from lft.inference.newton import SingularInformation
 
+SCHEMA = "lft-search"
 TOLERANCE = 1e-8
 MAX_STEPS = 100
+ROUGHLY = 0.05  # how far below the tolerance a promised gain must be that a preconditioner estimates
 
 
 @dataclass
 class Checkpoint:
-    """What a search has reached, in an HDF5 file beside the output; another problem's file is not used.
+    """What a search has reached, in an HDF5 file beside the output; that of another problem is not used but replaced.
 
     Attributes
     ----------
@@ -55,13 +57,19 @@ class Checkpoint:
     def _read(self, name):
         import h5py
 
+        if not Path(self.path).exists():
+            return None
         try:
             with h5py.File(self.path, "r") as file:
+                if file.attrs.get("schema") != SCHEMA:
+                    raise OSError
                 if file.attrs["identity"] != self.identity or name not in file:
                     return None
                 return file[name]["theta"][()], file[name]["scale"][()], float(file[name].attrs["damping"])
         except (OSError, KeyError, RuntimeError):
-            return None
+            raise InputError(
+                f"{self.path}: exists and is not the search of a fit; the fit keeps its search there: move the file"
+            ) from None
 
     def write(self, name, theta, scale, damping):
         if self.path is not None:
@@ -71,7 +79,7 @@ class Checkpoint:
         if time.monotonic() - self.written < self.every_s:
             return
         with replacing(self.path, "writing the checkpoint of the fit") as file:
-            file.attrs["identity"] = self.identity
+            file.attrs.update(schema=SCHEMA, identity=self.identity)
             group = file.create_group(name)
             group.attrs["damping"] = damping
             group.create_dataset("theta", data=theta)
@@ -80,7 +88,7 @@ class Checkpoint:
 
     def remove(self):
         if self.path is not None:
-            on_root(self.comm, Path(self.path).unlink, True)
+            on_root(self.comm, lambda: Path(self.path).unlink(missing_ok=True))
 
 
 def identity(arrays, options):
@@ -121,9 +129,11 @@ def maximize(evaluate, theta, checkpoint=None, name="search", tolerance=TOLERANC
     value, gradient, make = evaluate(theta)
     information = None  # undamped, at theta
     for _ in range(max_steps):
-        if scale is None:
-            information = make(None)
-            scale = information.diagonal()
+        if damping == 0:
+            information = make(None) if information is None else information
+            scale = information.diagonal() if scale is None else scale
+            if float(gradient @ information.estimate(gradient)) < ROUGHLY * tolerance:
+                return theta, value, gradient
         step, damping, information = _step(make, gradient, scale, damping, information)
         promised = float(gradient @ step)
         if promised < tolerance and damping == 0:
