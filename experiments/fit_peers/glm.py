@@ -139,7 +139,8 @@ def scale(bins, n_batches, n=1000, ridge=1.0):
     z = np.concatenate([(4 * r.rows["J_lag"][0] - w[0, r.target]) / (4 * r.rows["J_lag_error"][0]) for r in results])
     return {
         "units": n, "bins": bins, "rate": float(raster.mean()), "simulation_cpu_s": drawn,
-        "preparation_cpu_s": prepared, "batch_cpu_s": each, "whole_fit_cpu_s": prepared + each * -(-n // 8), "rms_z": float(np.sqrt(np.nanmean(z**2))),
+        "preparation_cpu_s": prepared, "batch_cpu_s": each, "whole_fit_cpu_s": prepared + each * -(-n // 8),
+        "rms_z": float(np.sqrt(np.nanmean(z**2))),
         "peak_memory_GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
     }  # fmt: skip
 
