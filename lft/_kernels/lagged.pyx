@@ -25,6 +25,7 @@ same bits whoever draws it.
 """
 from libc.math cimport exp
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
 from lft._kernels cimport noise
 import numpy as np
 
@@ -77,7 +78,8 @@ def pairs(const int64_t[::1] ptr, const int32_t[::1] unit, const uint8_t[::1] fi
           const int32_t[::1] times, const double[:, ::1] w, double[:, :, :, ::1] out):
     """``out[k-1, k'-1, j', lane] = sum_a x_j(a-k) x_j'(a-k') w[a, lane]`` for j' >= j (0 below); ``times`` of source j."""
     cdef lft_spikes s = bundle(ptr, unit, out.shape[2], out.shape[0], fits)
-    out[...] = 0
+    if out.shape[0] and out.shape[2]:
+        memset(&out[0, 0, 0, 0], 0, out.shape[0] * out.shape[1] * out.shape[2] * LANES * sizeof(double))
     if times.shape[0] and out.shape[0]:
         with nogil:
             lft_lagged_pairs(&s, j, &times[0], times.shape[0], w.shape[0], &w[0, 0], &out[0, 0, 0, 0])

@@ -4,6 +4,12 @@
 #include "lagged_lanes.h"
 
 #define L LFT_LANES
+#define AHEAD 16 /* visits of a source lie far apart in time: each would wait for memory three times */
+#if defined(__GNUC__) || defined(__clang__)
+#define FETCH(P) __builtin_prefetch(P)
+#else
+#define FETCH(P) (void)(P)
+#endif
 
 #define BODY(NAME, TARGET)                                                                                             \
     TARGET static void NAME##_predict(const lft_spikes *s, ptrdiff_t start, ptrdiff_t stop, const double *theta,      \
@@ -54,6 +60,12 @@
             double *block = out + (k - 1) * s->n_lags * plane;                                                         \
             for (ptrdiff_t e = 0; e < n; e++) {                                                                        \
                 ptrdiff_t a = t[e] + k;                                                                                \
+                if (e + AHEAD < n && t[e + AHEAD] + k < n_bins) {                                                      \
+                    FETCH(w + (t[e + AHEAD] + k) * L);                                                                 \
+                    FETCH(s->ptr + t[e + AHEAD] + k);                                                                  \
+                }                                                                                                      \
+                if (e + AHEAD / 2 < n && t[e + AHEAD / 2] + k < n_bins && t[e + AHEAD / 2] + k >= s->n_lags)           \
+                    FETCH(s->unit + s->ptr[t[e + AHEAD / 2] + k - s->n_lags]);                                         \
                 if (a >= n_bins || !s->fits[a])                                                                        \
                     continue;                                                                                          \
                 double row[L];                                                                                         \

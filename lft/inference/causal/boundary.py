@@ -56,7 +56,7 @@ def coincidences(batch):
 
 
 def find(batch, exposed, refractory, is_penalized):
-    """:class:`Bounds` of each lane."""
+    """:class:`Bounds` of each lane, and the counts (together, total) behind them."""
     d = batch.design
     together, total = coincidences(batch)
     out = []
@@ -67,7 +67,31 @@ def find(batch, exposed, refractory, is_penalized):
             _check_cells(d, i, bounds, exposed, together[:, :, lane], total[lane])
         bounds.pinned = _pinned(d, dead + bounds.certain)
         out.append(bounds)
-    return out
+    return out, (together, total)
+
+
+def first_guess(batch, exposed, counts, rates, bounds, ridge):
+    """(size, lanes) start of Newton: of each lag of each source alone, the log of spikes seen over spikes expected.
+
+    Newton from zero couplings overshoots where a rare source raises the rate severalfold.  Smooth bases start from 0.
+    """
+    d = batch.design
+    together, total = counts
+    theta = np.zeros((d.size, LANES))
+    prior = max(ridge, 1.0)
+    for lane, i in enumerate(batch.targets):
+        theta[0, lane] = links.inverse(d.link, rates[i])
+        if not d.is_identity or (d.own is not None and not d.same_own):
+            continue
+        expected = exposed * total[lane] / d.n_fitted
+        guess = np.log((together[:, :, lane] + prior) / (expected + prior))[:, d.sources]
+        w = np.zeros(d.size)
+        w[d.n_dense :] = guess.T.ravel()
+        w[np.setdiff1d(np.arange(d.size), bounds[lane].keep)] = 0.0
+        mean = (exposed[:, d.sources] / d.n_fitted).T.ravel()
+        theta[d.n_dense :, lane] = w[d.n_dense :]
+        theta[0, lane] -= mean @ np.expm1(w[d.n_dense :])
+    return theta
 
 
 def _check_cells(d, i, bounds, exposed, together, total):

@@ -308,11 +308,10 @@ def fit_batch(task, targets):
     """Results of up to eight targets: :class:`lft.inference.causal.target.TargetResult` each."""
     design = task.design
     batch = Batch(design, targets)
-    bounds = boundary.find(batch, task.exposed, task.refractory, task.ridge > 0 or task.penalize is not None)
+    is_penalized = task.ridge > 0 or task.penalize is not None
+    bounds, counts = boundary.find(batch, task.exposed, task.refractory, is_penalized)
     batch = Batch(design, targets, {n: b.pinned for n, b in enumerate(bounds) if b.pinned is not None})
-    theta = np.zeros((design.size, LANES))
-    for lane, i in enumerate(batch.targets):
-        theta[0, lane] = links.inverse(design.link, task.rates[i])
+    theta = boundary.first_guess(batch, task.exposed, counts, task.rates, bounds, task.ridge)
     ridge = np.full(design.size, task.ridge)
     ridge[: design.n_dense] = 0.0
     if task.penalize is not None:

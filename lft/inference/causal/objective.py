@@ -15,6 +15,7 @@ from lft.inference.newton import SingularInformation
 
 TOLERANCE = 1e-8
 MAX_STEPS = 100
+FAST = 0.03
 
 
 class BlockInformation:
@@ -232,43 +233,56 @@ def maximize_batch(batch, theta, keeps, ridge=None):
     matrices = list(batch.hessian())
     scale = [m.diagonal()[k] + ridge[k] for m, k in zip(matrices, keeps, strict=True)]
     damping, done, information = np.zeros(n), np.zeros(n, bool), [None] * n
+    fresh, before = np.ones(n, bool), np.full(n, np.inf)  # whose matrix is of its theta; last promised gain
+    is_current = True
     for count in range(MAX_STEPS):
-        trial, promised = theta.copy(), np.zeros(n)
-        for lane in np.flatnonzero(~done):
-            keep = keeps[lane]
-            if information[lane] is None:
-                information[lane], damping[lane] = _factor(batch, lane, matrices, keep, ridge, scale, damping[lane])
-            step = information[lane].solve(gradient[keep, lane])
-            promised[lane] = gradient[keep, lane] @ step
-            if promised[lane] < TOLERANCE and damping[lane] == 0:
-                done[lane] = True
-                theta[keep, lane] += step  # below the tolerance already, and the square of it after
-                continue
-            trial[keep, lane] += step
+        while True:
+            step, promised = [None] * n, np.zeros(n)
+            for lane in np.flatnonzero(~done):
+                keep = keeps[lane]
+                if information[lane] is None:
+                    factored = _factor(batch, lane, matrices, keep, ridge, scale, damping[lane])
+                    information[lane], damping[lane] = factored
+                step[lane] = information[lane].solve(gradient[keep, lane])
+                promised[lane] = gradient[keep, lane] @ step[lane]
+            # an old matrix serves as long as it brings the gain down fast, and never at the end
+            near = ~done & (promised < TOLERANCE) & (damping == 0)
+            old = ~done & ~fresh
+            slow = old & ~near & ((damping > 0) | (promised > FAST * before))
+            if not slow.any() and not ((old & near).any() and (near | done).all()):
+                break
+            if not is_current:
+                batch.evaluate(theta)
+            renewed = batch.hessian()
+            for lane in np.flatnonzero(~done & ~fresh):
+                matrices[lane], information[lane], fresh[lane] = renewed[lane], None, True
+        for lane in np.flatnonzero(near & fresh):
+            done[lane] = True
+            theta[keeps[lane], lane] += step[lane]  # below the tolerance already, and the square of it after
         if done.all():
             return theta, value, information, count
+        trial = theta.copy()
+        moves = np.flatnonzero(~done & ~near)
+        for lane in moves:
+            trial[keeps[lane], lane] += step[lane]
         new_value, new_gradient = evaluate(trial)
-        accepted = []
-        for lane in np.flatnonzero(~done):
+        is_current = True  # whether the work arrays belong to theta
+        for lane in moves:
+            before[lane] = promised[lane]
             gain = new_value[lane] - value[lane]
-            rounding = 1e-13 * (1 + abs(value[lane]))
+            rounding = 1e-12 * (1 + abs(value[lane]))
             if not (np.isfinite(gain) and gain >= 1e-2 * promised[lane] - rounding):
                 damping[lane] = max(10 * damping[lane], 1e-3)
-                information[lane] = None
+                information[lane], is_current = None, False
                 if damping[lane] > 1e9:
                     raise DivergenceError(f"unit {batch.targets[lane]}: no step raises the likelihood")
                 continue
             if gain < 0.1 * promised[lane]:
-                damping[lane] = max(4 * damping[lane], 1e-3)
-            else:
-                damping[lane] = damping[lane] / 10 if damping[lane] > 1e-5 else 0.0
-            accepted.append(lane)
+                damping[lane], information[lane] = max(4 * damping[lane], 1e-3), None
+            elif damping[lane]:
+                damping[lane], information[lane] = damping[lane] / 10 if damping[lane] > 1e-5 else 0.0, None
             theta[:, lane], value[lane], gradient[:, lane] = trial[:, lane], new_value[lane], new_gradient[:, lane]
-            information[lane] = None
-        if accepted:
-            fresh = batch.hessian()
-            for lane in accepted:
-                matrices[lane] = fresh[lane]
+            fresh[lane] = False
     names = ", ".join(str(batch.targets[k]) for k in np.flatnonzero(~done))
     raise DivergenceError(f"fit: units {names} not converged after {MAX_STEPS} Newton steps")
 
