@@ -27,7 +27,7 @@ from lft.inference.likelihood.exact_fit import Problem
 from lft.inference.likelihood.model import GibbsModel, from_fit
 from lft.inference.likelihood.normalization import log_z_difference
 from lft.inference.likelihood.stretches import Stretches
-from lft.inference.neural_fit import fit_neural, fit_pairwise
+from lft.inference.pseudo.fit import fit_gibbs
 
 MAX_PARAMETERS = 12_000
 """Couplings whose covariance is measured as a matrix (1.2 GB)."""
@@ -115,7 +115,7 @@ def fit_boltzmann(
         raise InputError(
             f"{problem.operators.size} couplings: valid for Boltzmann learning are at most {MAX_PARAMETERS}"
         )
-    first = _start(problem, start, lags, test, ridge)
+    first = _start(problem, start, test, ridge, comm)
     learner = _Learner(problem, first, accuracy, n_chains // 64, seed, comm, ridge, _Store(checkpoint, comm))
     state, moments = learner.learn(max_steps)
     theta, noise = learner.settle(state, moments)
@@ -131,16 +131,20 @@ def fit_boltzmann(
     return fit
 
 
-def _start(problem, start, lags, test, ridge):
+def _start(problem, start, test, ridge, comm):
     """The model from which learning sets out, in the free couplings of the problem."""
     if start is None:
-        options = {"test": test, "ridge": ridge}
-        fitted = (
-            fit_neural(problem.rasters, lags=problem.operators.lags, **options)
-            if problem.model == "neural"
-            else fit_pairwise(problem.rasters, **options)
+        start = from_fit(
+            fit_gibbs(
+                problem.model,
+                problem.rasters,
+                lags=problem.operators.lags,
+                is_counted=problem.model == "k-pairwise",
+                test=test,
+                ridge=ridge,
+                comm=comm,
+            )
         )
-        start = from_fit(fitted)
     elif not isinstance(start, GibbsModel):
         start = from_fit(start)
     if start.n_units != problem.n_units:
