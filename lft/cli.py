@@ -99,9 +99,15 @@ def build_parser():
 
     p = command("fit", cmd_fit, "couplings of a recording")
     p.add_argument("recording")
-    p.add_argument("--model", default="lattice",
-                   help="independent, lattice, neural, pairwise, k-pairwise, lagged, kinetic, glm, gaussian")
-    p.add_argument("--method", default="pseudo")
+    p.add_argument(
+        "--model", default="lattice",
+        help="independent, lattice, neural, pairwise, k-pairwise, lagged, kinetic, glm, gaussian",
+    )  # fmt: skip
+    p.add_argument(
+        "--method", default="pseudo", help="pseudo, exact, boltzmann, mean-field, tap, sessak-monasson, bethe, mpf"
+    )
+    p.add_argument("--accuracy", type=number, default=0.02, metavar="X", help="boltzmann: chains 1/X times the data")
+    p.add_argument("--seed", type=integer, default=0, help="boltzmann: of the chains")
     p.add_argument("--bin", metavar="DURATION", help='such as "20 ms"')
     p.add_argument("-o", "--output", required=True, metavar="FIT.h5")
     p.add_argument("--test", type=number, default=0.2, metavar="FRACTION", help="held-out last part")

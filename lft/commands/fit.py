@@ -31,6 +31,19 @@ FITTERS = {
     ("gaussian", "exact"): "lft.commands.fit_causal:fit_gaussian_model",
     ("k-pairwise", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
     ("lagged", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
+    **{
+        (model, "exact"): "lft.commands.fit_likelihood:fit_exactly"
+        for model in ("pairwise", "k-pairwise", "neural")
+    },
+    **{
+        (model, "boltzmann"): "lft.commands.fit_likelihood:fit_by_boltzmann"
+        for model in ("pairwise", "k-pairwise", "neural")
+    },
+    **{
+        ("pairwise", method): "lft.commands.fit_likelihood:fit_by_inversion"
+        for method in ("mean-field", "tap", "sessak-monasson", "bethe")
+    },
+    ("pairwise", "mpf"): "lft.commands.fit_likelihood:fit_by_flow",
 }
 
 

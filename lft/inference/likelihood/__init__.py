@@ -2,15 +2,20 @@
 
 from lft.inference.likelihood.boltzmann import fit_boltzmann
 from lft.inference.likelihood.exact_fit import fit_exact
+from lft.inference.likelihood.mean_field import fit_mean_field, invert
 from lft.inference.likelihood.model import GibbsModel, from_arrays, from_fit, load_model
 from lft.inference.likelihood.normalization import log_likelihood, log_z_difference, normalization
+from lft.inference.likelihood.probability_flow import fit_probability_flow
 
 __all__ = [
     "GibbsModel",
     "fit_boltzmann",
     "fit_exact",
+    "fit_mean_field",
+    "fit_probability_flow",
     "from_arrays",
     "from_fit",
+    "invert",
     "load_model",
     "log_likelihood",
     "log_z_difference",

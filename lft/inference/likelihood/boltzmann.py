@@ -27,10 +27,12 @@ from lft.inference.likelihood.exact_fit import Problem
 from lft.inference.likelihood.model import GibbsModel, from_fit
 from lft.inference.likelihood.normalization import log_z_difference
 from lft.inference.likelihood.stretches import Stretches
-from lft.inference.neural_fit import fit_neural, fit_pairwise
+from lft.inference.pseudo.fit import fit_gibbs
 
 MAX_PARAMETERS = 12_000
 """Couplings whose covariance is measured as a matrix (1.2 GB)."""
+DRAWS = 12
+"""Draws behind the covariance, per coupling."""
 LARGEST_STEP = 1.0
 """Nats by which a step may change the distribution of a stretch (half the squared length of the step in cov(O))."""
 
@@ -48,7 +50,7 @@ class _State:
 
 
 def fit_boltzmann(
-    rasters, *, model="pairwise", lags=(1,), test=0.2, ridge=0.0, start=None, accuracy=0.1, n_chains=4096, seed=0,
+    rasters, *, model="pairwise", lags=(1,), test=0.2, ridge=0.0, start=None, accuracy=0.02, n_chains=4096, seed=0,
     n_blocks=None, bin_s=None, unit=None, comm=None, checkpoint=None, max_steps=30,
 ):  # fmt: skip
     """Fit a Gibbs model by Boltzmann learning.
@@ -63,8 +65,8 @@ def fit_boltzmann(
     start : GibbsModel or Fit, optional
         Default: the maximum of the pseudo-likelihood.
     accuracy : float
-        Variance that sampling adds to the couplings, in units of that from the recording: chains are
-        ``1 / accuracy`` times as long as the recording.
+        Chains are ``1 / accuracy`` times as long as the recording.  What they add to the variance of the couplings is
+        less than this share of what the recording gives (a tenth of it for pairs), and is part of the errors.
     n_chains : int
         Multiple of 64.
     seed : int
@@ -90,8 +92,8 @@ def fit_boltzmann(
 
     Notes
     -----
-    Cost, one core: the covariance of p couplings takes ``8 p^3`` single-precision operations twice (100 units: p = 5050,
-    30 s); sweeps and moments are small beside it.
+    Cost, one core: the covariance of p couplings takes ``12 p^3`` operations in single precision (100 units, p = 5050:
+    COST s); then sweeps and moments of ``1 / accuracy`` times the recording, a few times.
 
     Examples
     --------
@@ -111,15 +113,15 @@ def fit_boltzmann(
     problem = Problem(rasters, model, lags, test, ridge)
     if problem.operators.size > MAX_PARAMETERS:
         raise InputError(
-            f"{problem.operators.size} couplings: Boltzmann learning is for at most {MAX_PARAMETERS}; select fewer units"
+            f"{problem.operators.size} couplings: valid for Boltzmann learning are at most {MAX_PARAMETERS}"
         )
-    first = _start(problem, start, lags, test, ridge)
+    first = _start(problem, start, test, ridge, comm)
     learner = _Learner(problem, first, accuracy, n_chains // 64, seed, comm, ridge, _Store(checkpoint, comm))
-    state = learner.learn(max_steps)
-    theta, information, noise, moments = learner.settle(state)
-    u, warning = problem.influences(information, learner.observed, n_blocks)
+    state, moments = learner.learn(max_steps)
+    theta, noise = learner.settle(state, moments)
+    u, warning = problem.influences(learner.information, learner.observed, n_blocks)
     u = np.concatenate([u * learner.shrink, noise])
-    checks, notes = learner.check(theta, first, moments)
+    checks, notes = learner.check(theta, first, moments, state.step)
     fit = problem.result(
         theta, u, "boltzmann", bin_s, unit, started, notes + ([warning] if warning else []), checks,
         seed=seed, n_chains=1024, comm=comm,
@@ -129,16 +131,20 @@ def fit_boltzmann(
     return fit
 
 
-def _start(problem, start, lags, test, ridge):
+def _start(problem, start, test, ridge, comm):
     """The model from which learning sets out, in the free couplings of the problem."""
     if start is None:
-        options = {"test": test, "ridge": ridge}
-        fitted = (
-            fit_neural(problem.rasters, lags=problem.operators.lags, **options)
-            if problem.model == "neural"
-            else fit_pairwise(problem.rasters, **options)
+        start = from_fit(
+            fit_gibbs(
+                problem.model,
+                problem.rasters,
+                lags=problem.operators.lags,
+                is_counted=problem.model == "k-pairwise",
+                test=test,
+                ridge=ridge,
+                comm=comm,
+            )
         )
-        start = from_fit(fitted)
     elif not isinstance(start, GibbsModel):
         start = from_fit(start)
     if start.n_units != problem.n_units:
@@ -166,74 +172,78 @@ class _Learner:
     def gradient(self, theta, moments):
         return self.observed - moments.total - self.penalty * theta
 
-    def information(self, covariance, n_draws):
-        """H of the training stretch, with the inverse unbiased: that of a covariance from n draws is too large."""
-        keep = max((n_draws - self.operators.size - 2) / n_draws, 0.1)
-        return newton.DenseInformation(covariance / keep + np.diag(self.penalty))
+    def measure(self, chains):
+        """(information of the training stretch, relaxation of a step) from ``DRAWS`` times as many draws as couplings.
+
+        With p couplings and n draws the eigenvalues of ``cov^-1 H`` lie between ``(1 +- s)^-2``, s = sqrt(p/n)
+        (Marchenko-Pastur law, standard result): steps relaxed by ``(1 - s^2)^2 / (1 + s^2)`` contract by
+        ``2 s / (1 + s^2)``.  ``cov^-1 G cov^-1`` is too large by ``n^2 (n-1) / ((n-p)(n-p-1)(n-p-3))`` (inverse Wishart
+        matrix, standard result): influences are multiplied by ``self.shrink``.
+        """
+        covariance, n = chains.covariance(DRAWS)
+        self._use(covariance, n)
+        return covariance, n
+
+    def _use(self, covariance, n):
+        p = self.operators.size
+        self.information = newton.DenseInformation(covariance + np.diag(self.penalty))
+        self.relax = (1 - p / n) ** 2 / (1 + p / n)
+        self.shrink = math.sqrt((n - p) * (n - p - 1) * (n - p - 3) / (n**2 * (n - 1)))
 
     def learn(self, max_steps):
-        """Steps until the gradient is what sampling resolves."""
-        chains = None
+        """Steps until the gradient is what sampling resolves; (state, moments at its couplings)."""
         state = self.store.load()
         if state is None:
             theta = self.operators.theta(self.first)
-            chains = self.stretches(theta, 1)
-            covariance, n_draws = chains.covariance(4)
-            state = _State(theta, 0, covariance, n_draws, math.inf, 2)
+            state = _State(theta, 0, *self.measure(self.stretches(theta, 1)), math.inf, 2)
             self.store.save(state)
-        information = self.information(state.covariance, state.n_draws)
-        share = min(64 * self.accuracy, 1.0)  # of the variance of the recording; smaller by 4 after each step
+        else:
+            self._use(state.covariance, state.n_draws)
+        share = min(16 * self.accuracy, 1.0)
         while state.step < max_steps:
-            share = max(min(64 * self.accuracy, 1.0) / 4**state.step, self.accuracy)
             chains = self.stretches(state.theta, state.seeds)
             moments = chains.moments(share)
             residual = self.gradient(state.theta, moments)
-            move = information.solve(residual)
-            quality = float(residual @ move)
-            expected = self.operators.size * 2 * moments.share
-            if share == self.accuracy and quality <= 1.5 * expected + 8 * math.sqrt(self.operators.size) * share:
-                return state
+            move = self.information.solve(residual)
+            quality, noise = float(residual @ move), self.noise(moments)
             if not math.isfinite(quality):
                 raise DivergenceError("Boltzmann learning: moments are not finite")
-            length = quality / chains.n_stretches
-            move *= min(1.0, math.sqrt(2 * LARGEST_STEP / max(length, 1e-30)))
-            if quality > 4 * state.quality + 10 * expected:  # the covariance of the start is no guide any more
-                covariance, n_draws = chains.covariance(4)
-                information = self.information(covariance, n_draws)
-                state.covariance, state.n_draws = covariance, n_draws
-                move = information.solve(residual)
-                length = float(residual @ move) / chains.n_stretches
-                move *= min(0.5, math.sqrt(LARGEST_STEP / max(length, 1e-30)))
-                quality = math.inf
-            state = _State(
-                state.theta + move, state.step + 1, state.covariance, state.n_draws, quality, state.seeds + 1
-            )
+            state.seeds += 1
+            if quality <= 2.5 * noise:
+                if share == self.accuracy:
+                    return state, moments
+                share = self.accuracy  # no step from noise: look closer first
+                continue
+            relax = self.relax
+            if quality > 0.7 * state.quality + 5 * noise:  # that covariance is no guide any more
+                state.covariance, state.n_draws = self.measure(chains)
+                move, relax, quality = self.information.solve(residual), self.relax, math.inf
+            elif quality < 50 * noise:
+                share = self.accuracy
+            length = float(residual @ move) / chains.n_stretches
+            move *= min(relax, math.sqrt(2 * LARGEST_STEP / max(length, 1e-30)))
+            state = _State(state.theta + move, state.step + 1, state.covariance, state.n_draws, quality, state.seeds)
             self.store.save(state)
         raise DivergenceError(
             f"Boltzmann learning: not converged after {max_steps} steps; what is left of the gradient promises "
             f"{state.quality / 2:.3g} nats"
         )
 
-    def settle(self, state):
-        """Couplings after a last step, information there, what sampling adds to their error, moments of new chains.
-
-        The covariance is measured anew in twice as many draws.  With n draws and p couplings the inverse of an
-        estimated covariance overestimates ``H^-1 G H^-1`` by ``n^2 (n-1) / ((n-p)(n-p-1)(n-p-3))`` (inverse Wishart
-        matrix, standard result); errors are divided by its root.
-        """
-        chains = self.stretches(state.theta, state.seeds)
-        covariance, n = chains.covariance(8)
-        moments = chains.moments(self.accuracy)
-        p = self.operators.size
-        information = self.information(covariance, n)
-        theta = state.theta + information.solve(self.gradient(state.theta, moments))
-        scale = max((n - p - 2) / n, 0.1)  # what `information` has divided by already
-        self.shrink = math.sqrt(max((n - p) * (n - p - 1) * (n - p - 3) / (n**2 * (n - 1)), 1e-3)) / scale
+    def noise(self, moments):
+        """``r . H^-1 r`` where r is nothing but the statistical error of the moments: its mean plus 4 deviations."""
         words = moments.by_word - moments.total
-        noise = information.solve(np.ascontiguousarray(words.T)).T / math.sqrt(len(words) * (len(words) - 1))
-        return theta, information, noise, moments
+        mean = float((words * self.information.solve(np.ascontiguousarray(words.T)).T).sum())
+        mean /= len(words) * (len(words) - 1)
+        return mean * (1 + 4 * math.sqrt(2 / self.operators.size))
 
-    def check(self, theta, first, moments):
+    def settle(self, state, moments):
+        """Couplings after a last step, and what sampling adds to their error: influences of the words."""
+        theta = state.theta + self.relax * self.information.solve(self.gradient(state.theta, moments))
+        words = moments.by_word - moments.total
+        noise = self.information.solve(np.ascontiguousarray(words.T)).T / math.sqrt(len(words) * (len(words) - 1))
+        return theta, noise * self.shrink
+
+    def check(self, theta, first, moments, steps):
         """What new chains at the couplings say."""
         chains = self.stretches(theta, 0)
         new = chains.moments(self.accuracy)
@@ -242,7 +252,9 @@ class _Learner:
         own = np.hypot(new.error, moments.error)
         z, z_chains = residual / np.hypot(data, own), residual / own
         model = self.operators.model(theta)
-        change, error = log_z_difference(first, model, seed=self.seed, n_chains=64 * self.words, comm=self.comm)
+        change, error = log_z_difference(
+            first, model, seed=self.seed, n_chains=64 * self.words, n_samples=96, comm=self.comm
+        )
         n = self.problem.n_train
         step = theta - self.operators.theta(first)
         checks = {
@@ -250,6 +262,7 @@ class _Learner:
             "rms_z": float(np.sqrt((z**2).mean())),
             "rms_z_chains": float(np.sqrt((z_chains**2).mean())),
             "gain_over_start": (float(step @ self.observed - n * change), float(n * error)),
+            "steps": int(steps),
             "samples": int(new.n_samples),
         }
         notes = []

@@ -133,6 +133,8 @@ class Transfer:
     Parameters
     ----------
     model : GibbsModel
+    longest : int
+        Bins of the longest stretch that will be asked for.
 
     Raises
     ------
@@ -140,7 +142,7 @@ class Transfer:
         The model is too large.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, longest=20_000):
         if not is_small(model) or not len(model.lagged):
             n, lags = model.n_units, len(model.lagged)
             raise InputError(
@@ -157,7 +159,7 @@ class Transfer:
             w += pair.reshape([1 << self.n if axis in (self.lags - k, self.lags) else 1 for axis in range(len(shape))])
         self.top = float(w.max())
         self.step = np.exp(w - self.top).reshape(1 << self.n * self.lags, 1 << self.n)
-        self._run()
+        self._run(longest)
 
     def forward(self, x):
         joint = (x[:, None] * self.step).reshape(1 << self.n, -1)
@@ -168,11 +170,10 @@ class Transfer:
         later = np.broadcast_to(y, (1 << self.n, len(y))).reshape(self.step.shape)
         return (self.step * later).sum(axis=1)
 
-    def _run(self):
+    def _run(self, longest):
         """Normalized forward and backward vectors until they settle, and the logs of their norms."""
-        self.left, self.left_log = _settle(self.forward, np.eye(1, len(self.step))[0])
-        self.right, self.right_log = _settle(self.backward, np.full(len(self.step), 1.0 / len(self.step)))
-        self.right_start = np.log(float(len(self.step)))
+        self.left, self.left_log = _settle(self.forward, np.eye(1, len(self.step))[0], longest)
+        self.right, self.right_log = _settle(self.backward, np.full(len(self.step), 1.0 / len(self.step)), longest)
 
     def log_z(self, n_bins):
         """log Z of a stretch of n_bins."""
@@ -223,7 +224,7 @@ def _static_part(model):
     return GibbsModel(model.c, model.a, model.V)
 
 
-def _settle(step, x, longest=100_000):
+def _settle(step, x, longest):
     """Vectors of sum 1 until they stop changing, and the log of the factor of every step."""
     vectors, logs = [x], []
     while len(logs) < longest:

@@ -20,6 +20,8 @@ from lft.inference.likelihood.result import GibbsFit, couplings, scores, split_t
 from lft.inference.trials import checked_lags, checked_rasters
 
 _STEP = 1e-4
+FARTHEST = 30.0
+"""Log-odds beyond which a coupling is taken to run to infinity."""
 
 
 class ExactObjective:
@@ -47,9 +49,12 @@ class ExactObjective:
         if model.kind == "static":
             log_z, mean, covariance = exact.static_moments(self.operators, model)
             return self.n_rows * log_z, self.n_rows * mean, lambda: self.n_rows * covariance
-        transfer = exact.Transfer(model)
+        transfer = self._transfer(theta)
         log_z = sum(n * transfer.log_z(bins) for bins, n in self.lengths.items())
         return log_z, self._transfer_mean(transfer), lambda: self._differences(theta)
+
+    def _transfer(self, theta):
+        return exact.Transfer(self.operators.model(theta), max(self.lengths))
 
     def _transfer_mean(self, transfer):
         return sum(n * transfer.mean(self.operators, bins) for bins, n in self.lengths.items())
@@ -58,7 +63,7 @@ class ExactObjective:
         out = np.empty((self.size,) * 2)
         for k in range(self.size):
             at = [theta + sign * _STEP * np.eye(self.size)[k] for sign in (1, -1)]
-            plus, minus = (self._transfer_mean(exact.Transfer(self.operators.model(x))) for x in at)
+            plus, minus = (self._transfer_mean(self._transfer(x)) for x in at)
             out[k] = (plus - minus) / (2 * _STEP)
         return (out + out.T) / 2
 
@@ -68,6 +73,9 @@ class ExactObjective:
 
     def evaluate(self, theta):
         """As :class:`lft.inference.protocols.Objective`."""
+        far = np.flatnonzero(np.abs(theta) > FARTHEST)
+        if len(far):
+            newton.raise_runaway([self.operators.names()[k] for k in far], theta[far])
         log_z, mean, covariance = self._expected(theta)
         value = theta @ self.observed - log_z - 0.5 * (self.penalty * theta**2).sum()
         made = []
@@ -87,7 +95,7 @@ def fit_exact(rasters, *, model="pairwise", lags=(1,), test=0.2, ridge=0.0, n_bl
     ----------
     rasters : ndarray (T, N), or sequence of them
         0/1; several are trials.
-    model : {"independent", "pairwise", "k-pairwise", "neural"}
+    model : {"pairwise", "k-pairwise", "neural"}
         Static models have at most 20 units, ``neural`` units times longest lag <= 12.
     lags : tuple of int
         Of ``neural``.
@@ -125,6 +133,8 @@ def fit_exact(rasters, *, model="pairwise", lags=(1,), test=0.2, ridge=0.0, n_bl
     True
     """
     started = time.perf_counter()
+    if model not in ("pairwise", "k-pairwise", "neural"):
+        raise InputError(f"model {model!r}: valid for an exact fit are pairwise, k-pairwise, neural")
     problem = Problem(rasters, model, lags, test, ridge)
     lags_of = problem.operators.lags
     size = problem.n_units * max(lags_of, default=1)
@@ -182,7 +192,7 @@ class Problem:
             model=self.model, method=name, score=score, gain=gain, n_units=self.n_units, n_bins=self.n_rows,
             n_train=self.n_train, n_blocks=len(u), bin_s=bin_s, warnings=self.warnings + warnings,
             unbounded=self.unbounded, unit=self.unit(unit), log_z=log_z, checks=checks,
-            **couplings(self.operators, theta, u, self.model in ("pairwise", "independent")),
+            **couplings(self.operators, theta, u, self.model != "neural"),
             seconds=time.perf_counter() - started,
         )  # fmt: skip
 

@@ -147,15 +147,19 @@ class GibbsModel:
         -------
         ndarray (T, N)
         """
-        phi = self._checked(raster)
-        out = phi @ self.a + self.c
-        for k, L in enumerate(self.lagged, 1):
-            if k < len(phi):
-                out[k:] += phi[:-k] @ L.T
-                out[:-k] += phi[k:] @ L
+        return self.odds_of(self._checked(raster))
+
+    def odds_of(self, phi):
+        """:meth:`log_odds` of unchecked stretches (..., T, N) of numbers 0.0 and 1.0, in their precision."""
+        kind = phi.dtype.type
+        out = phi @ self.a.astype(kind) + self.c.astype(kind)
+        for k, L in enumerate(self.lagged.astype(kind), 1):
+            if k < phi.shape[-2]:
+                out[..., k:, :] += phi[..., :-k, :] @ L.T
+                out[..., :-k, :] += phi[..., k:, :] @ L
         if self.V is not None:
-            others = phi.sum(axis=1, keepdims=True) - phi
-            out += self.steps[others.astype(np.intp)]
+            others = phi.sum(axis=-1, keepdims=True) - phi
+            out += self.steps.astype(kind)[others.astype(np.intp)]
         return out
 
     def log_weights(self, raster):

@@ -159,7 +159,7 @@ def free_operators(model, rasters, lags=(), ridge=0.0):
 
     Parameters
     ----------
-    model : {"independent", "pairwise", "k-pairwise", "neural"}
+    model : {"pairwise", "k-pairwise", "neural"}
     rasters : list of int8 arrays (T, N)
         The training stretch.
     lags : tuple of int
@@ -189,8 +189,6 @@ def free_operators(model, rasters, lags=(), ridge=0.0):
         raise InputError(f"no unit both spikes and pauses within the {n_rows} training bins: nothing to fit")
     i, j = everything.pairs.T
     exists = bounded[i] & bounded[j]
-    if model == "independent":
-        exists[:] = False
     lost = np.zeros(0, int)
     if ridge == 0:
         four = (together > 0) & (together < fires[i]) & (together < fires[j])

@@ -11,39 +11,28 @@ import numpy as np
 from lft.inference import newton
 from lft.inference.likelihood.model import GibbsModel
 from lft.inference.likelihood.normalization import log_likelihood
-from lft.inference.result import NeuralFit
+from lft.inference.pseudo.result import PseudoFit
 
 SCORE_BLOCKS = 20
 
 
 @dataclass(kw_only=True, repr=False)
-class GibbsFit(NeuralFit):
-    """A :class:`lft.inference.result.NeuralFit` with, for ``k-pairwise``, the potential V of the number of spikes.
+class GibbsFit(PseudoFit):
+    """A :class:`lft.inference.pseudo.result.PseudoFit` with what needs a normalization or chains.
 
     Attributes
     ----------
-    V, V_error : ndarray (N + 1,) or None
-        Log-odds; V(0) = V(1) = V(2) = 0 is a choice of gauge.
     log_z : tuple of float
         log Z per bin and its error, nats; nan where no method asked for it.
     checks : dict
         What the method measured about itself, by name.
     """
 
-    V: np.ndarray | None = None
-    V_error: np.ndarray | None = None
     log_z: tuple = (math.nan, math.nan)
     checks: dict
 
-    def named(self):
-        out = super().named()
-        if self.V is not None:
-            out |= {f"V[{k}]": (float(self.V[k]), float(self.V_error[k])) for k in range(3, len(self.V))}
-        return out
-
     def arrays(self):
-        out = super().arrays() | {"log_z": np.array(self.log_z)}
-        return out if self.V is None else out | {"V": self.V, "V_error": self.V_error}
+        return super().arrays() | {"log_z": np.array(self.log_z)}
 
 
 def split_trials(rasters, n_train):
