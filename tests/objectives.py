@@ -1,0 +1,106 @@
+"""The pseudo-likelihood of small rasters as an objective, for tests of penalties and errors."""
+
+import itertools
+
+import numpy as np
+
+from lft.inference import neural_fit, newton
+from lft.inference.trials import Rows, checked_rasters
+
+
+class RowSubset:
+    """Rows of a recording, with the neighbors in time that they had in it."""
+
+    def __init__(self, phi, u, lags):
+        self.phi, self.u, self.lags = phi, u, lags
+        self.n_rows, self.n_units = phi.shape
+
+    def chunks(self, start, stop):
+        for a in range(start, stop, 8192):
+            b = min(a + 8192, stop)
+            yield a, self.phi[a:b].astype(float), self.u[:, a:b].astype(float)
+
+
+class NeuralObjective:
+    """Parameters a (pairs), b (lags), c (units) of the joint pseudo-likelihood."""
+
+    def __init__(self, rows):
+        self.rows, self.n_rows, n = rows, rows.n_rows, rows.n_units
+        pairs = np.argwhere(np.triu(np.ones((n, n)), 1))
+        self.model = neural_fit._Model(rows, rows.n_rows, pairs, np.arange(n), 0.0, [])
+        self.model.coincidences = neural_fit._coincidences(rows, rows.n_rows)
+        self.size, self.longest_lag = self.model.size, max(rows.lags, default=0)
+
+    @classmethod
+    def of(cls, rasters, lags=()):
+        rows = Rows(checked_rasters(rasters), tuple(lags))
+        phi, u = rows.read(0, rows.n_rows)
+        return cls(RowSubset(phi.astype(np.int8), u.astype(np.int8), tuple(lags)))
+
+    def names(self):
+        pairs = [f"a[{i},{j}]" for i, j in self.model.pairs]
+        return pairs + [f"b[{k}]" for k in self.rows.lags] + [f"c[{i}]" for i in range(self.rows.n_units)]
+
+    def kinds(self):
+        return np.array([name[0] for name in self.names()])
+
+    def groups(self):
+        return np.where(self.kinds() == "c", -1, np.arange(self.size))
+
+    def evaluate(self, theta):
+        return self.model.evaluate(theta)
+
+    def score(self, theta, start, stop):
+        return self.model.score(theta, start, stop)
+
+    def log_likelihood(self, theta, start, stop):
+        parts = self.model.split(theta)
+        total = 0.0
+        for _, phi, u in self.rows.chunks(start, stop):
+            z = self.model.odds(phi, u, *parts)
+            total += float((phi * z - np.logaddexp(0, z)).sum())
+        return total
+
+    def over(self, ranges):
+        keep = np.concatenate([np.arange(a, b) for a, b in ranges])
+        return NeuralObjective(RowSubset(self.rows.phi[keep], self.rows.u[:, keep], self.rows.lags))
+
+    def maximum(self):
+        """Free maximum and its information."""
+        start = np.zeros(self.size)
+        rate = np.clip(self.rows.phi.mean(axis=0), 1e-4, 1 - 1e-4)
+        start[-self.rows.n_units :] = np.log(rate / (1 - rate))
+        theta, _, information = newton.maximize(self.evaluate, start)
+        return theta, information
+
+
+def ising_gibbs(n, n_bins, seed, fields=(-2.0, -1.0), scale=0.5, chains=250, thin=10, burn=100, couplings=None):
+    """(J, h, raster): spins with J ~ N(0, scale^2/n), from many Gibbs chains; ``couplings`` = (J, h) fixes them."""
+    rng = np.random.default_rng(seed)
+    if couplings is None:
+        upper = np.triu(rng.normal(0, scale / np.sqrt(n), (n, n)), 1)
+        couplings = upper + upper.T, rng.uniform(*fields, n)
+    j, h = couplings
+    s = np.where(rng.random((chains, n)) < 0.1, 1.0, -1.0)
+    per_chain = n_bins // chains
+    out = np.empty((chains, per_chain, n), np.int8)
+    for sweep in range(burn + per_chain * thin):
+        noise = rng.logistic(size=(chains, n)) / 2
+        for i in range(n):
+            s[:, i] = np.where(s @ j[i] + h[i] > noise[:, i], 1.0, -1.0)
+        if sweep >= burn and (sweep - burn) % thin == 0:
+            out[:, (sweep - burn) // thin] = s > 0
+    return j, h, out.reshape(-1, n)
+
+
+def all_states(n):
+    return np.array(list(itertools.product((0, 1), repeat=n)), float)
+
+
+def ising_exact(j, h, n_bins, rng):
+    """Independent bins of the pairwise model by enumeration."""
+    states = all_states(len(h))
+    s = 2 * states - 1
+    energy = 0.5 * np.einsum("ki,ij,kj->k", s, j, s) + s @ h
+    p = np.exp(energy - energy.max())
+    return states[rng.choice(len(p), n_bins, p=p / p.sum())].astype(np.int8)
