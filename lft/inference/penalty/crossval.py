@@ -59,10 +59,9 @@ def time_folds(n_rows, n_folds, gap=0):
         raise InputError(f"folds = {n_folds!r}: valid is an integer >= 2")
     if isinstance(gap, bool) or not isinstance(gap, int | np.integer) or gap < 0:
         raise InputError(f"gap = {gap!r}: valid is an integer >= 0 (rows)")
-    if n_rows < n_folds * max(2 * gap, 1) + 2:
-        raise InputError(
-            f"{n_folds} folds with a gap of {gap} rows need more than {n_folds * max(2 * gap, 1) + 1} rows, got {n_rows}"
-        )
+    least = n_folds * max(2 * gap, 1) + 2
+    if n_rows < least:
+        raise InputError(f"{n_folds} folds with a gap of {gap} rows need at least {least} rows, got {n_rows}")
     edges = np.linspace(0, n_rows, n_folds + 1).astype(np.int64)
     test, train = [], []
     for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
@@ -204,5 +203,3 @@ def choose(grid, scores, null_scores):
         )
     error = scores.std(axis=0, ddof=1) / np.sqrt(n_folds)
     return CrossValidation(grid, scores, np.asarray(null_scores), mean, error, best, one_se, warning)
-
-

@@ -205,8 +205,8 @@ def fit_penalized(
     for name, sd in errors.prior_sd.items():
         if sd == 0:
             warnings.append(
-                f"couplings {name}: their scatter does not exceed its noise, so their errors hold no bias and are those "
-                "of couplings that are all zero"
+                f"couplings {name}: their scatter does not exceed its noise, so their errors hold no bias and are "
+                "those of couplings that are all zero"
             )
     return PenalizedFit(
         kind, solution.strength, theta, errors, selected, solution.kkt, solution.gap, path, cv, used, refit, warnings

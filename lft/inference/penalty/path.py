@@ -49,7 +49,8 @@ def null_fit(objective):
     ([0.0, 0.0, 2.0], [3.0, -0.5, 0.0])
     """
     free = (np.asarray(objective.kinds()) == "c") | (np.asarray(objective.groups()) < 0)
-    theta, value, gradient, _ = maximize_on(objective, free)
+    begin = getattr(objective, "start", None)
+    theta, value, gradient, _ = maximize_on(objective, free, None if begin is None else begin())
     # some solvers add what stands on the diagonal to what they report: ask for very little
     diagonal = np.asarray(objective.evaluate(theta)[2](np.full(objective.size, 1e-9)).diagonal())
     return Null(theta, gradient, value, diagonal)
@@ -139,9 +140,7 @@ def solve_path(objective, penalty, grid, start=None, tolerance=TOLERANCE, progre
     several = start is not None and np.ndim(start[0]) > 0
     theta, out = None if several else start, []
     for number, strength in enumerate(grid):
-        out.append(
-            maximize_penalized(objective, penalty, strength, start[number] if several else theta, tolerance)
-        )
+        out.append(maximize_penalized(objective, penalty, strength, start[number] if several else theta, tolerance))
         theta = out[-1].theta
         if progress is not None:
             progress(out[-1])

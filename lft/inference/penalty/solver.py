@@ -17,6 +17,7 @@ makes the outer iteration converge from anywhere.  The certificate is the Karush
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -42,11 +43,13 @@ class Solution:
         Nats, without the penalty.
     gradient : ndarray (size,)
         Of the log-likelihood.
-    information : Information
-        H plus the quadratic part of the penalty.
+    ridge : ndarray (size,)
+        s q, the curvature of the penalty's quadratic part.
     make : callable
         ``extra -> Information`` of H + diag(extra).
-    kkt, gap : float
+    residual : ndarray (size,)
+        r: the smallest element of the gradient of L - Omega.
+    kkt : float
         The certificate: see the module.
     n_steps : int
     """
@@ -55,11 +58,21 @@ class Solution:
     strength: float
     log_likelihood: float
     gradient: np.ndarray
-    information: Information
+    ridge: np.ndarray
     make: object
+    residual: np.ndarray
     kkt: float
-    gap: float
     n_steps: int
+
+    @cached_property
+    def information(self) -> Information:
+        """H plus the quadratic part of the penalty, factored when first asked for."""
+        return self.make(self.ridge)
+
+    @property
+    def gap(self):
+        """Distance from the maximum in nats, to leading order: 1/2 r H^-1 r."""
+        return 0.5 * float(self.residual @ self.information.solve(self.residual))
 
     @property
     def selected(self):
@@ -108,14 +121,12 @@ def maximize_penalized(objective, penalty, strength, start=None, tolerance=TOLER
     if not penalty.has_norm:
         return _newton(objective, penalty, strength, theta, tolerance, max_steps)
     value, gradient, make = objective.evaluate(theta)
+    scale = _scale(make, ridge)  # of the start: it measures the residual, and keeps the metric fixed
     for step in range(max_steps):
-        information = make(ridge)
-        scale = np.sqrt(np.maximum(information.diagonal(), np.finfo(float).tiny))
         residual = penalty.residual(theta, gradient, strength)
         kkt = float(np.max(np.abs(residual) / scale))
         if kkt < tolerance:
-            gap = 0.5 * float(residual @ information.solve(residual))
-            return Solution(theta, float(strength), value, gradient, information, make, kkt, gap, step)
+            return Solution(theta, float(strength), value, gradient, ridge, make, residual, kkt, step)
         slope = gradient - ridge * theta
         target = _quadratic_model(penalty, strength, theta, slope, make, ridge, scale, min(0.01 * kkt, 1e-3))
         move = target - theta
@@ -173,15 +184,20 @@ def _newton(objective, penalty, strength, theta, tolerance, max_steps):
             lambda extra: make(ridge if extra is None else ridge + extra),
         )
 
-    theta, _, information = newton.maximize(evaluate, theta, min(tolerance, 1e-8), max_steps)
+    theta, _, information = newton.maximize(evaluate, theta, max(0.1 * tolerance**2, 1e-13), max_steps)
     if last[0] is not theta:
         evaluate(theta)
     _, value, gradient, make = last
     residual = penalty.residual(theta, gradient, strength)
-    gap = 0.5 * float(residual @ information.solve(residual))
-    scale = np.sqrt(np.maximum(information.diagonal(), np.finfo(float).tiny))
+    scale = np.sqrt(np.maximum(information.diagonal(), 1e-9))
     kkt = float(np.max(np.abs(residual) / scale))
-    return Solution(theta, float(strength), value, gradient, information, make, kkt, gap, evaluations - 1)
+    return Solution(theta, float(strength), value, gradient, ridge, make, residual, kkt, evaluations - 1)
+
+
+def _scale(make, ridge):
+    """Standard deviations of the scores, from the diagonal of the information."""
+    # an objective may report its diagonal with or without what was added: a little is added where nothing is
+    return np.sqrt(np.maximum(make(np.maximum(ridge, 1e-9)).diagonal(), 1e-9))
 
 
 def maximize_on(objective, keep, start=None):

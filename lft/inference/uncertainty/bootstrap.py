@@ -168,7 +168,13 @@ def _blocks(objective, theta, information, edges, trial_edges, n_blocks):
         edges, warning = block_edges(objective, theta, information, n_blocks)
         warnings += [warning] if warning else []
     edges = np.asarray(edges, np.int64)
-    if edges.ndim != 1 or len(edges) < 3 or edges[0] != 0 or edges[-1] != objective.n_rows or np.any(np.diff(edges) < 1):
+    if (
+        edges.ndim != 1
+        or len(edges) < 3
+        or edges[0] != 0
+        or edges[-1] != objective.n_rows
+        or np.any(np.diff(edges) < 1)
+    ):
         raise InputError(
             f"blocks of a bootstrap: at least 2, increasing edges from 0 to {objective.n_rows}; got {len(edges)} edges"
         )

@@ -285,7 +285,8 @@ def sample_posterior(objective, theta, *, prior=None, adjust=True, n_samples=100
 
     >>> import numpy as np
     >>> from lft.testing.objectives import LinearObjective
-    >>> p = sample_posterior(LinearObjective(np.eye(1), [3.0]), np.array([3.0]), adjust=False, n_samples=500, n_chains=2)
+    >>> o = LinearObjective(np.eye(1), [3.0])
+    >>> p = sample_posterior(o, np.array([3.0]), adjust=False, n_samples=500, n_chains=2)
     >>> bool(abs(p.mean[0] - 1.5) < 0.15), bool(abs(p.sd[0] ** 2 - 0.5) < 0.12), p.divergences
     (True, True, 0)
     """
@@ -302,7 +303,9 @@ def sample_posterior(objective, theta, *, prior=None, adjust=True, n_samples=100
     scale = {kind: prior.scale for kind in target.families}
     if prior.kind == "hierarchical":
         target.settle(scale)
-        scale = {k: max(float(np.std(target.mode[target.coupled & (target.kinds == k)])), 1e-2) for k in target.families}
+        scale = {
+            k: max(float(np.std(target.mode[target.coupled & (target.kinds == k)])), 1e-2) for k in target.families
+        }
     target.settle(scale)
 
     def chain(number):
@@ -425,7 +428,5 @@ def effective_samples(samples):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SeriesTooShort)  # reported by R-hat and by the number itself
-        taus = [
-            estimate([np.ascontiguousarray(c[:, [j]]) for c in samples]).tau_int for j in range(samples.shape[2])
-        ]
+        taus = [estimate([np.ascontiguousarray(c[:, [j]]) for c in samples]).tau_int for j in range(samples.shape[2])]
     return samples.shape[0] * samples.shape[1] / (2 * np.array(taus))
