@@ -104,3 +104,55 @@ def ising_exact(j, h, n_bins, rng):
     energy = 0.5 * np.einsum("ki,ij,kj->k", s, j, s) + s @ h
     p = np.exp(energy - energy.max())
     return states[rng.choice(len(p), n_bins, p=p / p.sum())].astype(np.int8)
+
+
+class ExactIsing:
+    """True log-likelihood of the pairwise model of 0/1 units, theta = (a of the pairs, c of the units), N <= 10."""
+
+    longest_lag = 0
+
+    def __init__(self, raster):
+        self.raster = np.asarray(raster)
+        self.n_rows, self.n = self.raster.shape
+        self.pairs = np.argwhere(np.triu(np.ones((self.n, self.n)), 1))
+        self.size = len(self.pairs) + self.n
+        self.features = self._features(all_states(self.n))
+        self.index = self.raster.astype(int) @ (2 ** np.arange(self.n)[::-1])
+
+    def _features(self, states):
+        return np.concatenate([states[:, self.pairs[:, 0]] * states[:, self.pairs[:, 1]], states], axis=1)
+
+    def names(self):
+        return [f"a[{i},{j}]" for i, j in self.pairs] + [f"c[{i}]" for i in range(self.n)]
+
+    def kinds(self):
+        return np.array(["a"] * len(self.pairs) + ["c"] * self.n)
+
+    def groups(self):
+        return np.where(self.kinds() == "c", -1, np.arange(self.size))
+
+    def _moments(self, theta):
+        e = self.features @ theta
+        top = e.max()
+        w = np.exp(e - top)
+        return top + np.log(w.sum()), w / w.sum()
+
+    def _sums(self, start, stop):
+        return np.bincount(self.index[start:stop], minlength=len(self.features)) @ self.features
+
+    def log_likelihood(self, theta, start, stop):
+        return float(self._sums(start, stop) @ theta - (stop - start) * self._moments(theta)[0])
+
+    def score(self, theta, start, stop):
+        return self._sums(start, stop) - (stop - start) * (self._moments(theta)[1] @ self.features)
+
+    def evaluate(self, theta):
+        _, p = self._moments(theta)
+        mean = p @ self.features
+        matrix = self.n_rows * ((self.features * p[:, None]).T @ self.features - np.outer(mean, mean))
+        value = self.log_likelihood(theta, 0, self.n_rows)
+        make = lambda extra: newton.DenseInformation(matrix, extra)  # noqa: E731
+        return value, self.score(theta, 0, self.n_rows), make
+
+    def over(self, ranges):
+        return ExactIsing(np.concatenate([self.raster[a:b] for a, b in ranges]))

@@ -373,6 +373,7 @@ def run_chain(target, scale, key, n_samples, n_warmup, integrator="leapfrog"):
             log_step_mean = weight * log_step + (1 - weight) * log_step_mean
         if target.prior.kind == "hierarchical":
             scale = draw_scales(target, theta, key, t)
+            x, theta, scale = stretch_scales(target, x, theta, scale, key, t)
             energy = -target.value(theta, scale)
         if is_warm:
             samples[t - n_warmup - 1] = theta
@@ -401,6 +402,29 @@ def draw_scales(target, theta, key, t):
         uniform = key.uniform(t, Stream.POSTERIOR, draw=3, site=number)
         out[kind] = math.sqrt(rate / float(gammaincinv(shape, uniform)))
     return out
+
+
+def stretch_scales(target, x, theta, scale, key, t):
+    """Metropolis for tau with all couplings of the kind stretched along, ``(theta, tau) -> (lambda theta, lambda tau)``.
+
+    Where the data say little, theta follows tau and the conditional draw alone would creep.  In ``eta = theta/tau`` the
+    prior does not depend on tau, so the ratio is that of the likelihoods times ``tau^-2 exp(-0.01/tau^2)`` (the inverse
+    gamma density of shape 1 in log tau).
+    """
+    log_density = lambda tau: -2 * HYPER[0] * math.log(tau) - HYPER[1] / tau**2  # noqa: E731
+    o = target.objective
+    now = o.log_likelihood(target._mapped(theta), 0, o.n_rows)
+    for number, kind in enumerate(target.families):
+        width = 0.05 * 20 ** key.uniform(t, Stream.POSTERIOR, draw=4, site=number)  # all sizes from 0.05 to 1
+        log_factor = width * float(key.fill("normal", number, 1, 1, t, Stream.POSTERIOR, 5)[0][0])
+        factor = math.exp(log_factor)
+        own = target.coupled & (target.kinds == kind)
+        trial = np.where(own, factor * theta, theta)
+        new = o.log_likelihood(target._mapped(trial), 0, o.n_rows)
+        gain = new - now + log_density(factor * scale[kind]) - log_density(scale[kind])
+        if -gain < key.exponential(t, Stream.POSTERIOR, draw=6, site=number):
+            theta, now, scale = trial, new, {**scale, kind: factor * scale[kind]}
+    return np.linalg.solve(target.whiten, theta - target.mode), theta, scale
 
 
 # ---- diagnostics
