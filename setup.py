@@ -41,6 +41,7 @@ c_sources = {  # hand-written C of each extension
     "sparse": ["sparse_real.c", "sparse_bits.c", "philox.c"],
     "roofs": ["supply.c"],
     "operators": ["products.c"],
+    "pseudo": ["pseudo_rows.c"],
 }
 
 # The loops over real fields are compiled once per instruction set and chosen at run time (lft/_kernels/__init__.py).
