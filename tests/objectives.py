@@ -156,3 +156,21 @@ class ExactIsing:
 
     def over(self, ranges):
         return ExactIsing(np.concatenate([self.raster[a:b] for a, b in ranges]))
+
+
+def space_time_exact(a, b, c, n_bins, n_recordings, rng):
+    """int8 (n_recordings, n_bins, N): stretches of the stationary chain with weight exp(sum of ``c phi + a phi phi`` in
+    a bin, ``b phi_i phi_i`` between neighboring bins), by its transfer matrix."""
+    states = all_states(len(c))
+    e = states @ c + 0.5 * np.einsum("ki,ij,kj->k", states, a, states)
+    transfer = np.exp(0.5 * (e[:, None] + e[None, :]) + b * states @ states.T)
+    values, vectors = np.linalg.eigh(transfer)
+    v = np.abs(vectors[:, -1])
+    steps = np.cumsum(transfer * v[None, :] / (values[-1] * v[:, None]), axis=1)
+    state = rng.choice(len(v), n_recordings, p=v**2 / (v @ v))
+    out = np.empty((n_recordings, n_bins, len(c)), np.int8)
+    for t in range(n_bins):
+        out[:, t] = states[state]
+        u = rng.random(n_recordings)
+        state = np.minimum((steps[state] < u[:, None]).sum(axis=1), len(v) - 1)
+    return out
