@@ -114,18 +114,24 @@ class GibbsObjective:
         value = float((data[units] * weights[units]).sum() - softplus[units].sum())
         return value, self.adjoint @ (data - expected).ravel()
 
-    def _data(self, ranges):
+    def _data(self, ranges, keep=True):
         """Sums of feature times spike over rows: (n_units, n_features), integers as float."""
         key = tuple(ranges)
-        if key not in self._observed:
+        if key in self._observed:
+            return self._observed[key]
+        total = np.zeros((self.layout.n_features, self.layout.n_units))
+        for a, b in ranges:
+            shared, own, spikes = self.patterns.observed(a, b)
+            n = self.layout.n_shared
+            total[:n] += shared
+            total[n:-1] += own
+            total[-1] += spikes
+        total = np.ascontiguousarray(total.T)
+        if keep:
             if len(self._observed) > 3:
                 self._observed.clear()
-            total = 0
-            for a, b in ranges:
-                shared, own, spikes = self.patterns.observed(a, b)
-                total = total + np.concatenate([shared[: self.layout.n_shared], own, spikes[None]])
-            self._observed[key] = np.ascontiguousarray(np.asarray(total, float).T)
-        return self._observed[key]
+            self._observed[key] = total
+        return total
 
     # ---- sums of the model
     def packed(self, weights, dtype=float):

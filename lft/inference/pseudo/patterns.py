@@ -61,8 +61,7 @@ class Patterns:
         )
         feature = self.feature if len(self.feature) else none
         rows = kernel.Rows(
-            self.start, feature, self.n_shared, self.own_start, row, lane, own, self.n_own,
-            self.n_units,
+            self.start, feature, self.n_shared, self.own_start, row, lane, own, self.n_own, self.n_units
         )  # fmt: skip
         object.__setattr__(self, "rows", rows)
 
