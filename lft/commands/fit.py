@@ -11,6 +11,7 @@ import warnings
 from importlib import import_module
 
 from lft.archive import check_output, explain
+from lft.commands.fit_penalty import Plan
 from lft.commands.recordings import describe, open_recording, select_units
 from lft.errors import DataWarning, InputError, LftError
 from lft.inference.result import save_fit
@@ -29,12 +30,14 @@ def fit_recording(args):
     if not (math.isfinite(args.test) and 0 <= args.test < 1):
         raise InputError(f"--test {args.test}: valid is a fraction from 0 to below 1")
     check_output(args.output, args.overwrite)
+    plan = Plan(args)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DataWarning)
         recording, bin_s = open_recording(args.recording, args.bin, args.window)
         if args.units is not None:
             recording = select_units(recording, args.units)
         fit, report = fitter(recording, bin_s, args)
+        plan.attach(fit, recording, bin_s, fitter)
     notes = [*getattr(recording, "notes", ()), *describe(report), *_messages(caught)]
     try:
         save_fit(fit, args.output, args.overwrite, {"recording": str(args.recording), "notes": notes})

@@ -25,7 +25,8 @@ def fit_unit_model(recording, bin_s, args):
     """``pairwise`` and ``neural``."""
     reach = parse_reach(args.reach, args.diagonals)
     raster = recording if isinstance(recording, Raster) else recording.bin(bin_s)
-    options = {"test": args.test, "ridge": args.ridge, "bin_s": raster.bin_s, "unit": raster.unit}
+    options = {"test": args.test, "ridge": args.ridge, "bin_s": raster.bin_s, "unit": raster.unit,
+               "penalize": getattr(args, "penalize", None), "examine": getattr(args, "examine", None)}  # fmt: skip
     if args.model == "pairwise":
         return fit_pairwise([raster.values], **options), raster.report
     if reach[1] >= raster.n_bins:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from tests.objectives import NeuralObjective, ising_exact
 
 from lft.errors import InputError
 from lft.inference.penalty import solver
@@ -13,6 +12,7 @@ from lft.inference.penalty.path import make_penalty, null_fit, solve_path, stren
 from lft.inference.penalty.solver import maximize_on, maximize_penalized
 from lft.inference.penalty.terms import Penalty, penalty_for
 from lft.testing.objectives import LinearObjective, LogisticObjective
+from tests.objectives import NeuralObjective, ising_exact
 
 
 def logistic(n=12, n_rows=600, seed=0):
@@ -83,7 +83,7 @@ def test_a_solver_without_the_threshold_is_caught(monkeypatch):
     o = logistic()
     p = penalty_for(o, "l1")
     monkeypatch.setattr(Penalty, "shrink", lambda self, point, metric, strength: point)
-    with pytest.raises(solver.DivergenceError, match="not converged|no step"):
+    with pytest.raises(solver.DivergenceError, match=r"not converged|no step"):
         maximize_penalized(o, p, 9.0)
 
 

@@ -27,6 +27,7 @@ from lft.inference.protocols import Information
 
 TOLERANCE = 1e-6
 MAX_INNER = 2000
+MAX_POLISH = 5
 RELAXATION = 1.6
 FIXED = 1e9  # per row, on the diagonal of the information: the parameter does not move
 
@@ -184,13 +185,19 @@ def _newton(objective, penalty, strength, theta, tolerance, max_steps):
             lambda extra: make(ridge if extra is None else ridge + extra),
         )
 
-    theta, _, information = newton.maximize(evaluate, theta, max(0.1 * tolerance**2, 1e-13), max_steps)
+    # below this gain the rounding of the value hides whether a step helps: the rest is up to the gradient
+    theta, _, information = newton.maximize(evaluate, theta, max(0.1 * tolerance**2, 1e-7), max_steps)
     if last[0] is not theta:
         evaluate(theta)
-    _, value, gradient, make = last
-    residual = penalty.residual(theta, gradient, strength)
     scale = np.sqrt(np.maximum(information.diagonal(), 1e-9))
-    kkt = float(np.max(np.abs(residual) / scale))
+    for polish in range(MAX_POLISH + 1):
+        _, value, gradient, make = last
+        residual = penalty.residual(theta, gradient, strength)
+        kkt = float(np.max(np.abs(residual) / scale))
+        if kkt < tolerance or polish == MAX_POLISH:
+            break
+        theta = theta + information.solve(residual)
+        evaluate(theta)
     return Solution(theta, float(strength), value, gradient, ridge, make, residual, kkt, evaluations - 1)
 
 

@@ -4,8 +4,8 @@
 
 with a strength s and groups G of parameters.  ``l2`` has w = 0; ``l1`` one parameter per group; ``group`` those of
 ``Objective.groups()``; ``mix`` between 0 and 1 makes an elastic mixture of either with ``l2``.  Fields (kind ``c``)
-stay free.  A penalty on log-odds ``a`` with free fields is the same as one on couplings of spins, J = a/4, as the fields
-absorb the change of variables.
+stay free.  A penalty on log-odds ``a`` with free fields is the same as one on couplings of spins, J = a/4, as the
+fields absorb the change of variables.
 """
 
 from __future__ import annotations

@@ -12,10 +12,11 @@ gives the adjusted log-likelihood the right curvature and keeps its maximum, hen
 A. C. Davison, arXiv 0911.5357, of which the abstract was read).
 
 Sampling runs in coordinates x with ``theta = mode + W x`` where W W^T is the inverse of the curvature at the mode, so
-that the target is near a standard normal whatever the units: leapfrog trajectories of random length up to a half
-period, step size tuned to an acceptance of 0.8 in warm-up, then fixed.  Every random number is a function of (seed,
-chain, iteration), chains are dealt to ranks: the same bits on any number of them.  The scale of a hierarchical prior is
-drawn exactly from its conditional distribution between trajectories.
+that the target is near a standard normal whatever the units: leapfrog trajectories of random length between 0.1 and 0.4
+periods (the mean of the cosine over them is 0: independent samples of a normal target), step size tuned to an
+acceptance of 0.8 in warm-up, then fixed.  Every random number is a function of (seed, chain, iteration), chains are
+dealt to ranks: the same bits on any number of them.  The scale of a hierarchical prior is drawn from its conditional
+distribution between trajectories, and stretched together with its couplings by a Metropolis step.
 """
 
 from __future__ import annotations
@@ -236,7 +237,7 @@ def _root(matrix, power):
 
 
 # ---- sampling
-def sample_posterior(objective, theta, *, prior=None, adjust=True, n_samples=1000, n_warmup=500, n_chains=4, seed=0,
+def sample_posterior(objective, theta, *, prior=None, adjust=True, n_samples=1000, n_warmup=300, n_chains=4, seed=0,
                      n_blocks=None, integrator="leapfrog", comm=None):  # fmt: skip
     """Draw from the posterior of all parameters.
 
@@ -353,7 +354,7 @@ def run_chain(target, scale, key, n_samples, n_warmup, integrator="leapfrog"):
         step = math.exp(log_step_mean if is_warm else log_step)
         momentum = key.fill("normal", 0, 1, size, t, Stream.POSTERIOR)[0]
         threshold = key.exponential(t, Stream.POSTERIOR, draw=1)
-        length = (0.2 + 0.8 * key.uniform(t, Stream.POSTERIOR, draw=2)) * math.pi / 2
+        length = (0.2 + 0.6 * key.uniform(t, Stream.POSTERIOR, draw=2)) * math.pi
         steps = min(max(round(length / step), 1), 200)
         new_x, new_momentum = _trajectory(target, scale, x, momentum, steps, step, scheme(integrator))
         new_theta = target.mode + target.whiten @ new_x
@@ -405,11 +406,11 @@ def draw_scales(target, theta, key, t):
 
 
 def stretch_scales(target, x, theta, scale, key, t):
-    """Metropolis for tau with all couplings of the kind stretched along, ``(theta, tau) -> (lambda theta, lambda tau)``.
+    """Metropolis for tau with all couplings of its kind stretched along: theta and tau times one factor.
 
-    Where the data say little, theta follows tau and the conditional draw alone would creep.  In ``eta = theta/tau`` the
-    prior does not depend on tau, so the ratio is that of the likelihoods times ``tau^-2 exp(-0.01/tau^2)`` (the inverse
-    gamma density of shape 1 in log tau).
+    Where the data say little, theta follows tau and the conditional draw alone would creep.  In ``eta = theta/tau``
+    the prior does not depend on tau, so the ratio is that of the likelihoods times ``tau^-2 exp(-0.01/tau^2)`` (the
+    inverse gamma density of shape 1, in log tau).
     """
     log_density = lambda tau: -2 * HYPER[0] * math.log(tau) - HYPER[1] / tau**2  # noqa: E731
     o = target.objective
