@@ -1,77 +1,22 @@
-"""The pseudo-likelihood of small rasters as an objective, for tests of penalties and errors."""
+"""Rasters of known couplings and their likelihoods as objectives, for tests of penalties and errors."""
 
 import itertools
 
 import numpy as np
 
-from lft.inference import neural_fit, newton
-from lft.inference.trials import Rows, checked_rasters
+from lft.inference import newton
+from lft.inference.pseudo.objective import gibbs_objective
 
 
-class RowSubset:
-    """Rows of a recording, with the neighbors in time that they had in it."""
-
-    def __init__(self, phi, u, lags):
-        self.phi, self.u, self.lags = phi, u, lags
-        self.n_rows, self.n_units = phi.shape
-
-    def chunks(self, start, stop):
-        for a in range(start, stop, 8192):
-            b = min(a + 8192, stop)
-            yield a, self.phi[a:b].astype(float), self.u[:, a:b].astype(float)
+def pseudo_likelihood(raster, lags=()):
+    """Parameters a (pairs), b (lags), c (units)."""
+    return gibbs_objective(raster, lags=lags)
 
 
-class NeuralObjective:
-    """Parameters a (pairs), b (lags), c (units) of the joint pseudo-likelihood."""
-
-    def __init__(self, rows):
-        self.rows, self.n_rows, n = rows, rows.n_rows, rows.n_units
-        pairs = np.argwhere(np.triu(np.ones((n, n)), 1))
-        self.model = neural_fit._Model(rows, rows.n_rows, pairs, np.arange(n), 0.0, [])
-        self.model.coincidences = neural_fit._coincidences(rows, rows.n_rows)
-        self.size, self.longest_lag = self.model.size, max(rows.lags, default=0)
-
-    @classmethod
-    def of(cls, rasters, lags=()):
-        rows = Rows(checked_rasters(rasters), tuple(lags))
-        phi, u = rows.read(0, rows.n_rows)
-        return cls(RowSubset(phi.astype(np.int8), u.astype(np.int8), tuple(lags)))
-
-    def names(self):
-        pairs = [f"a[{i},{j}]" for i, j in self.model.pairs]
-        return pairs + [f"b[{k}]" for k in self.rows.lags] + [f"c[{i}]" for i in range(self.rows.n_units)]
-
-    def kinds(self):
-        return np.array([name[0] for name in self.names()])
-
-    def groups(self):
-        return np.where(self.kinds() == "c", -1, np.arange(self.size))
-
-    def evaluate(self, theta):
-        return self.model.evaluate(theta)
-
-    def score(self, theta, start, stop):
-        return self.model.score(theta, start, stop)
-
-    def log_likelihood(self, theta, start, stop):
-        parts = self.model.split(theta)
-        total = 0.0
-        for _, phi, u in self.rows.chunks(start, stop):
-            z = self.model.odds(phi, u, *parts)
-            total += float((phi * z - np.logaddexp(0, z)).sum())
-        return total
-
-    def over(self, ranges):
-        keep = np.concatenate([np.arange(a, b) for a, b in ranges])
-        return NeuralObjective(RowSubset(self.rows.phi[keep], self.rows.u[:, keep], self.rows.lags))
-
-    def maximum(self):
-        """Free maximum and its information."""
-        start = np.zeros(self.size)
-        rate = np.clip(self.rows.phi.mean(axis=0), 1e-4, 1 - 1e-4)
-        start[-self.rows.n_units :] = np.log(rate / (1 - rate))
-        theta, _, information = newton.maximize(self.evaluate, start)
-        return theta, information
+def maximum(objective):
+    """Free maximum and the information there."""
+    theta, _, information = newton.maximize(objective.evaluate, objective.start())
+    return theta, information
 
 
 def ising_gibbs(n, n_bins, seed, fields=(-2.0, -1.0), scale=0.5, chains=250, thin=10, burn=100, couplings=None):

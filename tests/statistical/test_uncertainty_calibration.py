@@ -9,20 +9,12 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from lft.inference import newton
 from lft.inference.penalty.fit import fit_penalized
-from lft.inference.pseudo.objective import neural_objective, pairwise_objective
 from lft.inference.uncertainty.bootstrap import bootstrap
 from lft.inference.uncertainty.discovery import discover
 from lft.inference.uncertainty.posterior import Prior, sample_posterior
 from lft.inference.uncertainty.sandwich import influences, standard_errors
-from tests.objectives import ising_exact, ising_gibbs, space_time_exact
-
-
-def maximum(objective):
-    """Free maximum and the information there."""
-    theta, _, information = newton.maximize(objective.evaluate, objective.start())
-    return theta, information
+from tests.objectives import ising_exact, ising_gibbs, maximum, pseudo_likelihood, space_time_exact
 
 
 def sandwich_z(objective, truth, inflate=1.0):
@@ -55,7 +47,7 @@ def test_pairwise_errors():
     j, h = couplings(5, rng)
     z = []
     for _ in range(40):
-        objective = pairwise_objective(ising_exact(j, h, 4000, rng))
+        objective = pseudo_likelihood(ising_exact(j, h, 4000, rng))
         z.append(sandwich_z(objective, log_odds(j, h)))
     z = np.array(z)
     p, coverage, error = verdict(z)
@@ -71,7 +63,7 @@ def test_pairwise_errors_over_100_recordings():
     z = []
     for _ in range(100):
         j, h = couplings(10, rng)
-        z.append(sandwich_z(pairwise_objective(ising_exact(j, h, 20000, rng)), log_odds(j, h)))
+        z.append(sandwich_z(pseudo_likelihood(ising_exact(j, h, 20000, rng)), log_odds(j, h)))
     p, coverage, error = verdict(np.array(z))
     print(f"pairwise: KS p = {p:.3f}, coverage {coverage:.4f}({error:.4f})")
     assert p > 0.01 and 0.93 <= coverage <= 0.97
@@ -86,7 +78,7 @@ def test_space_time_errors_over_100_recordings():
     a, b, c = a + a.T, 0.6, rng.uniform(-2.0, -1.0, n)
     truth = np.concatenate([a[np.triu_indices(n, 1)], [b], c])
     rasters = space_time_exact(a, b, c, 20000, 100, rng)
-    z = np.array([sandwich_z(neural_objective(r, lags=(1,)), truth) for r in rasters])
+    z = np.array([sandwich_z(pseudo_likelihood(r, lags=(1,)), truth) for r in rasters])
     p, coverage, error = verdict(z)
     p_b = kstest(z[:, n * (n - 1) // 2], "norm").pvalue
     print(f"space-time: KS p = {p:.3f} (B alone {p_b:.3f}), coverage {coverage:.4f}({error:.4f})")
@@ -99,7 +91,7 @@ def test_bootstrap_intervals_over_60_recordings():
     inside = []
     for k in range(60):
         j, h = couplings(5, rng)
-        objective = pairwise_objective(ising_exact(j, h, 5000, rng))
+        objective = pseudo_likelihood(ising_exact(j, h, 5000, rng))
         theta, information = maximum(objective)
         b = bootstrap(objective, theta, n_samples=200, seed=k, information=information)
         low, high = b.interval(0.95)
@@ -116,7 +108,7 @@ def test_adjusted_posterior_intervals_over_recordings():
     inside, raw = [], []
     for k in range(30):
         j, h = couplings(4, rng)
-        objective = pairwise_objective(ising_exact(j, h, 4000, rng))
+        objective = pseudo_likelihood(ising_exact(j, h, 4000, rng))
         theta, _ = maximum(objective)
         truth = log_odds(j, h)
         for adjust, out in ((True, inside), (False, raw)):
@@ -139,7 +131,7 @@ def test_penalized_errors_over_recordings(kind):
     inside, debiased, bare = [], [], []
     for seed in range(12):
         j, h, raster = ising_gibbs(16, 20000, seed, fields=(-1.5, -0.7))
-        objective, truth = pairwise_objective(raster), log_odds(j, h)
+        objective, truth = pseudo_likelihood(raster), log_odds(j, h)
         fit = fit_penalized(objective, kind, n_strengths=8)
         pairs = np.arange(16 * 15 // 2)
         inside.append((np.abs(fit.theta - truth) < 1.96 * fit.errors.error)[pairs].mean())
@@ -165,7 +157,7 @@ def test_penalized_errors_over_recordings(kind):
 def test_sparse_recording_of_forty_units(seed):
     """N = 40, 1e5 bins, J ~ N(0, 0.25/N), h ~ U(-2, -1): the cross-validated ridge nears the Bayes limit."""
     j, h, raster = ising_gibbs(40, 100000, seed)
-    objective, truth = pairwise_objective(raster), log_odds(j, h)
+    objective, truth = pseudo_likelihood(raster), log_odds(j, h)
     pairs = np.arange(780)
     rms = lambda x: np.sqrt(np.mean((x - truth)[pairs] ** 2) / np.mean(truth[pairs] ** 2))  # noqa: E731
     theta, information = maximum(objective)
@@ -191,7 +183,7 @@ def test_false_discoveries_in_recordings_with_known_zeros():
         real = np.triu(rng.random((10, 10)) < 0.33, 1)
         upper = np.where(real, rng.choice([-0.12, 0.12], (10, 10)), 0.0)
         j, h = upper + upper.T, rng.uniform(-1, -0.4, 10)
-        objective = pairwise_objective(ising_exact(j, h, 5000, rng))
+        objective = pseudo_likelihood(ising_exact(j, h, 5000, rng))
         theta, information = maximum(objective)
         error = standard_errors(influences(objective, theta, information)[0])
         truth = real[np.triu_indices(10, 1)]

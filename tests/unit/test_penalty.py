@@ -12,7 +12,7 @@ from lft.inference.penalty.path import make_penalty, null_fit, solve_path, stren
 from lft.inference.penalty.solver import maximize_on, maximize_penalized
 from lft.inference.penalty.terms import Penalty, penalty_for
 from lft.testing.objectives import LinearObjective, LogisticObjective
-from tests.objectives import NeuralObjective, ising_exact
+from tests.objectives import ising_exact, pseudo_likelihood
 
 
 def logistic(n=12, n_rows=600, seed=0):
@@ -89,9 +89,10 @@ def test_a_solver_without_the_threshold_is_caught(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["l1", "group"])
 def test_path_begins_where_the_first_coupling_enters(kind):
-    o = NeuralObjective.of(raster())
+    x = raster()
+    o = pseudo_likelihood(x)
     null = null_fit(o)
-    rate = o.rows.phi.mean(axis=0)
+    rate = x.mean(axis=0)
     assert null.theta[-5:] == pytest.approx(np.log(rate / (1 - rate)), abs=1e-6)
     p = make_penalty(o, kind, null)
     grid = strengths(p, null, 6, 0.01)
@@ -196,7 +197,7 @@ def test_separable_data_need_a_penalty_and_get_one():
 
 
 def test_fit_reports_what_it_did():
-    o = NeuralObjective.of(raster(), lags=(1, 2))
+    o = pseudo_likelihood(raster(), lags=(1, 2))
     fit = fit_penalized(o, "l1", refit=True, n_strengths=6, n_folds=3)
     report, arrays = fit.report(), fit.arrays()
     assert report["rule"] == "best" and report["cross_validation"]["folds"] == 3

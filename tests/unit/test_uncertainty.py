@@ -15,7 +15,7 @@ from lft.inference.uncertainty.posterior import Prior, sample_posterior
 from lft.inference.uncertainty.power import measured_scaling, needed_bins
 from lft.inference.uncertainty.sandwich import influences, standard_errors
 from lft.testing.objectives import LinearObjective, LogisticObjective
-from tests.objectives import ExactIsing, NeuralObjective, ising_exact
+from tests.objectives import ExactIsing, ising_exact, maximum, pseudo_likelihood
 
 LIMIT = 4.5
 
@@ -45,8 +45,8 @@ def test_bootstrap_error_is_the_exact_one():
 
 def test_bootstrap_of_couplings_agrees_with_the_sandwich():
     j = np.array([[0, 0.3, 0], [0.3, 0, -0.2], [0, -0.2, 0]])
-    o = NeuralObjective.of(ising_exact(j, np.array([-0.5, -0.3, -0.7]), 6000, np.random.default_rng(0)))
-    theta, information = o.maximum()
+    o = pseudo_likelihood(ising_exact(j, np.array([-0.5, -0.3, -0.7]), 6000, np.random.default_rng(0)))
+    theta, information = maximum(o)
     b = bootstrap(o, theta, n_samples=150, seed=3, information=information)
     sandwich = standard_errors(influences(o, theta, information)[0])
     assert b.error / sandwich == pytest.approx(1, abs=LIMIT * np.sqrt(0.5 / 150))
@@ -151,7 +151,7 @@ def test_scale_of_a_hierarchical_prior_on_a_grid():
     n = 30
     y = rng.normal(size=n) * np.sqrt(1 + 0.7**2)
     o = LinearObjective(np.eye(n), y)
-    p = sample_posterior(o, y, prior=Prior("hierarchical", 1.0), adjust=False, n_samples=4000, n_warmup=500, seed=2)
+    p = sample_posterior(o, y, prior=Prior("hierarchical", 1.0), adjust=False, n_samples=2000, n_warmup=300, seed=2)
     tau = p.scales["a"].ravel()
     v = np.linspace(1e-4, 8, 40001)
     shape, rate = hmc.HYPER
@@ -167,11 +167,11 @@ def test_adjusted_pseudo_likelihood_has_the_width_of_the_likelihood():
     rng = np.random.default_rng(7)
     j = np.triu(rng.normal(0, 0.2, (4, 4)), 1)
     raster = ising_exact(j + j.T, np.array([-0.4, -0.2, -0.5, -0.3]), 4000, rng)
-    exact, pseudo = ExactIsing(raster), NeuralObjective.of(raster)
+    exact, pseudo = ExactIsing(raster), pseudo_likelihood(raster)
     theta = free_maximum(exact, np.zeros(exact.size))
     covariance = np.linalg.inv(hmc.dense_information(exact, theta))
     options = {"prior": Prior("gaussian", 5.0), "n_samples": 250, "n_warmup": 100, "n_chains": 2}
-    start = pseudo.maximum()[0]
+    start = maximum(pseudo)[0]
     adjusted = sample_posterior(pseudo, start, n_blocks=400, **options)
     raw = sample_posterior(pseudo, start, adjust=False, **options)
     pairs = np.arange(6)
@@ -187,12 +187,12 @@ def test_duplicates_make_a_flat_direction_with_their_names():
     x = (rng.random((3000, 3)) < 0.3).astype(np.int8)
     x = np.concatenate([x, x[:, :1]], axis=1)
     assert raster_defects(x).duplicates == ((0, 3),)
-    o = NeuralObjective.of(x)
+    o = pseudo_likelihood(x)
     regular = maximize_penalized(o, penalty_for(o, "l2"), 0.01).theta
     worst = weak_directions(o, regular)[0]
     names = {name for name, _ in worst.parameters}
     assert worst.eigenvalue < 1e-2 and names <= {"a[0,1]", "a[1,3]", "a[0,2]", "a[2,3]", "a[0,3]", "c[0]", "c[3]"}
-    clean = NeuralObjective.of((rng.random((3000, 3)) < 0.3).astype(np.int8))
+    clean = pseudo_likelihood((rng.random((3000, 3)) < 0.3).astype(np.int8))
     assert weak_directions(clean, np.zeros(clean.size)) == []
 
 
@@ -252,8 +252,8 @@ def test_surrogates_keep_units_and_lose_couplings():
     x = ising_exact(np.array([[0, 0.5, 0], [0.5, 0, 0], [0, 0, 0]]), np.full(3, -0.5), 3000, rng)
 
     def z_of(raster):
-        o = NeuralObjective.of(raster)
-        theta, information = o.maximum()
+        o = pseudo_likelihood(raster)
+        theta, information = maximum(o)
         return (theta / standard_errors(influences(o, theta, information)[0]))[:3]
 
     z = null_z(x, z_of, 30, seed=1)
