@@ -2,6 +2,8 @@
 
 A fitter is a function ``(recording or raster, bin width in s or None, args) -> (fit, report of the binning)``; a fit is
 what :mod:`lft.inference.result` describes.  A pair (model, method) is served by the fitter that :data:`FITTERS` names.
+Under ``mpirun`` rank 0 alone calls it, unless it has the attribute ``is_parallel``: then all ranks do, with the
+communicator as fourth argument, and None for the recording on the others.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import math
 import warnings
 from importlib import import_module
 
-from lft.archive import check_output, explain
+from lft.archive import check_output, explain, on_root
 from lft.commands.fit_penalty import Plan
 from lft.commands.recordings import describe, open_recording, select_units
 from lft.errors import DataWarning, InputError, LftError
@@ -21,23 +23,50 @@ FITTERS = {
     ("lattice", "pseudo"): "lft.commands.fit_pseudo:fit_lattice_model",
     ("neural", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
     ("pairwise", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
+    ("k-pairwise", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
+    ("lagged", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
 }
 
 
-def fit_recording(args):
-    """Fit what the command line asks for and save it; returns (fit, notes about the data)."""
+def fit_recording(args, comm=None):
+    """Fit what the command line asks for and save it; returns (fit, notes about the data), on every rank."""
     fitter = _fitter(args.model, args.method)
+    plan = Plan(args)
+    if getattr(fitter, "is_parallel", False):
+        return _fit_together(fitter, args, plan, comm)
+    return on_root(comm, _fit_alone, fitter, args, plan)
+
+
+def _fit_alone(fitter, args, plan):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        recording, bin_s = _opened(args)
+        fit, report = fitter(recording, bin_s, args)
+        plan.attach(fit, recording, bin_s, fitter)
+    return _saved(fit, report, recording, caught, args)
+
+
+def _fit_together(fitter, args, plan, comm):
+    """All ranks fit; the recording stays on rank 0."""
+    held = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        on_root(comm, lambda: held.append(_opened(args)))
+        recording, bin_s = held.pop() if held else (None, None)
+        fit, report = fitter(recording, bin_s, args, comm)
+        plan.attach(fit, recording, bin_s, fitter, comm)
+    return fit, on_root(comm, lambda: _saved(fit, report, recording, caught, args)[1])
+
+
+def _opened(args):
     if not (math.isfinite(args.test) and 0 <= args.test < 1):
         raise InputError(f"--test {args.test}: valid is a fraction from 0 to below 1")
     check_output(args.output, args.overwrite)
-    plan = Plan(args)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DataWarning)
-        recording, bin_s = open_recording(args.recording, args.bin, args.window)
-        if args.units is not None:
-            recording = select_units(recording, args.units)
-        fit, report = fitter(recording, bin_s, args)
-        plan.attach(fit, recording, bin_s, fitter)
+    recording, bin_s = open_recording(args.recording, args.bin, args.window)
+    return recording if args.units is None else select_units(recording, args.units), bin_s
+
+
+def _saved(fit, report, recording, caught, args):
     notes = [*getattr(recording, "notes", ()), *describe(report), *_messages(caught)]
     try:
         save_fit(fit, args.output, args.overwrite, {"recording": str(args.recording), "notes": notes})

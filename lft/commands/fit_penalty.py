@@ -34,7 +34,7 @@ from lft.inference.penalty.fit import fit_penalized
 from lft.inference.penalty.terms import KINDS
 from lft.inference.raster import Raster
 from lft.inference.uncertainty.bootstrap import bootstrap
-from lft.inference.uncertainty.discovery import PROCEDURES, discover, null_z
+from lft.inference.uncertainty.discovery import PROCEDURES, discover, shifted
 from lft.inference.uncertainty.identifiability import MAX_SIZE, gauge, weak_directions
 from lft.inference.uncertainty.posterior import Prior, sample_posterior
 from lft.inference.uncertainty.power import needed_bins
@@ -120,9 +120,9 @@ class Plan:
         return lambda objective, start: fit_penalized(objective, kind, strength=strength, mix=mix, n_blocks=2).theta
 
     # ---- after the fit
-    def attach(self, fit, recording, bin_s, fitter):
-        """Discovery and power from the couplings of the fit; everything into the fit."""
-        args, comm = self.args, getattr(self.args, "comm", None)
+    def attach(self, fit, recording, bin_s, fitter, comm=None):
+        """Discovery and power from the couplings of the fit; everything into the fit (collective)."""
+        args = self.args
         if comm is not None:
             parts = comm.allgather((self.penalized, self.warnings))
             self.penalized = {k: v for part, _ in parts for k, v in part.items()}
@@ -131,7 +131,8 @@ class Plan:
             self._attach_penalty()
         names, value, error = _couplings(fit)
         if args.discovery:
-            self._discover(fit, names, value, error, recording, bin_s, fitter)
+            null = self._null(recording, bin_s, fitter, comm) if args.surrogates else None
+            self._discover(fit, names, value, error, null)
         unbiased = not self.penalized
         if unbiased and names:
             self._power(fit, names, value, error)
@@ -155,18 +156,13 @@ class Plan:
         rule = next(iter(self.penalized.values()))["report"]["rule"]
         self.lines.append(f"penalty: {self.args.penalty} at {at} nats ({rule}), {chosen} parameters kept")
 
-    def _discover(self, fit, names, value, error, recording, bin_s, fitter):
+    def _discover(self, fit, names, value, error, null):
         args = self.args
         if self.penalized:
-            if args.penalty == "l2":
-                raise InputError("--discovery: l2 shrinks every coupling, none is tested against zero; use l1 or none")
             order = sorted(self.penalized, key=lambda k: -1 if k is None else k)
             parts = [self.penalized[k]["debiased"] for k in order]
             names = [n for part in parts for n in part[0]]
             value, error = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
-        null = None
-        if args.surrogates:
-            null = self._null(recording, bin_s, fitter)
         found = discover(names, value, error, args.discovery, procedure=args.procedure or "bh", null_z=null)
         self.report["discovery"] = found.report()
         self.arrays |= {"discovery_names": np.array(names, dtype="S"), "discovery_z": found.z, "discovery_p": found.p,
@@ -180,20 +176,20 @@ class Plan:
             f"rate of {args.discovery:g}{': ' + shown if shown else ''}"
         )
 
-    def _null(self, recording, bin_s, fitter):
-        """z of surrogates by the same fit without the rest of the plan."""
-        raster = recording if isinstance(recording, Raster) else recording.bin(bin_s)
+    def _null(self, recording, bin_s, fitter, comm):
+        """z of surrogates by the same fit without the rest of the plan; the recording is None on ranks above 0."""
+        raster = recording if recording is None or isinstance(recording, Raster) else recording.bin(bin_s)
         plain = argparse.Namespace(**vars(self.args))
-        plain.examine = None
-        if self.penalized:
-            raise InputError("--surrogates: only for fits without --penalty")
-
-        def z_of(values):
-            shifted = Raster(values, raster.bin_s, raster.positions_um, raster.unit, source=raster.source)
-            _, value, error = _couplings(fitter(shifted, bin_s, plain)[0])
-            return value / error
-
-        return null_z(raster.values, z_of, self.args.surrogates, seed=_seed(self.args))
+        plain.examine, out = None, []
+        more = (comm,) if getattr(fitter, "is_parallel", False) else ()
+        for number in range(self.args.surrogates):
+            part = None
+            if raster is not None:
+                values = shifted(raster.values, _seed(self.args), number, math.ceil(raster.n_bins / 100))
+                part = Raster(values, raster.bin_s, raster.positions_um, raster.unit, source=raster.source)
+            _, value, error = _couplings(fitter(part, bin_s, plain, *more)[0])
+            out.append(value / error)
+        return np.array(out)
 
     def _power(self, fit, names, value, error):
         known = np.isfinite(error) & (error > 0)
@@ -270,6 +266,10 @@ def _check(args):
     for name in ("procedure", "surrogates"):
         if getattr(args, name) is not None and args.discovery is None:
             raise InputError(f"--{name}: needs --discovery")
+    if args.surrogates is not None and args.penalty is not None:
+        raise InputError("--surrogates: only without --penalty")
+    if args.discovery is not None and args.penalty == "l2":
+        raise InputError("--discovery: l2 shrinks every coupling, none is tested against zero; use l1 or no penalty")
     if args.surrogates is not None and args.surrogates < 1:
         raise InputError(f"--surrogates {args.surrogates}: valid is an integer >= 1")
     if args.power is not None and not (math.isfinite(args.power) and args.power > 0):

@@ -176,7 +176,7 @@ def joint_influences(information, scores, classes, n_rows, longest_lag, n_blocks
     """
     warning = None
     if n_blocks is None and len(scores) > 1:
-        u = newton.influences(information, scores)
+        u = information.estimate(np.ascontiguousarray(scores.T)).T
         scores, warning = newton.merge_blocks(scores, [u[:, c] for c in classes], n_rows, longest_lag)
     return newton.influences(information, scores), warning
 

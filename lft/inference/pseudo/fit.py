@@ -19,7 +19,7 @@ from lft.errors import InputError
 from lft.inference import newton
 from lft.inference.pseudo import errors
 from lft.inference.pseudo import patterns as pattern_lists
-from lft.inference.pseudo.information import DENSE_SIZE, ROWS_BYTES, PassInformation, information, rows_bytes
+from lft.inference.pseudo.information import ROWS_BYTES, PassInformation, information, rows_bytes
 from lft.inference.pseudo.layout import Layout, all_pairs, levels_of
 from lft.inference.pseudo.maximum import Checkpoint, identity, maximize
 from lft.inference.pseudo.memory import check_memory
@@ -29,7 +29,7 @@ from lft.inference.trials import checked_lags, checked_rasters
 
 MAX_SUSPECTS = 500
 ERROR_OPERATIONS = 2e13  # multiplications for the factors of all rows: above, errors are left out
-SEARCH_ROWS = (40, 8.0)
+SEARCH_SIZE = 400
 
 
 @dataclass(frozen=True)
@@ -93,17 +93,17 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     report(check_memory(layout, data.spikes, n_train, 1 if comm is None else comm.Get_size()))
     lists = pattern_lists.build(n, data.spikes, shifts=layout.shifts, lags=layout.lags, counts=is_counted)
     warnings, unbounded = _silent(bounded)
-    is_free = ridge == 0 and penalize is None
-    layout, lost, notes = _bounded(lists, layout, fires, n_train, 0.0 if is_free else 1.0)
+    strength = ridge if penalize is None else 1.0  # only its being zero matters here
+    layout, lost, notes = _bounded(lists, layout, fires, n_train, strength)
     lost = _pairs_of_silent(bounded) + lost
-    warnings += notes + _few_bins(layout, n_train, 0.0 if is_free else 1.0)
+    warnings += notes + _few_bins(layout, n_train, strength)
     keeper = Checkpoint(None)
     if checkpoint is not None:
         options = {"model": model, "lags": data.lags, "k_max": k_max, "counted": is_counted, "ridge": ridge,
                    "n_train": n_train, "format": 1}  # fmt: skip
         keeper = Checkpoint(checkpoint, identity(data.spikes, options), comm)
     if penalize is None:
-        objective, theta, runaway = _maximum(lists, layout, n_train, ridge, comm, keeper, report)
+        objective, theta, info, runaway = _maximum(lists, layout, n_train, ridge, comm, keeper, report)
     else:
         objective, runaway = GibbsObjective(lists, layout, [(0, n_train)], comm), []
         theta, u = penalize(objective)
@@ -111,8 +111,8 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     names = _user_names(sorted(lost, key=_by_numbers)) + _user_names(runaway)
     if names:
         warnings.append(
-            f"{len(names)} pairs have no finite maximum: {_some(names)}; fixed at {names[0][0]} = 0, without error "
-            "(ridge > 0 keeps them)"
+            f"{len(names)} pairs have no finite maximum: {_some(names)}; fixed at {names[0].split('[')[0]} = 0, "
+            "without error (ridge > 0 keeps them)"
         )
     if merged:
         warnings.append(
@@ -121,7 +121,7 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
         )
     kind, notes = "penalized", []
     if penalize is None:
-        u, kind, notes = _influences(objective, theta, ridge, n_blocks, report)
+        u, kind, notes = _influences(objective, theta, info, ridge, n_blocks, report)
     if examine is not None:
         examine(objective, theta, u)
     if n * (n - 1) // 2 + k_max * n * n > MAX_NAMED:
@@ -271,15 +271,13 @@ def _search_information(objective, theta, extra):
     """Rows where they are cheap or b and V tie them, else passes over the data."""
     layout = objective.layout
     if rows_bytes(layout) <= ROWS_BYTES:
-        active = len(objective.patterns.feature) / objective.patterns.n_rows
-        cheap = (active + 1) * (active + 2) / 2 < SEARCH_ROWS[0] + SEARCH_ROWS[1] * active * (layout.size <= DENSE_SIZE)
-        if cheap or len(layout.border):
+        if layout.size <= SEARCH_SIZE or len(layout.border):
             return information(objective, theta, extra)
     return PassInformation(objective, theta, extra)
 
 
 def _maximum(lists, layout, n_train, ridge, comm, keeper, report):
-    """(objective, theta, names of couplings taken out because they run away)."""
+    """(objective, theta, information or None, names of couplings taken out because they run away)."""
     gone = []
     for attempt in itertools.count():
         objective = GibbsObjective(lists, layout, [(0, n_train)], comm)
@@ -295,25 +293,25 @@ def _maximum(lists, layout, n_train, ridge, comm, keeper, report):
 
         theta, _, _ = maximize(evaluate, objective.start(), keeper, f"search{attempt}")
         if ridge > 0:
-            return objective, theta, gone
-        drop = _runaway(objective, theta)
+            return objective, theta, None, gone
+        info, drop = _runaway(objective, theta)
         if not drop.any():
-            return objective, theta, gone
+            return objective, theta, info, gone
         gone += np.array(layout.names(), object)[drop].tolist()
         layout = _without(layout, drop)
 
 
 def _runaway(objective, theta):
-    """Mask of couplings of pairs whose error shows a runaway; DivergenceError where another parameter does."""
+    """(information or None, mask of couplings of pairs whose error shows a runaway); DivergenceError for others."""
     layout = objective.layout
     none = np.zeros(layout.size, bool)
     if rows_bytes(layout) > ROWS_BYTES:
-        return none  # judged with the errors
+        return None, none  # judged with the errors
     info = information(objective, theta)
     bound = np.sqrt(errors.variance_bound(info.rows))
     suspects = np.flatnonzero(~(bound <= newton.RUNAWAY))
     if not len(suspects):
-        return none
+        return info, none
     suspects = suspects[np.argsort(-bound[suspects])][:MAX_SUSPECTS]
     unit = np.zeros((layout.size, len(suspects)))
     unit[suspects, np.arange(len(suspects))] = 1.0
@@ -321,14 +319,14 @@ def _runaway(objective, theta):
     error[suspects] = np.sqrt(info.solve(unit)[suspects, np.arange(len(suspects))])
     runaway = np.flatnonzero(error > newton.RUNAWAY)
     if not len(runaway):
-        return none
+        return info, none
     bad = runaway[np.isin(layout.kinds()[runaway], ["a", "C"])]
     if not len(bad):
         names = layout.names()
         newton.raise_runaway([_runaway_name(names[i]) for i in runaway], theta[runaway])
     # the worst ones alone: others may be pulled along by them
     none[bad[error[bad] > 0.1 * error[bad].max()]] = True
-    return none
+    return info, none
 
 
 def _runaway_name(name):
@@ -336,7 +334,7 @@ def _runaway_name(name):
 
 
 # ---- errors
-def _influences(objective, theta, ridge, n_blocks, report):
+def _influences(objective, theta, info, ridge, n_blocks, report):
     """Scaled influences of the blocks (blocks, size), what they are made of, and notes."""
     layout = objective.layout
     edges = newton.fine_edges(objective.n_rows, objective.size, n_blocks)
@@ -346,7 +344,8 @@ def _influences(objective, theta, ridge, n_blocks, report):
     longest = max([*layout.lags, *layout.directed_lags], default=0)
     kind, notes = "joint", []
     if rows_bytes(layout) <= ROWS_BYTES:
-        scores, info = errors.block_scores(objective, theta, edges), information(objective, theta, extra)
+        scores = errors.block_scores(objective, theta, edges)
+        info = information(objective, theta, extra) if info is None else info
         u, warning = errors.joint_influences(info, scores, classes, objective.n_rows, longest, n_blocks)
     elif len(layout.units) * float(layout.n_features) ** 3 <= ERROR_OPERATIONS:
         kind = "rows"

@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from lft.archive import on_root, replacing
-from lft.errors import DivergenceError
+from lft.errors import DivergenceError, InputError
 from lft.inference.newton import SingularInformation
 
+SCHEMA = "lft-search"
 TOLERANCE = 1e-8
 MAX_STEPS = 100
 
 
 @dataclass
 class Checkpoint:
-    """What a search has reached, in an HDF5 file beside the output; another problem's file is not used.
+    """What a search has reached, in an HDF5 file beside the output; that of another problem is not used but replaced.
 
     Attributes
     ----------
@@ -35,11 +37,15 @@ class Checkpoint:
         Hash of the data and of the options.
     comm : mpi4py communicator or None
         Rank 0 writes and reads.
+    every_s : float
+        Seconds between two writings.
     """
 
     path: Path | None
     identity: str = ""
     comm: object = None
+    every_s: float = 2.0  # a search that is done sooner leaves no file
+    written: float = field(default_factory=time.monotonic)
 
     def read(self, name):
         """(theta, scale, damping) of the search ``name``, or None."""
@@ -50,29 +56,38 @@ class Checkpoint:
     def _read(self, name):
         import h5py
 
+        if not Path(self.path).exists():
+            return None
         try:
             with h5py.File(self.path, "r") as file:
+                if file.attrs.get("schema") != SCHEMA:
+                    raise OSError
                 if file.attrs["identity"] != self.identity or name not in file:
                     return None
                 return file[name]["theta"][()], file[name]["scale"][()], float(file[name].attrs["damping"])
         except (OSError, KeyError, RuntimeError):
-            return None
+            raise InputError(
+                f"{self.path}: exists and is not the search of a fit; the fit keeps its search there: move the file"
+            ) from None
 
     def write(self, name, theta, scale, damping):
         if self.path is not None:
             on_root(self.comm, self._write, name, theta, scale, damping)
 
     def _write(self, name, theta, scale, damping):
+        if time.monotonic() - self.written < self.every_s:
+            return
         with replacing(self.path, "writing the checkpoint of the fit") as file:
-            file.attrs["identity"] = self.identity
+            file.attrs.update(schema=SCHEMA, identity=self.identity)
             group = file.create_group(name)
             group.attrs["damping"] = damping
             group.create_dataset("theta", data=theta)
             group.create_dataset("scale", data=scale)
+        self.written = time.monotonic()
 
     def remove(self):
         if self.path is not None:
-            on_root(self.comm, Path(self.path).unlink, True)
+            on_root(self.comm, lambda: Path(self.path).unlink(missing_ok=True))
 
 
 def identity(arrays, options):
