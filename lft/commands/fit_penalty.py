@@ -165,6 +165,13 @@ class Plan:
             value, error = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
         found = discover(names, value, error, args.discovery, procedure=args.procedure or "bh", null_z=null)
         self.report["discovery"] = found.report()
+        tested = int(np.isfinite(found.p).sum())
+        if found.n_null and tested > args.discovery * (1 + found.n_null):
+            wanted = math.ceil(args.surrogates * tested / args.discovery / found.n_null)
+            self.warnings.append(
+                f"discovery: a null of {found.n_null} draws cannot show one coupling among {tested} at "
+                f"{args.discovery:g}: take --surrogates {wanted} or more"
+            )
         self.arrays |= {"discovery_names": np.array(names, dtype="S"), "discovery_z": found.z, "discovery_p": found.p,
                         "discovery_q": found.q, "discovery_found": found.found}  # fmt: skip
         tables = _tables(names, found, fit.n_units)
@@ -172,7 +179,7 @@ class Plan:
         order = np.argsort(-np.abs(np.nan_to_num(found.z)))[: min(SHOWN, int(found.found.sum()))]
         shown = ", ".join(f"{names[i]} (z {found.z[i]:.1f})" for i in order)
         self.lines.append(
-            f"discovery: {int(found.found.sum())} of {int(np.isfinite(found.p).sum())} couplings at a false discovery "
+            f"discovery: {int(found.found.sum())} of {tested} couplings at a false discovery "
             f"rate of {args.discovery:g}{': ' + shown if shown else ''}"
         )
 
@@ -279,9 +286,10 @@ def _check(args):
 def _prior(text):
     kind, _, scale = (text or "gaussian:1").partition(":")
     try:
-        return Prior(kind, float(scale) if scale else 1.0)
+        scale = float(scale) if scale else 1.0
     except ValueError:
         raise InputError(f"--prior {text!r}: valid is NAME or NAME:SCALE, such as gaussian:0.5") from None
+    return Prior(kind, scale)
 
 
 def _seed(args):
