@@ -28,7 +28,7 @@ import re
 
 import numpy as np
 
-from lft.errors import InputError
+from lft.errors import InputError, LftError
 from lft.inference.penalty.crossval import RULES
 from lft.inference.penalty.fit import fit_penalized
 from lft.inference.penalty.terms import KINDS
@@ -37,7 +37,7 @@ from lft.inference.uncertainty.bootstrap import bootstrap
 from lft.inference.uncertainty.discovery import PROCEDURES, discover, shifted
 from lft.inference.uncertainty.identifiability import MAX_SIZE, gauge, weak_directions
 from lft.inference.uncertainty.posterior import Prior, sample_posterior
-from lft.inference.uncertainty.power import needed_bins
+from lft.inference.uncertainty.power import measured_scaling, needed_bins
 
 GIBBS = ("pairwise", "neural", "k-pairwise", "lagged")
 PENALIZED = (*GIBBS, "kinetic", "glm")
@@ -53,7 +53,9 @@ class Plan:
         self.penalized, self.report, self.arrays, self.warnings, self.lines = {}, {}, {}, [], []
         _check(args)
         args.penalize = self.penalize if args.penalty is not None else None
-        is_examined = args.model in GIBBS and (args.bootstrap or args.posterior or args.penalty or args.discovery)
+        is_examined = args.model in GIBBS and any(
+            (args.bootstrap, args.posterior, args.penalty, args.discovery, args.power)
+        )
         args.examine = self.examine if is_examined else None
 
     # ---- inside the fit
@@ -99,6 +101,8 @@ class Plan:
                 f"posterior: {p.samples.shape[0]} x {args.posterior} samples, R-hat at most {p.r_hat.max():.3f}, at "
                 f"least {p.ess.min():.0f} effective, {p.divergences} divergences"
             )
+        if args.power and not self.penalized:
+            self._scaling(objective, theta, u)
         if objective.size <= MAX_SIZE // 4:
             weak = weak_directions(objective, theta)
             self.report["identifiability"] = {
@@ -109,6 +113,22 @@ class Plan:
             }
             self.warnings += [str(d) for d in weak if d.is_flat]
         self.arrays["parameter_names"] = np.array(names, dtype="S")
+
+    def _scaling(self, objective, theta, u):
+        """Whether errors fall as 1/sqrt(T) here, from halves and quarters of the training stretch."""
+        kinds = np.asarray(objective.kinds())
+        error = np.sqrt((u**2).sum(axis=0))
+        try:
+            ratios = measured_scaling(objective, theta, error, parts=(2, 4), which=(kinds != "c") & np.isfinite(error))
+        except (LftError, np.linalg.LinAlgError) as reason:
+            self.warnings.append(f"power: parts of the recording have no finite fit, so nothing is checked ({reason})")
+            return
+        self.report["power_scaling"] = {str(n): r for n, r in ratios.items()}
+        self.lines.append(
+            "power: errors of its "
+            + ", ".join(f"{name} {ratios[n]:.3g}" for n, name in ((2, "halves"), (4, "quarters")))
+            + " times those extrapolated as 1/sqrt(bins)"
+        )
 
     def _again(self):
         """The same estimator for a bootstrap sample: None for the free maximum."""

@@ -75,6 +75,7 @@ def test_bootstrap_posterior_and_power(fit):
     errors = np.array([c["error"] for n, c in data["couplings"].items() if n[0] == "J"])
     needed = ((1.959964 + 0.841621) * errors / 0.05) ** 2 * data["n_train"]
     assert data["power"]["median_bins"] == pytest.approx(np.median(needed), rel=1e-5) and "power: coupling 0.05" in text
+    assert all(0.4 < r < 1.8 for r in data["power_scaling"].values()) and "halves" in text
     assert data["identifiability"]["gauge"] and data["identifiability"]["weak"] == []
 
 
