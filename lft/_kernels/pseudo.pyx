@@ -28,7 +28,7 @@ cdef extern from "pseudo_rows.h" nogil:
                            const lft_pseudo_weights *at, const lft_pseudo_sums *out)
     void lft_pseudo_product(const lft_pseudo_rows *rows, Py_ssize_t first, Py_ssize_t last,
                             const lft_pseudo_weights *at, const lft_pseudo_weights *along, int is_single,
-                            void *scratch, const lft_pseudo_sums *out)
+                            void *scratch, const lft_pseudo_sums *out, void *kept, int is_kept)
     void lft_pseudo_blocks(const lft_pseudo_rows *rows, Py_ssize_t first, Py_ssize_t last,
                            const lft_pseudo_weights *at, int is_single, void *pairs, void *cross, void *square)
     const char *lft_pseudo_path()
@@ -150,7 +150,8 @@ cdef class Rows:
                            const real[:, :, ::1] weight, const real[:, :, ::1] own, const real[:, ::1] constant,
                            const real[:, :, ::1] along, const real[:, :, ::1] own_along,
                            const real[:, ::1] constant_along, real[:, ::1] scratch, double[:, :, ::1] sums,
-                           double[:, :, ::1] own_sums, double[:, ::1] totals) noexcept nogil:
+                           double[:, :, ::1] own_sums, double[:, ::1] totals, real[:, ::1] kept, int keeps,
+                           int is_kept) noexcept nogil:
         cdef lft_pseudo_rows rows = self.tile(tile)
         cdef lft_pseudo_weights at, to
         cdef lft_pseudo_sums total
@@ -158,17 +159,22 @@ cdef class Rows:
         to.weight, to.own, to.constant = &along[out, 0, 0], &own_along[out, 0, 0], &constant_along[out, 0]
         total.sums, total.own, total.constant = &sums[out, 0, 0], &own_sums[out, 0, 0], &totals[out, 0]
         total.softplus = NULL
-        lft_pseudo_product(&rows, first, last, &at, &to, real is float, &scratch[out, 0], &total)
+        lft_pseudo_product(&rows, first, last, &at, &to, real is float, &scratch[out, 0], &total,
+                           &kept[out, 0] if keeps else NULL, is_kept)
 
     def product(self, Py_ssize_t tile0, Py_ssize_t first, Py_ssize_t last, const real[:, :, ::1] weight,
                 const real[:, :, ::1] own, const real[:, ::1] constant, const real[:, :, ::1] along,
                 const real[:, :, ::1] own_along, const real[:, ::1] constant_along, real[:, ::1] scratch,
-                double[:, :, ::1] sums, double[:, :, ::1] own_sums, double[:, ::1] totals, int n_threads):
-        """Sums of p (1 - p) u over the features, u the log-odds of ``along``."""
+                double[:, :, ::1] sums, double[:, :, ::1] own_sums, double[:, ::1] totals, real[:, ::1] kept,
+                int keeps, int is_kept, int n_threads):
+        """Sums of p (1 - p) u over the features, u the log-odds of ``along``.
+
+        ``kept`` (tiles, room): p (1 - p) of all rows, written if ``keeps``, read instead of computed if ``is_kept``.
+        """
         cdef Py_ssize_t t
         for t in prange(weight.shape[0], nogil=True, schedule="dynamic", num_threads=n_threads):
             self.product_tile(tile0 + t, t, first, last, weight, own, constant, along, own_along, constant_along,
-                              scratch, sums, own_sums, totals)
+                              scratch, sums, own_sums, totals, kept, keeps, is_kept)
 
     def blocks(self, Py_ssize_t tile, Py_ssize_t first, Py_ssize_t last, const real[:, ::1] weight,
                const real[:, ::1] own, const real[::1] constant, real[:, ::1] pairs, real[:, :, ::1] cross,

@@ -107,8 +107,9 @@ INNER void NAME(variance)(const ptrdiff_t n_v, V *z)
 
 INNER void NAME(product_with)(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last,
                                const lft_pseudo_weights *at, const lft_pseudo_weights *along, void *scratch,
-                               const lft_pseudo_sums *out, const ptrdiff_t n_v)
+                               const lft_pseudo_sums *out, void *kept_at, int is_kept, const ptrdiff_t n_v)
 {
+    VM *kept = kept_at;
     const ptrdiff_t n = rows->n_features, n_own = rows->n_own_features;
     REAL *sums = scratch, *own = sums + n * LFT_PSEUDO_LANES, *constant = own + n_own * LFT_PSEUDO_LANES;
     ptrdiff_t o = first_own(rows, first);
@@ -117,12 +118,18 @@ INNER void NAME(product_with)(const lft_pseudo_rows *rows, ptrdiff_t first, ptrd
         memset(scratch, 0, (size_t)((n + n_own + 1) * LFT_PSEUDO_LANES) * sizeof(REAL));
         for (ptrdiff_t a = from; a < to; a++) {
             V z[MAX_V], u[MAX_V];
-            NAME(odds)(rows, a, at->weight, at->constant, n_v, z);
-            NAME(odds)(rows, a, along->weight, along->constant, n_v, u);
             const ptrdiff_t o0 = o;
-            o = NAME(own_odds)(rows, a, o, at->own, z);
-            NAME(own_odds)(rows, a, o0, along->own, u);
-            NAME(variance)(n_v, z);
+            NAME(odds)(rows, a, along->weight, along->constant, n_v, u);
+            o = NAME(own_odds)(rows, a, o0, along->own, u);
+            if (is_kept) {
+                for (ptrdiff_t k = 0; k < n_v; k++) z[k] = kept[(a - first) * n_v + k];
+            } else {
+                NAME(odds)(rows, a, at->weight, at->constant, n_v, z);
+                NAME(own_odds)(rows, a, o0, at->own, z);
+                NAME(variance)(n_v, z);
+                if (kept)
+                    for (ptrdiff_t k = 0; k < n_v; k++) kept[(a - first) * n_v + k] = z[k];
+            }
             for (ptrdiff_t k = 0; k < n_v; k++) z[k] *= u[k], ((VM *)constant)[k] += z[k];
             for (int64_t e = rows->start[a]; e < rows->start[a + 1]; e++) {
                 VM *g = (VM *)(sums + (ptrdiff_t)rows->feature[e] * LFT_PSEUDO_LANES);
@@ -188,14 +195,14 @@ ATTR static void NAME(expect)(const lft_pseudo_rows *rows, ptrdiff_t first, ptrd
 
 ATTR static void NAME(product)(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last,
                                const lft_pseudo_weights *at, const lft_pseudo_weights *along, void *scratch,
-                               const lft_pseudo_sums *out)
+                               const lft_pseudo_sums *out, void *kept, int is_kept)
 {
     if (rows->n_lanes <= N_LANES)
-        NAME(product_with)(rows, first, last, at, along, scratch, out, 1);
+        NAME(product_with)(rows, first, last, at, along, scratch, out, kept, is_kept, 1);
     else if (rows->n_lanes <= 2 * N_LANES)
-        NAME(product_with)(rows, first, last, at, along, scratch, out, 2);
+        NAME(product_with)(rows, first, last, at, along, scratch, out, kept, is_kept, 2);
     else
-        NAME(product_with)(rows, first, last, at, along, scratch, out, MAX_V);
+        NAME(product_with)(rows, first, last, at, along, scratch, out, kept, is_kept, MAX_V);
 }
 
 ATTR static void NAME(blocks)(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last,

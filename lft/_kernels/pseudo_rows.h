@@ -29,9 +29,12 @@ typedef struct {
 /* Expected spikes: sums of p = 1/(1 + exp(-z)) and of log(1 + exp(z)). */
 void lft_pseudo_expect(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,
                        const lft_pseudo_sums *out);
-/* Sums of p (1 - p) u, u the log-odds of ``along``; scratch: (n_features + n_own_features + 1) LANES numbers. */
+/* Sums of p (1 - p) u, u the log-odds of ``along``; scratch: (n_features + n_own_features + 1) LANES numbers.
+ * kept (or NULL): p (1 - p) of the rows first .. last - 1, in as many vectors of 64 bytes as hold the targets; written,
+ * or read instead of ``at`` where is_kept. */
 void lft_pseudo_product(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,
-                        const lft_pseudo_weights *along, int is_single, void *scratch, const lft_pseudo_sums *out);
+                        const lft_pseudo_weights *along, int is_single, void *scratch, const lft_pseudo_sums *out,
+                        void *kept, int is_kept);
 /* Second moments with weight p (1 - p): pairs[f (f + 1) / 2 + g][LANES] for g <= f, the constant last;
  * cross[own][f][LANES], the constant last; square[own][own'][LANES]. */
 void lft_pseudo_blocks(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,

@@ -10,7 +10,7 @@ from lft.errors import InputError
 from lft.inference.protocols import Information, Objective
 from lft.inference.pseudo import information as info
 from lft.inference.pseudo import objective as families
-from lft.inference.pseudo.layout import Layout, levels_of
+from lft.inference.pseudo.layout import Layout, levels_of, without_levels
 
 FAMILIES = {
     "independent": families.independent_objective,
@@ -247,10 +247,18 @@ def test_enumeration_rejects_mutants(name, mutant, monkeypatch):
     assert mean_score(*CASES[name]) > 1e-3
 
 
-def test_levels_merge_upward():
-    seen = np.array([1, 1, 1, 0, 1, 0, 1, 0])  # K = 0 ... 7 of 7 units
-    level, merged = levels_of(seen > 0, 7)
-    assert level.tolist() == [-1, -1, -1, -1, 0, 0, 1, 1, 1] and merged == [3, 5, 7]
+def test_levels_end_where_a_count_is_missing():
+    for seen, level, merged in (
+        ([1, 1, 1, 1, 1, 1], [-1, -1, -1, 0, 1, 2, 2], []),
+        ([1, 1, 1, 1, 0, 1], [-1, -1, -1, 0, 0, 0, 0], [4, 5]),
+        ([1, 1, 1, 0, 1, 0], [-1, -1, -1, -1, -1, -1, -1], [3, 4, 5]),
+        ([0, 1, 1, 1, 1, 0], [-1, -1, -1, -1, 0, 0, 0], [5]),  # a unit that always fires: the gauge moves
+        ([1, 1, 0, 0, 0, 0], [-1, -1, -1, -1, -1, -1, -1], [3, 4, 5]),
+    ):
+        found = levels_of(np.array(seen) > 0, 5)
+        assert found[0].tolist() == level and found[1] == merged, seen
+    assert without_levels(np.array([-1, -1, -1, 0, 1, 2, 2]), [1]).tolist() == [-1, -1, -1, 0, 0, 1, 1]
+    assert without_levels(np.array([-1, -1, -1, 0, 1, 2, 2]), [0, 2]).tolist() == [-1, -1, -1, -1, 0, 0, 0]
 
 
 def test_too_few_rows_or_units():

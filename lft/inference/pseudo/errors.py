@@ -6,10 +6,9 @@ The influence of a block b with score g_b on the estimate is ``u_b = H^-1 g_b``,
 
 *Rows*: where the N matrices H_i do not fit in memory they are computed, used and dropped one tile of targets at a time:
 ``u_b = D sum_i E_i H_i^-1 g_ib``, D one over the number of rows in which a parameter stands.  These are exactly the
-influences of the estimator that fits every row alone and averages the two values of each pair; couplings in all rows
-(b, V) are eliminated exactly.  Joint and averaged estimates have the same influences where p_i (1 - p_i) of both units
-are in proportion to the variances of their features, as for weak couplings; errors of the two differ by about 1 % in
-tests with couplings of 0.25/N and 40 to 100 units.
+influences of the estimator that fits every row alone, averages the two values of each pair, and then fits the fields c
+again; couplings in all rows (b, V) are eliminated exactly.  Joint and averaged estimates have the same influences where
+p_i (1 - p_i) of both units are in proportion to the variances of their features, as for weak couplings.
 
 The sum of the inverses with weights D on both sides bounds H^-1 from above, so its diagonal proves that no direction
 runs away, or names the suspects.
@@ -27,6 +26,8 @@ from lft.inference.pseudo.information import tile_rows
 from lft.inference.pseudo.patterns import LANES
 
 BATCH_BYTES = 128 * 2**20
+ROW_BLOCKS = 64
+UNCORRELATED = 0.6  # integrated time of a series without correlation is 0.5
 
 
 def weighted_scores(objective, theta, edges, tiles=None):
@@ -81,8 +82,9 @@ def row_influences(objective, theta, edges, extra=None):
     Cost: half the active pairs of every bin times N additions, N factors of N x N, N solutions for all blocks.
     """
     layout, size = objective.layout, objective.size
-    number = np.bincount(objective.matrix.indices, minlength=size).astype(float)
+    number = _rows_of_each(objective)
     border, n_blocks = layout.border, len(edges) - 1
+    alone, mean = np.zeros((n_blocks, layout.n_units)), np.zeros((layout.n_units, _widest(objective)))
     share = None if extra is None else extra / number
     influence, bound = np.zeros((n_blocks, size)), np.zeros(size)
     schur, right = np.zeros((len(border),) * 2), np.zeros((len(border), n_blocks))
@@ -94,6 +96,7 @@ def row_influences(objective, theta, edges, extra=None):
             if share is not None:
                 matrix[np.diag_indices(len(matrix))] += share[places]
             inside = ~np.isin(places, border)
+            alone[:, i], mean[i, : len(places) - 1] = g[:, -1] / matrix[-1, -1], matrix[-1, :-1] / matrix[-1, -1]
             own, inverse = places[inside], _inverse(matrix[np.ix_(inside, inside)])
             u = g[:, inside] @ inverse
             influence[:, own] += u / number[own]
@@ -106,8 +109,8 @@ def row_influences(objective, theta, edges, extra=None):
                 right[at] += (g[:, ~inside] - u @ b).T
                 response[np.ix_(own, at)] += to / number[own, None]
     if objective.comm is not None and objective.comm.Get_size() > 1:
-        influence, bound, schur, right, response = (
-            _added(objective.comm, a) for a in (influence, bound, schur, right, response)
+        influence, bound, schur, right, response, alone, mean = (
+            _added(objective.comm, a) for a in (influence, bound, schur, right, response, alone, mean)
         )
     if len(border):
         inverse = _inverse(schur)
@@ -116,7 +119,26 @@ def row_influences(objective, theta, edges, extra=None):
         influence[:, border] = low.T
         bound += np.einsum("pi,ij,pj->p", response, inverse, response)
         bound[border] = inverse.diagonal()
+    for place, i in enumerate(layout.units):  # the field, given all the couplings of its row
+        places = _places(objective, i)[:-1]
+        influence[:, layout.first[4] + place] = alone[:, i] - influence[:, places] @ mean[i, : len(places)]
     return influence, bound
+
+
+def _places(objective, i):
+    """Parameters in the conditional of target i; its c is the last."""
+    matrix, m = objective.matrix, objective.layout.n_features
+    return np.unique(matrix.indices[matrix.indptr[i * m] : matrix.indptr[(i + 1) * m]])
+
+
+def _widest(objective):
+    return max(len(_places(objective, i)) for i in objective.layout.units)
+
+
+def _rows_of_each(objective):
+    """Number of conditionals in which each parameter stands."""
+    every = np.concatenate([_places(objective, i) for i in objective.layout.units])
+    return np.bincount(every, minlength=objective.size).astype(float)
 
 
 def _added(comm, array):
@@ -182,9 +204,13 @@ def joint_influences(information, scores, classes, n_rows, longest_lag, n_blocks
 
 
 def merged_influences(u, classes, n_rows, longest_lag, n_blocks):
-    """The same from influences that are known: they are linear in the scores."""
+    """The same from influences that are known, since they are linear in the scores.
+
+    Blocks whose influences show no correlation stay as they are: there are few of them.
+    """
     warning = None
-    if n_blocks is None and len(u) > 1:
+    correlation = max([newton.integrated_time(u[:, c]) for c in classes if c.size], default=0.5) if len(u) > 1 else 0.5
+    if n_blocks is None and (correlation > UNCORRELATED or 10 * longest_lag * len(u) > n_rows):
         u, warning = newton.merge_blocks(u, [u[:, c] for c in classes], n_rows, longest_lag)
     b = len(u)
     return (u * np.sqrt(b / (b - 1)) if b > 1 else np.full(u.shape, np.nan)), warning

@@ -20,7 +20,7 @@ from lft.inference import newton
 from lft.inference.pseudo import errors
 from lft.inference.pseudo import patterns as pattern_lists
 from lft.inference.pseudo.information import ROWS_BYTES, PassInformation, information, rows_bytes
-from lft.inference.pseudo.layout import Layout, all_pairs, levels_of
+from lft.inference.pseudo.layout import Layout, all_pairs, levels_of, without_levels
 from lft.inference.pseudo.maximum import Checkpoint, identity, maximize
 from lft.inference.pseudo.memory import check_memory
 from lft.inference.pseudo.objective import GibbsObjective
@@ -108,7 +108,8 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
         objective, runaway = GibbsObjective(lists, layout, [(0, n_train)], comm), []
         theta, u = penalize(objective)
     layout = objective.layout
-    names = _user_names(sorted(lost, key=_by_numbers)) + _user_names(runaway)
+    merged = sorted(merged + [int(name[2:-1]) for name in runaway if name[0] == "V"])
+    names = _user_names(sorted(lost, key=_by_numbers)) + _user_names([name for name in runaway if name[0] != "V"])
     if names:
         warnings.append(
             f"{len(names)} pairs have no finite maximum: {_some(names)}; fixed at {names[0].split('[')[0]} = 0, "
@@ -116,8 +117,8 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
         )
     if merged:
         warnings.append(
-            f"{len(merged)} numbers of firing units never occur: {_some([f'V[{k}]' for k in merged])}; V there is that "
-            "of the next lower number that occurs"
+            f"{len(merged)} numbers of firing units do not occur, or lie above one that does not, or have no finite "
+            f"maximum: {_some([f'V[{k}]' for k in merged])}; V is constant there"
         )
     kind, notes = "penalized", []
     if penalize is None:
@@ -234,10 +235,11 @@ def _bounded(lists, layout, fires, n_train, ridge):
 
 
 def _without(layout, drop):
-    """The layout without some of its couplings of pairs."""
+    """The layout without some of its couplings of pairs; a level of V joins the next lower one."""
     f = layout.first
     directed = None if layout.directed is None else layout.directed[~drop[f[2] : f[3]]]
-    return replace(layout, pairs=layout.pairs[~drop[: f[1]]], directed=directed)
+    level = None if layout.level is None else without_levels(layout.level, np.flatnonzero(drop[f[3] : f[4]]))
+    return replace(layout, pairs=layout.pairs[~drop[: f[1]]], directed=directed, level=level)
 
 
 def _few_bins(layout, n_train, ridge):
@@ -302,7 +304,10 @@ def _maximum(lists, layout, n_train, ridge, comm, keeper, report):
 
 
 def _runaway(objective, theta):
-    """(information or None, mask of couplings of pairs whose error shows a runaway); DivergenceError for others."""
+    """(information or None, mask of couplings of pairs, or else of levels of V, whose error shows a runaway).
+
+    DivergenceError where another parameter runs away.
+    """
     layout = objective.layout
     none = np.zeros(layout.size, bool)
     if rows_bytes(layout) > ROWS_BYTES:
@@ -320,17 +325,14 @@ def _runaway(objective, theta):
     runaway = np.flatnonzero(error > newton.RUNAWAY)
     if not len(runaway):
         return info, none
-    bad = runaway[np.isin(layout.kinds()[runaway], ["a", "C"])]
+    kinds = layout.kinds()[runaway]
+    bad = runaway[np.isin(kinds, ["a", "C"])] if np.isin(kinds, ["a", "C"]).any() else runaway[kinds == "V"]
     if not len(bad):
         names = layout.names()
-        newton.raise_runaway([_runaway_name(names[i]) for i in runaway], theta[runaway])
+        newton.raise_runaway([{"b": "B", "c": "I"}[names[i][0]] + names[i][1:] for i in runaway], theta[runaway])
     # the worst ones alone: others may be pulled along by them
     none[bad[error[bad] > 0.1 * error[bad].max()]] = True
     return info, none
-
-
-def _runaway_name(name):
-    return name if name[0] == "V" else {"b": "B", "c": "I"}[name[0]] + name[1:]
 
 
 # ---- errors
@@ -350,6 +352,8 @@ def _influences(objective, theta, info, ridge, n_blocks, report):
     elif len(layout.units) * float(layout.n_features) ** 3 <= ERROR_OPERATIONS:
         kind = "rows"
         report(f"errors: {len(layout.units)} rows of {layout.n_features} features")
+        if n_blocks is None:  # few enough to hold, enough for errors good to 10 %
+            edges = np.linspace(0, objective.n_rows, min(errors.ROW_BLOCKS, objective.n_rows) + 1).astype(np.int64)
         u, bound = errors.row_influences(objective, theta, edges, extra)
         far = np.flatnonzero(bound > newton.RUNAWAY**2)
         if len(far):

@@ -190,7 +190,9 @@ class RowInformation:
 
     def estimate(self, vector):
         """Roughly H^-1 vector, for what needs no more than its size: the preconditioner where H is not factored."""
-        return self.solve(vector) if self._dense is not None else self._precondition(vector)
+        if self._dense is not None:
+            return self._dense.solve(vector)
+        return self._precondition(vector.reshape(self.size, -1)).reshape(vector.shape)
 
     def _prepare(self):
         """Inverses of the rows without the parameters that stand in all of them."""
@@ -290,7 +292,7 @@ class PassInformation:
         self.weights = (self.matrix @ theta).reshape(layout.n_units, -1)
         one = np.zeros_like(self.weights)
         one[:, -1] = 1.0
-        self.moments = objective.product(self.weights, one)
+        self.moments = objective.product(self.weights, one, self)
         data = objective._data(objective.ranges)
         units = layout.units
         rate = data[units, -1] / objective.n_rows
@@ -327,10 +329,14 @@ class PassInformation:
         n = self.objective.layout.n_units
         for c in range(columns.shape[1]):
             along = (self.matrix @ columns[:, c]).reshape(n, -1)
-            out[:, c] = self.objective.adjoint @ self.objective.product(self.weights, along).ravel()
+            out[:, c] = self.objective.adjoint @ self.objective.product(self.weights, along, self).ravel()
         if self.extra is not None:
             out += self.extra[:, None] * columns
         return out.reshape(vector.shape)
+
+    def estimate(self, vector):
+        """Roughly H^-1 vector: the preconditioner."""
+        return self._precondition(vector.reshape(self.size, -1)).reshape(vector.shape)
 
     def solve(self, vector, tolerance=PASS_TOLERANCE):
         columns = vector.reshape(self.size, -1)

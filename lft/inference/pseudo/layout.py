@@ -170,20 +170,35 @@ def all_pairs(n_units, units=None):
 def levels_of(counts_seen, n_units):
     """Levels of V from the numbers K of firing units that occur.
 
-    V(0) = V(1) = V(2) = 0 fixes the gauge: a constant, and the terms linear and quadratic in K, which c and a hold.
-    A K that never occurs has no maximum of its own: it shares the level of the next lower K that occurs (at least 2).
+    V = 0 for the three lowest K that occur (0, 1, 2 unless some unit always fires) fixes the gauge: a constant, and the
+    terms linear and quadratic in K, which c and a hold.  Conditionals compare K with K + 1, so they tell V only up to
+    the first K that never occurs: from there on V is constant.
+
+    Parameters
+    ----------
+    counts_seen : ndarray of bool (n_units + 1,)
+    n_units : int
 
     Returns
     -------
     level : ndarray (n_units + 2,)
+        Place of V(K) among the free levels, -1 where V(K) = 0.
     merged : list of int
-        The K up to n_units that share a level for this reason.
+        The K above the gauge that have no level of their own.
     """
-    level, merged, here, n = np.full(n_units + 2, -1), [], -1, 0
-    for k in range(3, n_units + 2):
-        if k <= n_units and counts_seen[k]:
-            here, n = n, n + 1
-        elif k <= n_units:
-            merged.append(k)
-        level[k] = here
-    return level, merged
+    lowest = int(np.argmax(counts_seen))
+    level, n = np.full(n_units + 2, -1), 0
+    for k in range(lowest + 3, n_units + 1):
+        if not counts_seen[lowest : k + 1].all():
+            break
+        level[k:] = n
+        n += 1
+    return level, list(range(lowest + 3 + n, n_units + 1))
+
+
+def without_levels(level, places):
+    """The levels after some share the value of the next lower one."""
+    level = level.copy()
+    for v in sorted(places, reverse=True):
+        level[level >= v] -= 1
+    return level

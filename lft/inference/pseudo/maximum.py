@@ -23,6 +23,7 @@ from lft.inference.newton import SingularInformation
 SCHEMA = "lft-search"
 TOLERANCE = 1e-8
 MAX_STEPS = 100
+ROUGHLY = 0.05  # how far below the tolerance a promised gain must be that a preconditioner estimates
 
 
 @dataclass
@@ -128,9 +129,11 @@ def maximize(evaluate, theta, checkpoint=None, name="search", tolerance=TOLERANC
     value, gradient, make = evaluate(theta)
     information = None  # undamped, at theta
     for _ in range(max_steps):
-        if scale is None:
-            information = make(None)
-            scale = information.diagonal()
+        if damping == 0:
+            information = make(None) if information is None else information
+            scale = information.diagonal() if scale is None else scale
+            if float(gradient @ information.estimate(gradient)) < ROUGHLY * tolerance:
+                return theta, value, gradient
         step, damping, information = _step(make, gradient, scale, damping, information)
         promised = float(gradient @ step)
         if promised < tolerance and damping == 0:

@@ -6,6 +6,7 @@ import os
 
 from lft.errors import InputError
 from lft.inference import newton
+from lft.inference.pseudo.errors import ROW_BLOCKS
 from lft.inference.pseudo.information import ROWS_BYTES
 from lft.inference.pseudo.patterns import LANES
 
@@ -22,7 +23,7 @@ def needed(n_units, n_shifts, n_own, n_levels, n_rows, n_spikes):
         errors = 2 * rows
     else:
         errors = 4 * LANES * features**2 // 2 + 8 * 6 * features**2
-    blocks = max(min(newton.MAX_FINE, n_rows, max(2**24 // max(size, 1), newton.MIN_BLOCKS)), 1)
+    blocks = max(min(newton.MAX_FINE, n_rows, max(2**24 // max(size, 1), ROW_BLOCKS)), 1)
     influences = 8 * 3 * blocks * size
     return lists + matrices + search + max(errors + influences, 0)
 

@@ -20,6 +20,10 @@ from lft.inference.pseudo.layout import Layout, all_pairs, levels_of
 from lft.inference.pseudo.patterns import LANES
 from lft.inference.trials import checked_lags, checked_rasters
 
+ROOM_BYTES = 256 * 2**20
+
+
+
 
 class GibbsObjective:
     """A pseudo-log-likelihood as described by :class:`lft.inference.protocols.Objective`.
@@ -45,7 +49,7 @@ class GibbsObjective:
         self.adjoint = self.matrix.T.tocsr()
         self.is_target = np.zeros(layout.n_units, bool)
         self.is_target[layout.units] = True
-        self._observed = {}
+        self._observed, self._room, self._owner = {}, None, None
         rank, size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
         self.tiles_of_rank = [patterns.n_tiles * r // size for r in range(size + 1)]
         self.tiles = range(self.tiles_of_rank[rank], self.tiles_of_rank[rank + 1])
@@ -176,18 +180,33 @@ class GibbsObjective:
             rows.expect(first, a, b, shared, own, constant, out, out_own, total, softplus, threads.count())
         return self.gather(out, out_own, total), self.whole(softplus.reshape(-1))
 
-    def product(self, weights, along, is_single=True):
-        """Sums over the fitted rows of feature times p (1 - p) u, u the log-odds of the weights ``along``."""
-        kind = np.float32 if is_single else np.float64
-        at, to = self.packed(weights, kind), self.packed(along, kind)
+    def product(self, weights, along, owner=None):
+        """Sums over the fitted rows of feature times p (1 - p) u, u the log-odds of the weights ``along``.
+
+        In single precision.  p (1 - p) of all rows is kept for the products of one ``owner``, who always comes with the
+        same weights, where it takes no more than 256 MB.
+        """
+        kept = None if owner is None else self._kept()
+        is_kept, self._owner = kept is not None and self._owner is owner, owner
+        at, to = self.packed(weights, np.float32), self.packed(along, np.float32)
         shared, own, constant = (np.zeros(a.shape) for a in at)
-        n_scratch = (self.layout.n_features) * LANES
-        scratch = aligned(np.zeros((max(len(self.tiles), 1), n_scratch), kind))
-        for a, b in self.ranges:
+        n_tiles = max(len(self.tiles), 1)
+        scratch = aligned(np.zeros((n_tiles, self.layout.n_features * LANES), np.float32))
+        none = np.zeros((n_tiles, 1), np.float32)
+        for place, (a, b) in enumerate(self.ranges):
+            room = none if kept is None else kept[place]
             self.patterns.rows.product(
-                self.tiles.start, a, b, *at, *to, scratch, shared, own, constant, threads.count()
-            )
+                self.tiles.start, a, b, *at, *to, scratch, shared, own, constant, room, kept is not None, is_kept,
+                threads.count(),
+            )  # fmt: skip
         return self.gather(shared, own, constant)
+
+    def _kept(self):
+        """Room for p (1 - p) of the rows of each range and the targets of this rank; None where it is too much."""
+        if self._room is None and 4 * self.patterns.n_tiles * LANES * self.n_rows <= ROOM_BYTES:
+            n_tiles = max(len(self.tiles), 1)
+            self._room = [aligned(np.zeros((n_tiles, (b - a) * LANES), np.float32)) for a, b in self.ranges]
+        return self._room
 
 
 def part_or_empty(array):

@@ -19,7 +19,7 @@ class PseudoFit(NeuralFit):
     ----------
     V, V_error : ndarray (N + 1,) or None
         ``k-pairwise``: log-odds potential of the number K of units that fire; V(0) = V(1) = V(2) = 0 is the gauge.
-        A K that never occurs has the value of the next lower one and no error.
+        V is constant, without error, from the first K that never occurs on.
     J_lag, J_lag_error : ndarray (k_max, N, N) or None
         ``lagged``: log-odds C_ij(k) of the weight exp(sum C_ij(k) phi_i^a phi_j^{a-k}), row = target i, the later bin.
         J and h of such a fit are the equal-time part in spins.
