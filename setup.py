@@ -41,6 +41,8 @@ c_sources = {  # hand-written C of each extension
     "sparse": ["sparse_real.c", "sparse_bits.c", "philox.c"],
     "roofs": ["supply.c"],
     "operators": ["products.c"],
+    "gibbs": ["chains64.c", "philox.c"],
+    "lagged": ["lagged_lanes.c"],
     "pseudo": ["pseudo_rows.c"],
 }
 

@@ -227,7 +227,7 @@ def write_action(group, action):
 
 def read_action(group):
     """The action stored by :func:`write_action`."""
-    from lft.actions import ACTIONS
+    from lft.causal import ACTIONS
 
     couplings = {"precision": str(group.attrs["precision"])} if "precision" in group.attrs else {}
     for name, value in json.loads(group.attrs["couplings"]).items():

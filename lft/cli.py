@@ -99,7 +99,8 @@ def build_parser():
 
     p = command("fit", cmd_fit, "couplings of a recording")
     p.add_argument("recording")
-    p.add_argument("--model", default="lattice", help="independent, lattice, neural, pairwise, k-pairwise, lagged")
+    p.add_argument("--model", default="lattice",
+                   help="independent, lattice, neural, pairwise, k-pairwise, lagged, kinetic, glm, gaussian")
     p.add_argument("--method", default="pseudo")
     p.add_argument("--bin", metavar="DURATION", help='such as "20 ms"')
     p.add_argument("-o", "--output", required=True, metavar="FIT.h5")
@@ -109,7 +110,21 @@ def build_parser():
     p.add_argument("--pitch", metavar="LENGTH", help='lattice spacing, such as "42 um"; default: found from positions')
     p.add_argument("--window", metavar="START,STOP", help="part of the recording, seconds")
     p.add_argument("--units", metavar="LIST", help="units to keep: 0,3,10-20")
-    p.add_argument("--ridge", type=number, default=0.0, help="L2 penalty on pairs (neural, pairwise)")
+    p.add_argument("--ridge", type=number, default=0.0, help="L2 penalty on couplings, nats")
+    p.add_argument("--lags", type=integer, metavar="N", help="kinetic, glm, gaussian: longest lag, bins")
+    p.add_argument("--basis", metavar="NAME:N:DURATION", help='glm: filters, such as "raised-cosine:5:100 ms"')
+    p.add_argument("--own-basis", metavar="NAME:N:DURATION", help="kinetic, glm: of the own history, or none")
+    p.add_argument("--family", metavar="NAME", help="glm: bernoulli (default) or poisson")
+    p.add_argument("--link", metavar="NAME", help="glm, bernoulli: logit (default) or cloglog")
+    p.add_argument("--refractory", metavar="DURATION", help="glm: no spike within this time of the last")
+    p.add_argument("--input", action="append", metavar="TERM",
+                   help='kinetic, glm: "events:8:-200 ms,500 ms", smooth:N, trial:N or covariates:FILE; repeatable')
+    p.add_argument("--events", metavar="FILE", help="event times, s; default events_s of the recording")
+    p.add_argument("--trials", metavar="START,STOP", help='trials around the events, such as "-500 ms,1 s"')
+    p.add_argument("--check", nargs="?", const="", metavar="FILE.png", help="the fit beside a simulation of it")
+    p.add_argument("--compare", metavar="MODEL,...", help="rank models by held-out score; the selected one is saved")
+    p.add_argument("--bin-scan", metavar="DURATION,...", help='also fit at other widths, such as "5 ms,10 ms,20 ms"')
+    p.add_argument("--heat", nargs="?", const="", metavar="FILE.png", help="specific heat around the fit")
     p.add_argument("--penalty", metavar="NAME", help="l1, l2 or group, on the couplings of arbitrary units")
     p.add_argument("--strength", metavar="NATS", help="of the penalty, or auto (default): by cross-validation")
     p.add_argument("--folds", type=integer, metavar="N", help="blocks of time of the cross-validation (default 5)")
@@ -345,6 +360,10 @@ def cmd_fit(args, comm):
         plot_fit(fit, args.plot)
     if args.json != "-":
         print(fit, *fit.findings, sep="\n")
+    if hasattr(fit, "verdict"):
+        from lft.commands.fit_check import show
+
+        show(fit, args)
     for note in [*notes, *fit.warnings]:
         print(f"warning: {note}", file=sys.stderr)
 
@@ -405,6 +424,7 @@ def cmd_info(args, comm):
 COMMANDS = (
     "run", "resume", "anneal", "status", "analyze", "scale", "fit", "flow", "meanfield", "demo", "bench", "info",
 )  # fmt: skip
+PARALLEL = ("run", "resume", "anneal", "analyze", "fit", "meanfield")
 PARALLEL = ("run", "resume", "anneal", "analyze", "meanfield")
 SHARED = ("fit",)  # parallel where a launcher starts several ranks; alone without MPI
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lft.actions import ACTIONS, PRECISIONS, Ising, Neural, Pairwise, Phi4
+from lft.actions import PRECISIONS, Ising, Neural, Pairwise, Phi4
+from lft.causal import ACTIONS, GLM, Draw, Kinetic
 from lft.chain import Schedule
 from lft.clusters import SignFlips
 from lft.errors import InputError, LftError
@@ -47,8 +48,17 @@ ACTION_KEYS = {
     "phi4": ("kappa", "lambda", "precision"),
     "neural": ("A", "B", "I", "couplings"),
     "pairwise": ("J", "h", "couplings"),
+    "kinetic": ("J", "h", "couplings"),
+    "glm": ("J", "h", "link", "couplings"),
 }
-FIT_MODELS = {"ising": ("lattice", "independent"), "neural": ("neural", "pairwise"), "pairwise": ("pairwise",)}
+FIT_MODELS = {
+    "ising": ("lattice", "independent"),
+    "neural": ("neural", "pairwise"),
+    "pairwise": ("pairwise",),
+    "kinetic": ("kinetic",),
+    "glm": ("glm",),
+}
+DRAWN = ("kinetic", "glm")  # causal chains: drawn bin by bin, no [update] section
 
 
 def _displacements(value):
@@ -141,6 +151,8 @@ def _fit_as_text(path):
         valid = ", ".join(model for models in FIT_MODELS.values() for model in models)
         raise InputError(f"{path}: a fit of model {model!r} cannot be simulated; valid are {valid}")
     action = f'[action]\nname = "{name}"\ncouplings = "{path.name}"\n'
+    if name in DRAWN:
+        return f"seed = 1\n\n{action}\n[run]\nreplicas = 100\n"
     return f'seed = 1\n\n{action}\n[update]\nname = "heatbath"\n\n[run]\nstart = "silent"\n'
 
 
@@ -176,7 +188,11 @@ def build(tree, text, source, folder):
     geometry, action = _geometry_and_action(sections["lattice"], sections["action"], folder)
     updater = _updater(sections["update"], action)
     kernel = sections["update"].get("kernel", _choice(KERNELS), ", ".join(KERNELS), AUTO)
-    schedule, start, checkpoint_s = _run(sections["run"])
+    is_drawn = getattr(action, "is_drawn", False)
+    schedule, start, checkpoint_s = _replicas(sections["run"]) if is_drawn else _run(sections["run"])
+    for name in OPTIONAL:
+        if is_drawn and name in sections:
+            raise InputError(f"{source}, [{name}]: a causal chain has no temperature; valid without this section")
     ladder = ladder_section(sections["tempering"], action, schedule) if "tempering" in sections else None
     anneal = cooling_section(sections["anneal"]) if "anneal" in sections else None
     for section in sections.values():
@@ -199,7 +215,22 @@ def _run(section):
     return schedule, start, parse_quantity(duration, "time", section.where("checkpoint")).si
 
 
+def _replicas(section):
+    """The schedule of drawn chains: every replica is one update, measured at once."""
+    section.known.append("replicas")
+    whole, positive = "an integer >= 0 (below 2^47)", "an integer >= 1 (below 2^47)"
+    key = "updates" if "updates" in section.table and "replicas" not in section.table else "replicas"
+    n = section.get(key, _integer(1, MAX_UPDATES), f"{positive}: independent stretches", 100)
+    schedule = Schedule(0, n, 1, section.get("save_every", _integer(0, MAX_UPDATES), whole, 0))
+    section.resolved.update(start="silent", thermalize=0, updates=n, measure_every=1)
+    duration = section.get("checkpoint", _text, 'a duration such as "5 min"', "5 min")
+    return schedule, "silent", parse_quantity(duration, "time", section.where("checkpoint")).si
+
+
 def _updater(section, action):
+    if getattr(action, "is_drawn", False):
+        section.get("name", _choice(("draw",)), f"draw (or no [update] at all) for action {action.name!r}", "draw")
+        return Draw()
     default = "hmc" if action.kind == "real" else "metropolis"
     valid = ", ".join(n for n, u in UPDATERS.items() if action.kind in u.kinds)
     name = section.get("name", _choice(tuple(UPDATERS)), f"one of {valid} for action {action.name!r}", default)
@@ -247,6 +278,12 @@ def _geometry_and_action(lattice, action, folder):
     if name in ("neural", "pairwise"):
         built = _neural(action, fit) if name == "neural" else _pairwise(action, fit, folder)
         return _graph(lattice, built, fit), built
+    if name in DRAWN:
+        built = _causal(action, fit, folder)
+        geometry = _graph(lattice, built, fit)
+        if geometry.boundary != "open":
+            raise InputError(f"{lattice.where('boundary')}: time of a causal chain is open")
+        return geometry, built
     geometry = _lattice(lattice, folder, fit if name == "ising" else None)
     if name == "phi4":
         built = Phi4(
@@ -365,7 +402,43 @@ def _pairwise(section, fit, folder):
         raise InputError(f"{section.source}, [action] {error}") from None
 
 
-def _load_matrix(path):
+def _causal(section, fit, folder):
+    name = section.table["name"]
+    try:
+        if fit is not None:
+            return _causal_of_fit(name, fit)
+        valid = "a matrix row = target, a list of them by lag, or the path of such an array (.npy)"
+        read = lambda v: _load_matrix(Path(folder) / v, (2, 3)) if isinstance(v, str) else _stack(v)  # noqa: E731
+        J = section.get("J", read, valid)
+        h = section.get("h", _numbers, "a number, or one per unit")
+        names = ("logit", "cloglog")
+        link = section.get("link", _choice(names), " or ".join(names), "logit") if name == "glm" else None
+        section.known.append("couplings")
+        J = np.asarray(J, float) if np.ndim(J) == 3 else np.asarray(J, float)[None]
+        h = np.full(J.shape[1], h) if np.ndim(h) == 0 else np.asarray(h)
+        return Kinetic(h, J) if name == "kinetic" else GLM(h, J, link=link)
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if text.startswith(section.source) else f"{section.source}, [action] {text}") from None
+
+
+def _causal_of_fit(name, fit):
+    from lft.inference.causal.result import parts_of
+
+    parts = parts_of(fit.arrays)
+    if name == "kinetic":
+        return Kinetic(parts["h"], parts["J"], parts["inputs"], parts["input_weights"])
+    return GLM(**parts)
+
+
+def _stack(value):
+    J = np.array(value, dtype=float)
+    if J.ndim not in (2, 3) or not np.isfinite(J).all():
+        raise ValueError
+    return J
+
+
+def _load_matrix(path, dimensions=(2,)):
     """A matrix of a .npy file, or a sparse one as scipy.sparse.save_npz writes it."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -378,7 +451,7 @@ def _load_matrix(path):
         else:
             with open(path, "rb") as file:
                 J = values = np.lib.format.read_array(file, allow_pickle=False)
-        if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values) or J.ndim != 2:
+        if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values) or J.ndim not in dimensions:
             raise ValueError
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a matrix of numbers (.npy, or .npz of scipy.sparse.save_npz)") from error

@@ -47,6 +47,14 @@ class Stream(IntEnum):
     RESAMPLE = 22  # blocks of a bootstrap sample; the replica is the sample
     POSTERIOR = 23  # momenta (draw 0), acceptance and step lengths (draw 1) of a posterior chain, which is the replica
     NULL_SHIFT = 24  # circular shifts of units in surrogates of a fit; the site is the unit, the replica the surrogate
+    CHECK_SUBSET = 32  # pairs (draw 0), triples (draw 1) that enter a check
+    CHECK_LABELS = 33  # which stretches of a check are called recorded
+    CHECK_CONTROL = 34  # circular shift of one unit in the control of a specific heat
+    GIBBS_START = 28  # first state of the chains of a fitted Gibbs model
+    GIBBS_SWEEP = 29  # heat bath of these chains; the site holds the word of 64 chains, the bin and the unit
+    GIBBS_RESAMPLE = 30  # blocks drawn with replacement behind errors of normalizations and entropies
+    CAUSAL = 25  # spikes of a causal chain; the time word is the number of the stretch, the site its bin and unit
+    CAUSAL_PAST = 26  # the same before the stretch, until the start is forgotten
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import warnings
 from importlib import import_module
 
 from lft.archive import check_output, explain, on_root
-from lft.commands.fit_penalty import Plan
+from lft.commands.fit_check import binned, check_arguments, compare_models, judge, options, wants
+from lft.commands.fit_penalty import Plan, refuse_with_compare
 from lft.commands.recordings import describe, open_recording, select_units
 from lft.errors import DataWarning, InputError, LftError
 from lft.inference.result import save_fit
@@ -23,6 +24,12 @@ FITTERS = {
     ("lattice", "pseudo"): "lft.commands.fit_pseudo:fit_lattice_model",
     ("neural", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
     ("pairwise", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
+    ("kinetic", "pseudo"): "lft.commands.fit_causal:fit_causal_model",
+    ("kinetic", "exact"): "lft.commands.fit_causal:fit_causal_model",
+    ("glm", "pseudo"): "lft.commands.fit_causal:fit_causal_model",
+    ("glm", "exact"): "lft.commands.fit_causal:fit_causal_model",
+    ("gaussian", "pseudo"): "lft.commands.fit_causal:fit_gaussian_model",
+    ("gaussian", "exact"): "lft.commands.fit_causal:fit_gaussian_model",
     ("k-pairwise", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
     ("lagged", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
 }
@@ -30,7 +37,13 @@ FITTERS = {
 
 def fit_recording(args, comm=None):
     """Fit what the command line asks for and save it; returns (fit, notes about the data), on every rank."""
+    check_arguments(args)
+    if getattr(args, "compare", None) is not None:
+        refuse_with_compare(args)
+        return on_root(comm, _compare, args)
     fitter = _fitter(args.model, args.method)
+    if not (math.isfinite(args.test) and 0 <= args.test < 1):
+        raise InputError(f"--test {args.test}: valid is a fraction from 0 to below 1")
     plan = Plan(args)
     if getattr(fitter, "is_parallel", False):
         return _fit_together(fitter, args, plan, comm)
@@ -43,6 +56,19 @@ def _fit_alone(fitter, args, plan):
         recording, bin_s = _opened(args)
         fit, report = fitter(recording, bin_s, args)
         plan.attach(fit, recording, bin_s, fitter)
+    return _saved(fit, report, recording, caught, args)
+
+
+def _compare(args):
+    """Rank models; the selected one is the fit that is saved."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        recording, bin_s = _opened(args)
+        fits, ranking, report = compare_models(recording, bin_s, args, _fitter)
+        fit = fits.get(ranking.selected)
+        if fit is None:  # independent: fitted like the others, by its own fitter
+            fit = _fitter("independent", "pseudo")(binned(recording, bin_s), bin_s, options(args, "independent"))[0]
+    fit.verdict = {"ranking": ranking}
     return _saved(fit, report, recording, caught, args)
 
 
@@ -59,20 +85,24 @@ def _fit_together(fitter, args, plan, comm):
 
 
 def _opened(args):
-    if not (math.isfinite(args.test) and 0 <= args.test < 1):
-        raise InputError(f"--test {args.test}: valid is a fraction from 0 to below 1")
     check_output(args.output, args.overwrite)
     recording, bin_s = open_recording(args.recording, args.bin, args.window)
     return recording if args.units is None else select_units(recording, args.units), bin_s
 
 
 def _saved(fit, report, recording, caught, args):
+    if wants(args):
+        judge(fit, recording, fit.bin_s, args, _fitter(fit.model, "pseudo"))
     notes = [*getattr(recording, "notes", ()), *describe(report), *_messages(caught)]
+    _save(fit, args, notes)
+    return fit, notes
+
+
+def _save(fit, args, notes):
     try:
         save_fit(fit, args.output, args.overwrite, {"recording": str(args.recording), "notes": notes})
     except (OSError, RuntimeError) as error:
         raise LftError(explain(error, args.output, "writing the fit")) from error
-    return fit, notes
 
 
 def _fitter(model, method):

@@ -52,7 +52,7 @@ class Plan:
         self.args = args
         self.penalized, self.report, self.arrays, self.warnings, self.lines = {}, {}, {}, [], []
         _check(args)
-        args.penalize = self.penalize if args.penalty is not None else None
+        args.penalize = None if args.penalty is None else self.penalize
         is_examined = args.model in GIBBS and any(
             (args.bootstrap, args.posterior, args.penalty, args.discovery, args.power)
         )
@@ -160,6 +160,7 @@ class Plan:
         fit.extra_arrays = {**fit.extra_arrays, **self.arrays}
         fit.warnings += self.warnings
         fit.findings += self.lines
+        args.examine = None  # further fits of this command, such as those of a scan of bins, are not examined
 
     def _attach_penalty(self):
         if None in self.penalized:
@@ -238,6 +239,17 @@ class Plan:
                 f"power: {r['goal']}: {r['median_bins']:.3g} bins{hours} for the median coupling "
                 f"({r['factor_quartiles'][1]:.3g} times the training stretch); {r['share_reached']:.0%} reach it now"
             )
+
+
+OPTIONS = ("penalty", "bootstrap", "posterior", "discovery", "power", "strength", "folds", "rule", "mix", "refit",
+           "prior", "procedure", "surrogates")  # fmt: skip
+
+
+def refuse_with_compare(args):
+    """A comparison of models fits each without penalty."""
+    for name in OPTIONS:
+        if getattr(args, name) not in (None, False):
+            raise InputError(f"--{name}: not together with --compare; fit the model that it selects")
 
 
 def _check(args):

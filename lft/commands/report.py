@@ -165,7 +165,7 @@ def info():
 
     from lft import __version__, implementations
     from lft._kernels import noise
-    from lft.actions import ACTIONS
+    from lft.causal import ACTIONS
     from lft.updaters import UPDATERS
 
     return {
@@ -183,7 +183,11 @@ def info():
         "kernels": {
             name: {
                 "kernels": implementations.names(name),
-                "updates": [u for u, c in UPDATERS.items() if action.kind in c.kinds],
+                "updates": (
+                    ["draw"]
+                    if getattr(action, "is_drawn", False)
+                    else [u for u, c in UPDATERS.items() if action.kind in c.kinds]
+                ),
             }
             for name, action in ACTIONS.items()
         },

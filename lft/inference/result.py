@@ -230,7 +230,8 @@ def fit_json(fit):
     -------
     dict
         ``model``, ``method``, ``couplings`` (name: value, error), ``score``, ``n_units``, ``n_bins``,
-        ``bin_s``, ``seconds``, and ``gain``, ``n_train``, ``n_blocks``, ``warnings``, ``unbounded``.
+        ``bin_s``, ``seconds``, and ``gain``, ``n_train``, ``n_blocks``, ``warnings``, ``unbounded``; one key for each part
+        of ``fit.verdict``, where there is one (:mod:`lft.commands.fit_check`).
     """
     return {
         "model": fit.model,
@@ -247,7 +248,7 @@ def fit_json(fit):
         "warnings": list(fit.warnings),
         "unbounded": list(fit.unbounded),
         **_plain(getattr(fit, "extra", {})),
-    }
+    } | {key: part.as_json() for key, part in getattr(fit, "verdict", {}).items()}
 
 
 def _plain(value):
@@ -293,7 +294,10 @@ def _write(file, fit, config_extra):
         file.attrs["boundary"] = list(lattice.boundary)
         if lattice.spacing is not None:
             file.attrs["spacing"] = list(lattice.spacing)
-    for name, array in {**fit.arrays(), **getattr(fit, "extra_arrays", {})}.items():
+    for part in (fit, *getattr(fit, "verdict", {}).values()):
+        for name, array in part.arrays().items() if hasattr(part, "arrays") else ():
+            file.create_dataset(name, data=array)
+    for name, array in getattr(fit, "extra_arrays", {}).items():
         file.create_dataset(name, data=array)
 
 

@@ -1,0 +1,24 @@
+/* Sums over lagged spikes, eight targets at a time.  Design and measured cost: lagged.pyx. */
+#ifndef LFT_LAGGED_LANES_H
+#define LFT_LAGGED_LANES_H
+#include <stddef.h>
+#include <stdint.h>
+#define LFT_LANES 8
+
+/* Spikes of bin a: unit[ptr[a] .. ptr[a+1]), ascending, a unit with n spikes stands n times. */
+typedef struct {
+    const int64_t *ptr;
+    const int32_t *unit;
+    ptrdiff_t n_units, n_lags;
+    const uint8_t *fits; /* per bin: 1 where its whole past lies in its trial and it is fitted */
+} lft_spikes;
+
+/* out[a - start][lane] += sum_k sum_{j in bin a-k} theta[k-1][j][lane] for fitted rows start <= a < stop. */
+void lft_lagged_predict(const lft_spikes *s, ptrdiff_t start, ptrdiff_t stop, const double *theta, double *out);
+/* out[k-1][j][lane] += sum_a x_j(a-k) r[a - start][lane] over the same rows. */
+void lft_lagged_gather(const lft_spikes *s, ptrdiff_t start, ptrdiff_t stop, const double *r, double *out);
+/* out[k-1][k'-1][j'][lane] += sum_a x_j(a-k) x_j'(a-k') w[a][lane] for one source j with n spikes at the bins t, and all
+ * j' >= j; w over all bins. */
+void lft_lagged_pairs(const lft_spikes *s, ptrdiff_t j, const int32_t *t, ptrdiff_t n, ptrdiff_t n_bins,
+                      const double *w, double *out);
+#endif

@@ -1,0 +1,113 @@
+"""From the maximum of one target to its couplings with errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """Rows of the result arrays of one target, and what is to be said about it."""
+
+    target: int
+    rows: dict
+    unbounded: list
+    notes: list
+    scores: np.ndarray  # (stretches, 3)
+    n_blocks: int
+    warning: str | None
+
+
+class _Spread:
+    """Standard errors of linear functions of the free parameters, by influences and by the inverse information."""
+
+    def __init__(self, influences, inverse):
+        self.u, self.inverse = influences, inverse
+
+    def of(self, places, matrix):
+        """Errors of ``matrix @ theta[places]``: (sandwich, information)."""
+        with np.errstate(invalid="ignore"):
+            first = np.sqrt(((self.u[:, places] @ matrix.T) ** 2).sum(axis=0))
+            if self.inverse is None:
+                return first, np.full(len(matrix), np.nan)
+            part = self.inverse[np.ix_(places, places)]
+            return first, np.sqrt(np.maximum(((matrix @ part) * matrix).sum(axis=1), 0.0))
+
+
+def finish_target(task, batch, lane, bounds, theta, table, information, influences, scores):
+    """:class:`TargetResult` of a lane; ``table`` (K, N, lanes) are the filters with the stated boundary values."""
+    d, i = task.design, batch.targets[lane]
+    u, warning = influences
+    keep, values = bounds.keep, theta[:, lane]
+    at = np.full(d.size, -1)  # place -> position among the free parameters
+    at[keep] = np.arange(len(keep))
+    spread = _Spread(u, None if information is None else information.inverse())
+    n, scale = d.table.n_units, 4.0 if task.spins else 1.0
+    filters = table[:, :, lane] / scale
+    error, plain = np.full((d.n_lags, n), np.nan), np.full((d.n_lags, n), np.nan)
+    w, w_error = np.zeros((n, d.n_cross)), np.full((n, d.n_cross), np.nan)
+    own, own_error = np.zeros(d.n_own), np.full(d.n_own, np.nan)
+    for s, j in enumerate(d.sources):
+        matrix = d.own if j == i else d.cross
+        if matrix is None:
+            continue
+        places = d.n_dense + s * d.width + np.arange(matrix.shape[1])
+        free = np.flatnonzero(at[places] >= 0)
+        used = at[places[free]]
+        each, _ = spread.of(used, np.eye(len(used)))
+        if len(used):
+            part = matrix[:, free]
+            touched = np.abs(part).max(axis=1) > 0
+            first, second = spread.of(used, part[touched])
+            error[touched, j], plain[touched, j] = first / scale, second / scale
+        target, target_error = (own, own_error) if j == i else (w[j], w_error[j])
+        target[:] = values[places]
+        target_error[free] = each
+    c = np.arange(d.n_dense)
+    half = 2.0 if task.spins else 1.0
+    rows = {
+        "J_lag": filters, "J_lag_error": error, "J_lag_error_information": plain, "weights": w,
+        "weights_error": w_error, "own_weights": own, "own_weights_error": own_error,
+        "input_weights": values[1 : d.n_dense] / half,
+    }  # fmt: skip
+    rows["input_error"] = spread.of(c[1:], np.eye(len(c) - 1) / half)[0]
+    rows["h"], rows["h_error"], rows["h_error_information"] = _field(task, spread, filters, values, at, i)
+    unbounded, notes = _names(task, bounds, i)
+    if task.refractory:
+        unbounded += [f"J[{k},{i},{i}]" for k in range(1, task.refractory + 1)]
+    return TargetResult(i, rows, unbounded, notes, scores, len(u), warning)
+
+
+def _field(task, spread, filters, values, at, i):
+    """h with its two errors; of spins ``h = c/2 + sum_kj J_ij(k)``."""
+    d = task.design
+    if not task.spins:
+        first, second = spread.of(np.array([at[0]]), np.ones((1, 1)))
+        return values[0], first[0], second[0]
+    free = np.flatnonzero(at >= 0)
+    sums = np.zeros((len(d.sources), d.width))
+    sums[:, : d.n_cross] = d.cross.sum(axis=0)
+    if d.place[i] >= 0:
+        sums[d.place[i]] = 0.0
+        if d.own is not None:
+            sums[d.place[i], : d.n_own] = d.own.sum(axis=0)
+    weight = np.concatenate([[0.5], np.zeros(d.n_dense - 1), sums.ravel() / 4])[free]
+    first, second = spread.of(at[free], weight[None])
+    return values[0] / 2 + filters.sum(), first[0], second[0]
+
+
+def _names(task, bounds, i):
+    """Names of what has no maximum, and sentences about it."""
+    d = task.design
+    unbounded, notes = [], []
+    for k, j, sign in bounds.certain:
+        name = f"J[{k},{i},{j}]"
+        unbounded.append(name)
+        notes.append(f"{name} -> {'-' if sign < 0 else '+'}infinity (value at which half a spike is expected)")
+    for k, j, why in bounds.dropped:
+        name = f"J[{k},{i},{j}]" if d.is_identity and why != "no finite maximum" else f"w[{k},{i},{j}]"
+        unbounded.append(name)
+        notes.append(f"{name} ({why}; fixed at 0)")
+    return unbounded, notes

@@ -1,0 +1,321 @@
+"""Boltzmann learning: maximum likelihood with moments and their covariance measured in many persistent chains.
+
+    theta <- theta + H^-1 (O(data) - <O>),       H = cov(O)
+
+Newton steps on the concave likelihood, from the maximum of the pseudo-likelihood.  H is measured once, and again where
+the steps end; <O> is measured after every step in more samples, until what is left of the gradient is what chains of
+that length resolve.  A step that would change the distribution of a stretch by more than a nat is shortened.  Whether
+the moments are matched is then asked of new chains.
+
+Bins of a static model are independent draws.  For space-time models chains are stretches with open ends: the ends count
+as they are, the middle stands for the rest of a longer trial (:mod:`lft.inference.likelihood.stretches`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lft.errors import DivergenceError, InputError
+from lft.inference import newton
+from lft.inference.likelihood.exact_fit import Problem
+from lft.inference.likelihood.model import GibbsModel, from_fit
+from lft.inference.likelihood.normalization import log_z_difference
+from lft.inference.likelihood.stretches import Stretches
+from lft.inference.neural_fit import fit_neural, fit_pairwise
+
+MAX_PARAMETERS = 12_000
+"""Couplings whose covariance is measured as a matrix (1.2 GB)."""
+LARGEST_STEP = 1.0
+"""Nats by which a step may change the distribution of a stretch (half the squared length of the step in cov(O))."""
+
+
+@dataclass
+class _State:
+    """Everything that a fit needs to go on after an interruption."""
+
+    theta: np.ndarray
+    step: int
+    covariance: np.ndarray  # of O of the whole training stretch, at the start of the steps
+    n_draws: float  # independent stretches behind it
+    quality: float  # r . H^-1 r before the last step
+    seeds: int
+
+
+def fit_boltzmann(
+    rasters, *, model="pairwise", lags=(1,), test=0.2, ridge=0.0, start=None, accuracy=0.1, n_chains=4096, seed=0,
+    n_blocks=None, bin_s=None, unit=None, comm=None, checkpoint=None, max_steps=30,
+):  # fmt: skip
+    """Fit a Gibbs model by Boltzmann learning.
+
+    Parameters
+    ----------
+    rasters : ndarray (T, N), or sequence of them
+        0/1; several are trials.
+    model : {"pairwise", "k-pairwise", "neural"}
+    lags, test, ridge, n_blocks, bin_s, unit
+        As in :func:`lft.inference.likelihood.fit_exact`.
+    start : GibbsModel or Fit, optional
+        Default: the maximum of the pseudo-likelihood.
+    accuracy : float
+        Variance that sampling adds to the couplings, in units of that from the recording: chains are
+        ``1 / accuracy`` times as long as the recording.
+    n_chains : int
+        Multiple of 64.
+    seed : int
+    comm : communicator, optional
+        Chains are dealt to ranks; results have the same bits for any number of ranks.
+    checkpoint : path, optional
+        Rewritten after every step; a fit that finds it goes on from there.
+    max_steps : int
+
+    Returns
+    -------
+    GibbsFit
+        ``checks`` holds what new chains at the fit say: ``worst_z`` and ``rms_z`` of all moments in units of the
+        combined error of recording and chains, ``rms_z_chains`` of the chains alone (1 where nothing but sampling is
+        left), ``gain_over_start`` in nats of the training stretch with its error, ``steps``, ``samples``.
+
+    Raises
+    ------
+    InputError
+        Bad arguments, more than 12 000 couplings, or a checkpoint of another fit.
+    DivergenceError
+        Not converged, or couplings that cannot be told apart.
+
+    Notes
+    -----
+    Cost, one core: the covariance of p couplings takes ``8 p^3`` single-precision operations twice (100 units: p = 5050,
+    30 s); sweeps and moments are small beside it.
+
+    Examples
+    --------
+    >>> from lft.inference.likelihood import GibbsModel, fit_boltzmann
+    >>> model = GibbsModel([-1.0, -0.5, -1.0], [[0, 1, 0], [1, 0, 0], [0, 0, 0]])
+    >>> fit = fit_boltzmann(model.simulate(5000, seed=4)[0], n_chains=256)
+    >>> fit.checks["worst_z"] < 3
+    True
+    """
+    started = time.perf_counter()
+    if model not in ("pairwise", "k-pairwise", "neural"):
+        raise InputError(f"model {model!r}: valid for Boltzmann learning are pairwise, k-pairwise, neural")
+    if not 0 < accuracy <= 1:
+        raise InputError(f"accuracy = {accuracy!r}: valid is a number > 0, up to 1")
+    if not isinstance(n_chains, int | np.integer) or n_chains < 128 or n_chains % 64:
+        raise InputError(f"n_chains = {n_chains!r}: valid is a multiple of 64, at least 128")
+    problem = Problem(rasters, model, lags, test, ridge)
+    if problem.operators.size > MAX_PARAMETERS:
+        raise InputError(
+            f"{problem.operators.size} couplings: Boltzmann learning is for at most {MAX_PARAMETERS}; select fewer units"
+        )
+    first = _start(problem, start, lags, test, ridge)
+    learner = _Learner(problem, first, accuracy, n_chains // 64, seed, comm, ridge, _Store(checkpoint, comm))
+    state = learner.learn(max_steps)
+    theta, information, noise, moments = learner.settle(state)
+    u, warning = problem.influences(information, learner.observed, n_blocks)
+    u = np.concatenate([u * learner.shrink, noise])
+    checks, notes = learner.check(theta, first, moments)
+    fit = problem.result(
+        theta, u, "boltzmann", bin_s, unit, started, notes + ([warning] if warning else []), checks,
+        seed=seed, n_chains=1024, comm=comm,
+    )  # fmt: skip
+    fit.n_blocks = len(u) - len(noise)
+    learner.store.remove()
+    return fit
+
+
+def _start(problem, start, lags, test, ridge):
+    """The model from which learning sets out, in the free couplings of the problem."""
+    if start is None:
+        options = {"test": test, "ridge": ridge}
+        fitted = (
+            fit_neural(problem.rasters, lags=problem.operators.lags, **options)
+            if problem.model == "neural"
+            else fit_pairwise(problem.rasters, **options)
+        )
+        start = from_fit(fitted)
+    elif not isinstance(start, GibbsModel):
+        start = from_fit(start)
+    if start.n_units != problem.n_units:
+        raise InputError(f"start has {start.n_units} units, the recording {problem.n_units}")
+    return problem.operators.model(problem.operators.theta(start))
+
+
+class _Learner:
+    """Moments and their covariance from chains, and the steps they give."""
+
+    def __init__(self, problem, first, accuracy, words, seed, comm, ridge, store):
+        self.problem, self.operators, self.first = problem, problem.operators, first
+        self.accuracy, self.words, self.seed, self.comm, self.store = accuracy, words, seed, comm, store
+        self.observed = sum(self.operators.total(r) for r in problem.train)
+        self.penalty = np.zeros(self.operators.size)
+        self.penalty[: len(self.operators.pairs)] = ridge / 4
+        self.shrink = 1.0
+        store.mark(problem, first, accuracy, words, seed, ridge)
+
+    def stretches(self, theta, replica):
+        return Stretches(
+            self.operators, self.operators.model(theta), self.problem.train, self.words, self.seed, replica, self.comm
+        )
+
+    def gradient(self, theta, moments):
+        return self.observed - moments.total - self.penalty * theta
+
+    def information(self, covariance, n_draws):
+        """H of the training stretch, with the inverse unbiased: that of a covariance from n draws is too large."""
+        keep = max((n_draws - self.operators.size - 2) / n_draws, 0.1)
+        return newton.DenseInformation(covariance / keep + np.diag(self.penalty))
+
+    def learn(self, max_steps):
+        """Steps until the gradient is what sampling resolves."""
+        chains = None
+        state = self.store.load()
+        if state is None:
+            theta = self.operators.theta(self.first)
+            chains = self.stretches(theta, 1)
+            covariance, n_draws = chains.covariance(4)
+            state = _State(theta, 0, covariance, n_draws, math.inf, 2)
+            self.store.save(state)
+        information = self.information(state.covariance, state.n_draws)
+        share = min(64 * self.accuracy, 1.0)  # of the variance of the recording; smaller by 4 after each step
+        while state.step < max_steps:
+            share = max(min(64 * self.accuracy, 1.0) / 4**state.step, self.accuracy)
+            chains = self.stretches(state.theta, state.seeds)
+            moments = chains.moments(share)
+            residual = self.gradient(state.theta, moments)
+            move = information.solve(residual)
+            quality = float(residual @ move)
+            expected = self.operators.size * 2 * moments.share
+            if share == self.accuracy and quality <= 1.5 * expected + 8 * math.sqrt(self.operators.size) * share:
+                return state
+            if not math.isfinite(quality):
+                raise DivergenceError("Boltzmann learning: moments are not finite")
+            length = quality / chains.n_stretches
+            move *= min(1.0, math.sqrt(2 * LARGEST_STEP / max(length, 1e-30)))
+            if quality > 4 * state.quality + 10 * expected:  # the covariance of the start is no guide any more
+                covariance, n_draws = chains.covariance(4)
+                information = self.information(covariance, n_draws)
+                state.covariance, state.n_draws = covariance, n_draws
+                move = information.solve(residual)
+                length = float(residual @ move) / chains.n_stretches
+                move *= min(0.5, math.sqrt(LARGEST_STEP / max(length, 1e-30)))
+                quality = math.inf
+            state = _State(
+                state.theta + move, state.step + 1, state.covariance, state.n_draws, quality, state.seeds + 1
+            )
+            self.store.save(state)
+        raise DivergenceError(
+            f"Boltzmann learning: not converged after {max_steps} steps; what is left of the gradient promises "
+            f"{state.quality / 2:.3g} nats"
+        )
+
+    def settle(self, state):
+        """Couplings after a last step, information there, what sampling adds to their error, moments of new chains.
+
+        The covariance is measured anew in twice as many draws.  With n draws and p couplings the inverse of an
+        estimated covariance overestimates ``H^-1 G H^-1`` by ``n^2 (n-1) / ((n-p)(n-p-1)(n-p-3))`` (inverse Wishart
+        matrix, standard result); errors are divided by its root.
+        """
+        chains = self.stretches(state.theta, state.seeds)
+        covariance, n = chains.covariance(8)
+        moments = chains.moments(self.accuracy)
+        p = self.operators.size
+        information = self.information(covariance, n)
+        theta = state.theta + information.solve(self.gradient(state.theta, moments))
+        scale = max((n - p - 2) / n, 0.1)  # what `information` has divided by already
+        self.shrink = math.sqrt(max((n - p) * (n - p - 1) * (n - p - 3) / (n**2 * (n - 1)), 1e-3)) / scale
+        words = moments.by_word - moments.total
+        noise = information.solve(np.ascontiguousarray(words.T)).T / math.sqrt(len(words) * (len(words) - 1))
+        return theta, information, noise, moments
+
+    def check(self, theta, first, moments):
+        """What new chains at the couplings say."""
+        chains = self.stretches(theta, 0)
+        new = chains.moments(self.accuracy)
+        residual = self.gradient(theta, new)
+        data = self._data_error()
+        own = np.hypot(new.error, moments.error)
+        z, z_chains = residual / np.hypot(data, own), residual / own
+        model = self.operators.model(theta)
+        change, error = log_z_difference(first, model, seed=self.seed, n_chains=64 * self.words, comm=self.comm)
+        n = self.problem.n_train
+        step = theta - self.operators.theta(first)
+        checks = {
+            "worst_z": float(np.abs(z).max()),
+            "rms_z": float(np.sqrt((z**2).mean())),
+            "rms_z_chains": float(np.sqrt((z_chains**2).mean())),
+            "gain_over_start": (float(step @ self.observed - n * change), float(n * error)),
+            "samples": int(new.n_samples),
+        }
+        notes = []
+        if checks["worst_z"] > 3:
+            worst = self.operators.names()[int(np.abs(z).argmax())]
+            notes.append(
+                f"the moment of {worst} differs by {checks['worst_z']:.2g} standard errors between the recording and "
+                "new chains"
+            )
+        return checks, notes
+
+    def _data_error(self):
+        """Standard errors of the moments of the recording, from blocks of time."""
+        from lft.inference.likelihood.operators import blocks_of
+
+        n = self.problem.n_train
+        edges = np.linspace(0, n, min(100, n) + 1).astype(int)
+        values = blocks_of(self.operators, self.problem.train, 0, n, edges)
+        values -= np.diff(edges)[:, None] / n * values.sum(axis=0)
+        return np.sqrt(len(values) / (len(values) - 1) * (values**2).sum(axis=0))
+
+
+class _Store:
+    """A checkpoint: an npz file that appears whole, and knows which fit it belongs to."""
+
+    def __init__(self, path, comm):
+        self.path = None if path is None else Path(path)
+        self.is_root = comm is None or comm.Get_rank() == 0
+        self.comm = comm
+
+    def mark(self, problem, first, *options):
+        parts = [repr(options).encode(), problem.model.encode(), repr(problem.operators.lags).encode()]
+        parts += [np.ascontiguousarray(r).tobytes() for r in problem.train] + [first.a.tobytes(), first.c.tobytes()]
+        self.stamp = hashlib.sha256(b"|".join(parts)).hexdigest()
+
+    def save(self, state):
+        if self.path is None or not self.is_root:
+            return
+        part = self.path.with_name(self.path.name + ".part")
+        with open(part, "wb") as file:
+            np.savez(
+                file, stamp=self.stamp, theta=state.theta, step=state.step, covariance=state.covariance,
+                n_draws=state.n_draws, quality=state.quality, seeds=state.seeds,
+            )  # fmt: skip
+        part.replace(self.path)
+
+    def load(self):
+        state = self._read() if self.path is not None and self.is_root else None
+        return state if self.comm is None else self.comm.bcast(state)
+
+    def _read(self):
+        if not self.path.is_file():
+            return None
+        try:
+            with np.load(self.path) as file:
+                stamp = str(file["stamp"])
+                state = _State(
+                    file["theta"], int(file["step"]), file["covariance"], float(file["n_draws"]),
+                    float(file["quality"]), int(file["seeds"]),
+                )  # fmt: skip
+        except (OSError, ValueError, KeyError) as reason:
+            raise InputError(f"{self.path}: no checkpoint of a fit ({reason})") from None
+        if stamp != self.stamp:
+            raise InputError(f"{self.path}: belongs to another fit; remove it to start afresh")
+        return state
+
+    def remove(self):
+        if self.path is not None and self.is_root:
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,261 @@
+"""Small Gibbs models without sampling: all states of a bin, or the transfer matrix of a stretch.
+
+Static models: the table of all 2^N weights, built by doubling.  Its superset sums
+
+    g(S) = sum_{s containing S} P(s) = < prod_{i in S} phi_i >
+
+are all moments at once (N 2^N additions); averages of pairs and the covariance of pairs, of four units, are entries.
+
+Space-time models: the last k bins are a state, a new bin multiplies by exp of its terms.  Silent bins weigh nothing, so
+an open end is a past of zeros.  Forward and backward vectors converge to those of the largest eigenvalue, and a
+stretch of any length is two ends and a bulk.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from lft.errors import InputError
+
+MAX_UNITS = 20
+"""Units of a static model whose 2^N states are summed."""
+MAX_BITS = 12
+"""Units times lags of a space-time model whose transfer matrix is used."""
+MAX_JOINT = 20
+"""Units times (lags + 1): a state and the next bin."""
+_SETTLED = 1e-14
+
+
+def is_small(model):
+    """Whether a model is summed exactly."""
+    n, lags = model.n_units, len(model.lagged)
+    return n <= MAX_UNITS if not lags else n * lags <= MAX_BITS and n * (lags + 1) <= MAX_JOINT
+
+
+# ---- static
+def log_weight_table(model):
+    """W of all 2^N states of a bin; bit i of the index is unit i.
+
+    Raises
+    ------
+    InputError
+        More than 20 units.
+    """
+    n = model.n_units
+    if n > MAX_UNITS:
+        raise InputError(f"{n} units: enumeration is for at most {MAX_UNITS}")
+    table = np.zeros(1)
+    for i in range(n):
+        push = np.full(1, model.c[i])
+        for j in range(i):
+            push = np.concatenate([push, push + model.a[i, j]])
+        table = np.concatenate([table, table + push])
+    return table if model.V is None else table + model.V[spike_counts(n)]
+
+
+def spike_counts(n):
+    """Number of set bits of 0 .. 2^n - 1."""
+    count = np.zeros(1, np.intp)
+    for _ in range(n):
+        count = np.concatenate([count, count + 1])
+    return count
+
+
+def probabilities(model):
+    """(P of all 2^N states of a bin, log Z) of a static model."""
+    w = log_weight_table(model)
+    top = w.max()
+    p = np.exp(w - top)
+    z = p.sum()
+    return p / z, float(top + np.log(z))
+
+
+def superset_sums(p):
+    """``g(S)``: sum of p over all states that contain S; a copy.
+
+    >>> superset_sums(np.array([0.1, 0.2, 0.3, 0.4])).round(9).tolist()
+    [1.0, 0.6, 0.7, 0.4]
+    """
+    g = np.array(p, float)
+    for bit in range(len(g).bit_length() - 1):
+        view = g.reshape(-1, 2, 1 << bit)
+        view[:, 0] += view[:, 1]
+    return g
+
+
+def static_moments(operators, model, with_covariance=True):
+    """log Z, <O> and cov(O) of one bin of a static model.
+
+    Parameters
+    ----------
+    operators : Operators
+        Without lags.
+    model : GibbsModel
+
+    Returns
+    -------
+    log_z : float
+    mean : ndarray (size,)
+    covariance : ndarray (size, size) or None
+
+    Notes
+    -----
+    Cost: N 2^N for the moments, times the number of levels of V + 1.
+    """
+    p, log_z = probabilities(model)
+    n_pairs, _, n_levels, n_units = operators.sizes
+    bits = np.concatenate(
+        [(1 << operators.pairs).sum(axis=1), 1 << operators.units]  # sets of units whose product is the operator
+    ).astype(np.int64)
+    g = superset_sums(p)
+    where = np.r_[0:n_pairs, n_pairs + n_levels : n_pairs + n_levels + n_units]
+    mean = np.zeros(operators.size)
+    mean[where] = g[bits]
+    second = np.zeros((operators.size,) * 2) if with_covariance else None
+    if with_covariance:
+        second[np.ix_(where, where)] = g[bits[:, None] | bits[None, :]]
+    count = spike_counts(model.n_units) if n_levels else None
+    for number, level in enumerate(operators.levels, n_pairs):
+        part = np.where(np.isin(count, level), p, 0.0)
+        mean[number] = part.sum()
+        if with_covariance:
+            second[number, number] = mean[number]
+            second[number, where] = second[where, number] = superset_sums(part)[bits]
+    return log_z, mean, None if second is None else second - np.outer(mean, mean)
+
+
+# ---- space-time
+class Transfer:
+    """Transfer matrix of a space-time model: N lags <= 12.
+
+    Parameters
+    ----------
+    model : GibbsModel
+
+    Raises
+    ------
+    InputError
+        The model is too large.
+    """
+
+    def __init__(self, model):
+        if not is_small(model) or not len(model.lagged):
+            n, lags = model.n_units, len(model.lagged)
+            raise InputError(
+                f"{n} units and {lags} lags: the transfer matrix is for units times lags <= {MAX_BITS} and units times "
+                f"(lags + 1) <= {MAX_JOINT}"
+            )
+        self.n, self.lags = model.n_units, len(model.lagged)
+        bits = (np.arange(1 << self.n)[:, None] >> np.arange(self.n) & 1).astype(float)
+        self.bits = bits
+        shape = [1 << self.n] * (self.lags + 1)  # axes: bin a - k, ..., a - 1, a
+        w = np.broadcast_to(log_weight_table(_static_part(model)), shape).copy()
+        for k in range(1, self.lags + 1):
+            pair = bits @ model.lagged[k - 1].T @ bits.T  # source, target
+            w += pair.reshape([1 << self.n if axis in (self.lags - k, self.lags) else 1 for axis in range(len(shape))])
+        self.top = float(w.max())
+        self.step = np.exp(w - self.top).reshape(1 << self.n * self.lags, 1 << self.n)
+        self._run()
+
+    def forward(self, x):
+        joint = (x[:, None] * self.step).reshape(1 << self.n, -1)
+        return joint.sum(axis=0)
+
+    def backward(self, y):
+        """y by the state after the step; the oldest bin of the state before it is free."""
+        later = np.broadcast_to(y, (1 << self.n, len(y))).reshape(self.step.shape)
+        return (self.step * later).sum(axis=1)
+
+    def _run(self):
+        """Normalized forward and backward vectors until they settle, and the logs of their norms."""
+        self.left, self.left_log = _settle(self.forward, np.eye(1, len(self.step))[0])
+        self.right, self.right_log = _settle(self.backward, np.full(len(self.step), 1.0 / len(self.step)))
+        self.right_start = np.log(float(len(self.step)))
+
+    def log_z(self, n_bins):
+        """log Z of a stretch of n_bins."""
+        settled = len(self.left_log)
+        logs = self.left_log[:n_bins]
+        total = float(logs.sum()) + self.left_log[-1] * max(n_bins - settled, 0)
+        return total + n_bins * self.top  # forward vectors have sum 1
+
+    def joint(self, n_bins):
+        """Expected number of times that (state, next bin) occurs in a stretch: (2^(N k), 2^N), sum n_bins."""
+        out = np.zeros_like(self.step)
+        m, r = len(self.left) - 1, len(self.right) - 1
+        edge = range(n_bins) if n_bins <= m + r else itertools.chain(range(m), range(n_bins - r, n_bins))
+        for a in edge:
+            out += self._joint_at(self.left[min(a, m)], self.right[min(n_bins - 1 - a, r)])
+        if n_bins > m + r:
+            out += (n_bins - m - r) * self._joint_at(self.left[m], self.right[r])
+        return out
+
+    def _joint_at(self, x, y):
+        later = np.broadcast_to(y, (1 << self.n, len(y))).reshape(self.step.shape)
+        joint = x[:, None] * self.step * later
+        return joint / joint.sum()
+
+    def mean(self, operators, n_bins):
+        """<O> of a stretch of n_bins."""
+        joint = self.joint(n_bins).reshape([1 << self.n] * (self.lags + 1))
+        now = joint.sum(axis=tuple(range(self.lags)))
+        out = np.zeros(operators.size)
+        n_pairs, n_lags, n_levels, _ = operators.sizes
+        second = self.bits.T @ (now[:, None] * self.bits)
+        i, j = operators.pairs.T
+        out[:n_pairs] = second[i, j]
+        for number, k in enumerate(operators.lags, n_pairs):
+            if k <= self.lags:
+                axes = tuple(x for x in range(self.lags + 1) if x not in (self.lags - k, self.lags))
+                out[number] = ((self.bits @ self.bits.T) * joint.sum(axis=axes)).sum()
+        count = self.bits.sum(axis=1).astype(int)
+        for number, level in enumerate(operators.levels, n_pairs + n_lags):
+            out[number] = now[np.isin(count, level)].sum()
+        out[n_pairs + n_lags + n_levels :] = second.diagonal()[operators.units]
+        return out
+
+
+def _static_part(model):
+    from lft.inference.likelihood.model import GibbsModel
+
+    return GibbsModel(model.c, model.a, model.V)
+
+
+def _settle(step, x, longest=100_000):
+    """Vectors of sum 1 until they stop changing, and the log of the factor of every step."""
+    vectors, logs = [x], []
+    while len(logs) < longest:
+        y = step(vectors[-1])
+        total = y.sum()
+        logs.append(np.log(total))
+        vectors.append(y / total)
+        if len(logs) > 1 and np.abs(vectors[-1] - vectors[-2]).max() <= _SETTLED * vectors[-1].max():
+            break
+    return vectors, np.array(logs)
+
+
+def log_z(model, n_bins):
+    """log Z of a stretch of n_bins with open ends, exactly.
+
+    Parameters
+    ----------
+    model : GibbsModel
+        Static with at most 20 units, or space-time with units times lags <= 12.
+    n_bins : int
+
+    Examples
+    --------
+    >>> from lft.inference.likelihood import from_arrays
+    >>> A, B = [[0, -0.3], [-0.3, 0]], [-0.25]
+    >>> model = from_arrays("neural", {"A": A, "B": B, "lags": [1], "I": [0.5, 0.5]})
+    >>> round(log_z(model, 3), 10)
+    3.7040818737
+    """
+    if model.kind == "static":
+        return n_bins * probabilities(model)[1]
+    cache = model._cache
+    if "transfer" not in cache:
+        cache["transfer"] = Transfer(model)
+    return cache["transfer"].log_z(n_bins)

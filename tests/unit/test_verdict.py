@@ -1,0 +1,230 @@
+"""Parts of a verdict on exact small models: statistics against direct sums, scores against formulas, bad input."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from lft.errors import InputError
+from lft.inference.protocols import BinaryModel, LogLikelihood
+from lft.inference.verdict import statistics as st
+from lft.inference.verdict.checks import check_model, jackknife_error
+from lft.inference.verdict.common_input import common_input
+from lft.inference.verdict.drift import drift
+from lft.inference.verdict.heat import exact_independent, shifted, specific_heat
+from lft.inference.verdict.independent import IndependentModel
+from lft.inference.verdict.ranking import block_edges, held_out, paired_difference, rank, split_trials
+from lft.inference.verdict.scan import scan_bins
+
+RNG = np.random.default_rng(5)
+RASTER = (RNG.random((600, 5)) < np.array([0.1, 0.2, 0.3, 0.4, 0.15])).astype(np.int8)
+RASTER[:, 1] |= RASTER[:, 0]  # so that not all correlations vanish
+
+
+def value(key, raster=RASTER, **options):
+    """Components of one statistic of a single stretch, classes not joined."""
+    (test,) = [s for s in st.statistics(raster.shape[1], len(raster), **options) if s.key == key]
+    return test.values(test.sums(raster).astype(float))
+
+
+def test_moments_are_those_of_the_definition():
+    phi = RASTER.astype(float)
+    deviation = phi - phi.mean(axis=0)
+    pairs = list(itertools.combinations(range(5), 2))
+    assert np.allclose(value("rates"), phi.mean(axis=0))
+    assert np.allclose(value("pairs"), [(deviation[:, i] * deviation[:, j]).mean() for i, j in pairs], atol=1e-7)
+    triples = itertools.combinations(range(5), 3)
+    assert np.allclose(value("triples"), [deviation[:, list(t)].prod(axis=1).mean() for t in triples], atol=1e-7)
+    assert np.allclose(value("count"), np.bincount(RASTER.sum(axis=1), minlength=6) / 600)
+
+
+def test_correlograms_are_those_of_the_definition():
+    phi, p = RASTER.astype(float), RASTER.mean(axis=0)
+    lagged = {k: phi[:-k].T @ phi[k:] / (600 - k) - np.outer(p, p) for k in (1, 2, 3)}
+    off = ~np.eye(5, dtype=bool)
+    assert np.allclose(value("crosscorrelogram", max_lag=3), [lagged[k][off].mean() for k in (1, 2, 3)], atol=1e-7)
+    assert np.allclose(value("autocorrelation", max_lag=3), [lagged[k].diagonal().mean() for k in (1, 2, 3)], atol=1e-7)
+    i, j = np.array(list(itertools.combinations(range(5), 2))).T
+    expected = [lagged[k][np.append(i, j), np.append(j, i)] for k in (1, 2)]
+    assert np.allclose(value("lagged_pairs", max_lag=3), np.concatenate(expected), atol=1e-7)
+    inside = st.Constraints(auto_lags=(1, 2), cross_lags=(1,))
+    found = {s.key: s for s in st.statistics(5, 100, inside, max_lag=3)}
+    assert found["autocorrelation"].x.tolist() == [3] and found["crosscorrelogram"].x.tolist() == [2, 3]
+
+
+def test_runs_leave_out_what_the_border_cuts():
+    count = np.array([2, 0, 0, 1, 3, 0, 1, 0, 0, 0, 1])
+    raster = (np.arange(3) < count[:, None]).astype(np.int8)
+    assert st._silences(raster).tolist() == [2, 1, 3]
+    assert st._durations(raster).tolist() == [2, 1]
+    assert st._sizes(raster).tolist() == [4, 1]
+    assert sorted(st._intervals(raster).tolist()) == sorted([3, 1, 2, 4, 4])
+
+
+def test_spectrum_keeps_the_variance():
+    frequencies = np.abs(np.fft.rfft(RASTER.sum(axis=1) - RASTER.sum(axis=1).mean())[1:]) ** 2 / (600 * 5)
+    (test,) = [s for s in st.statistics(5, 600) if s.key == "spectrum"]
+    found = test.values(test.sums(RASTER))
+    assert np.isclose(found[0], frequencies[0]) and np.isclose(found[-1], frequencies[-len(frequencies) // 3 :].mean(),
+                                                               rtol=0.5)
+
+
+def test_rare_classes_are_joined_without_seeing_labels():
+    (test,) = [s for s in st.statistics(5, 600) if s.key == "count"]
+    sums = st.measure(test, np.split(RASTER, 6))
+    one, (a, b) = st.join_rare(test, sums[:2], sums[2:])
+    two, (c, d) = st.join_rare(test, sums[4:], sums[:4])
+    assert np.array_equal(one.x, two.x) and np.array_equal(a.sum(axis=0) + b.sum(axis=0), c.sum(axis=0) + d.sum(axis=0))
+    assert (np.concatenate([a, b])[:, 1:].sum(axis=0) >= st.RARE).all()
+    assert np.isclose(one.values(sums_total := a.sum(axis=0) + b.sum(axis=0)).sum(), 1) and sums_total[0] == 600
+
+
+def test_subsets_are_reproducible_and_different():
+    first, again = st._subset(60, 3, 500, 3), st._subset(60, 3, 500, 3)
+    assert np.array_equal(first, again) and not np.array_equal(first, st._subset(60, 3, 500, 4))
+    assert len({tuple(t) for t in first}) == 500 and (np.diff(first, axis=1) > 0).all() and first.max() < 60
+    assert len(st._subset(6, 3, 500, 0)) == 20 and len(st._subset(2, 3, 500, 0)) == 0
+
+
+def test_jackknife_of_a_mean_is_its_standard_error():
+    x = RNG.normal(size=40)
+    sums = np.stack([np.ones(40), x], axis=1)
+    assert np.isclose(jackknife_error(lambda s: s[..., 1] / s[..., 0], sums), x.std(ddof=1) / np.sqrt(40))
+
+
+def test_independent_model():
+    model = IndependentModel.fitted(RASTER)
+    assert isinstance(model, BinaryModel)
+    p = RASTER.mean(axis=0)
+    exact = 600 * float((p * np.log(p) + (1 - p) * np.log(1 - p)).sum())
+    found = model.log_likelihood([RASTER], [np.array([0, 100, 600])])
+    assert np.isclose(found.value, exact) and np.isclose(found.blocks.sum(), exact) and len(found.blocks) == 2
+    drawn = model.simulate(5000, seed=2, n_chains=4)
+    z = (drawn.mean(axis=(0, 1)) - p) / np.sqrt(p * (1 - p) / 20000)
+    assert np.abs(z).max() < 4.5
+    assert np.array_equal(drawn[:2], model.simulate(5000, seed=2, n_chains=2))
+
+
+class Chain:
+    """Units on their own that repeat their last bin: log-odds c + b phi(t - 1); a causal model with a memory of 1."""
+
+    kind, n_lags = "causal", 1
+
+    def __init__(self, c, b):
+        self.c, self.b, self.n_units = np.asarray(c, float), b, len(c)
+
+    def log_odds(self, raster):
+        before = np.vstack([np.zeros((1, self.n_units)), raster[:-1]])
+        return self.c + self.b * before
+
+    def simulate(self, n_bins, *, seed, n_chains=1):
+        rng = np.random.default_rng(seed)
+        state = np.zeros((n_chains, self.n_units))
+        out = np.empty((n_chains, n_bins + 50, self.n_units), np.int8)
+        for t in range(n_bins + 50):
+            state = rng.random(state.shape) < 1 / (1 + np.exp(-self.c - self.b * state))
+            out[:, t] = state
+        return out[:, 50:]
+
+    def log_likelihood(self, rasters, edges=None):
+        raise AssertionError("a causal model is scored by its log-odds")
+
+
+def test_every_model_is_a_distribution_of_the_same_bins():
+    """Probabilities of all rasters of 3 bins and 2 units add up to 1, for a causal model too."""
+    reference, model = IndependentModel(np.array([-0.5, 0.3])), Chain([-1.0, 0.2], 1.5)
+    states = np.array(list(itertools.product((0, 1), repeat=6))).reshape(-1, 3, 2)
+    for m in (reference, model):
+        total = sum(np.exp(held_out(m, [s], [np.array([0, 3])], reference).value) for s in states)
+        assert np.isclose(total, 1)
+
+
+def test_paired_difference_is_the_error_of_a_sum():
+    d = RNG.normal(size=20)
+    zero = LogLikelihood(0.0, 0.0, np.zeros(20))
+    value, error = paired_difference(LogLikelihood(d.sum(), 0.3, d), zero, np.ones(20))
+    assert np.isclose(value, d.sum()) and np.isclose(error, np.hypot(np.sqrt(20) * d.std(ddof=1), 0.3))
+
+
+def test_ranking_prefers_the_simpler_of_two_that_tie():
+    model = Chain(np.full(6, -2.0), 0.0)
+    train, test = split_trials([model.simulate(4000, seed=1)[0]], 0.25)
+    independent = IndependentModel.fitted(train)
+    ranking = rank({"independent": (independent, 6), "same": (independent, 9), "wrong": (Chain([-2.0] * 6, 2.0), 7)}, test)
+    assert ranking.selected == "independent" and ranking["same"].ties and not ranking["wrong"].ties
+    assert ranking["wrong"].bits_per_spike[0] < 0 and ranking["same"].bits_per_spike == (0.0, 0.0)
+    assert "selected" in ranking.table() and ranking.as_json()["selected"] == "independent"
+
+
+def test_ranking_finds_the_memory():
+    model = Chain(np.full(6, -2.0), 1.5)
+    train, test = split_trials([model.simulate(6000, seed=2)[0]], 0.25)
+    ranking = rank({"independent": (IndependentModel.fitted(train), 6), "chain": (model, 7)}, test)
+    assert ranking.selected == "chain" and ranking["chain"].bits_per_spike[0] > 10 * ranking["chain"].bits_per_spike[1]
+
+
+def test_specific_heat_of_independent_units_is_exact():
+    c = np.array([-3.0, -2.0, -1.0, 0.5])
+    for is_static in (True, False):
+        curve = specific_heat(lambda b: IndependentModel(b * c), lambda r: r @ c, 4, (0.5, 1.0, 1.7),
+                              is_static=is_static, n_bins=50, n_chains=400, seed=3)  # fmt: skip
+        exact = np.array([exact_independent(c, b) for b in curve.beta])
+        assert (np.abs(curve.value - exact) < 4.5 * curve.error).all() and (curve.error < 0.1 * exact).all()
+    broken = specific_heat(lambda b: IndependentModel(c), lambda r: r @ c, 4, (0.5, 1.0, 1.7), is_static=True,
+                           n_bins=50, n_chains=400, seed=3)  # fmt: skip  the temperature forgotten
+    assert (np.abs(broken.value - exact) > 4.5 * broken.error).any()
+
+
+def test_the_control_keeps_rates_and_own_correlations():
+    (turned,) = shifted([RASTER], seed=1)
+    assert np.array_equal(turned.sum(axis=0), RASTER.sum(axis=0))
+    for i in range(5):
+        assert any(np.array_equal(turned[:, i], np.roll(RASTER[:, i], k)) for k in range(600))
+    assert not np.array_equal(turned, RASTER)
+
+
+def test_drift_is_found_and_chance_is_not():
+    rng = np.random.default_rng(4)
+    steady = (rng.random((8000, 20)) < 0.1).astype(np.int8)
+    rising = (rng.random((8000, 20)) < np.linspace(0.06, 0.14, 8000)[:, None]).astype(np.int8)
+    assert drift(steady).warning is None and "not stationary" in drift(rising).warning
+    # rates of the 8 windows are 0.1 +- 0.0229
+    assert abs(drift(rising).rate_change - 0.229) < 0.03
+
+
+def test_true_couplings_survive_the_common_input():
+    """A latent rate makes false couplings, which go; the one pair that is coupled stays."""
+    rng = np.random.default_rng(6)
+    slow = np.repeat(np.where(rng.random(200) < 0.5, 0.03, 0.25), 50)
+    raster = (rng.random((10000, 10)) < slow[:, None]).astype(np.int8)
+    raster[:, 1] = np.where(rng.random(10000) < 0.5, raster[:, 0], raster[:, 1])
+    found = common_input(raster, width_bins=8.0)
+    assert found.after[0, 1] > 10 * found.after_error[0, 1]
+    false = [(i, j) for i, j in itertools.combinations(range(2, 10), 2)]
+    z_before = np.array([found.before[p] / found.before_error[p] for p in false])
+    z_after = np.array([found.after[p] / found.after_error[p] for p in false])
+    assert np.mean(np.abs(z_before) > 2) > 0.8 and np.mean(np.abs(z_after) > 2) < 0.3
+    assert found.lost > 0.25 and "common input" in found.warning
+
+
+def test_bad_input_is_one_line_that_names_the_value():
+    model = IndependentModel(np.zeros(3))
+    raster = model.simulate(2000, seed=0)[0]
+    for wrong, words in (
+        (lambda: check_model(model, raster[:, :2]), "2 units"),
+        (lambda: check_model(model, raster[:50]), "stretches"),
+        (lambda: check_model(model, raster, n_stretches=3), "n_stretches = 3"),
+        (lambda: check_model(model, raster, n_labels=99), "n_labels = 99"),
+        (lambda: check_model(IndependentModel(np.full(3, -60.0)), raster), "silent"),
+        (lambda: rank({"other": (model, 3)}, raster), "independent"),
+        (lambda: rank({"independent": (model, 3)}, np.zeros((100, 3), np.int8)), "no spike"),
+        (lambda: block_edges([100], 3), "n_blocks = 3"),
+        (lambda: specific_heat(None, None, 3, [1.0, 0.5, 2.0], is_static=True), "increasing"),
+        (lambda: common_input(raster, ridge=0.0), "ridge"),
+        (lambda: common_input(raster[:, :2]), "2 units"),
+        (lambda: drift(raster[:40]), "40 bins"),
+        (lambda: scan_bins(None, [0.02]), "at least 2"),
+    ):
+        with pytest.raises(InputError, match=words) as caught:
+            wrong()
+        assert "\n" not in str(caught.value)
