@@ -14,6 +14,7 @@ from importlib import import_module
 
 from lft.archive import check_output, explain, on_root
 from lft.commands.fit_check import binned, check_arguments, compare_models, judge, options, wants
+from lft.commands.fit_penalty import Plan, refuse_with_compare
 from lft.commands.recordings import describe, open_recording, select_units
 from lft.errors import DataWarning, InputError, LftError
 from lft.inference.result import save_fit
@@ -51,20 +52,23 @@ def fit_recording(args, comm=None):
     """Fit what the command line asks for and save it; returns (fit, notes about the data), on every rank."""
     check_arguments(args)
     if getattr(args, "compare", None) is not None:
+        refuse_with_compare(args)
         return on_root(comm, _compare, args)
     fitter = _fitter(args.model, args.method)
     if not (math.isfinite(args.test) and 0 <= args.test < 1):
         raise InputError(f"--test {args.test}: valid is a fraction from 0 to below 1")
+    plan = Plan(args)
     if getattr(fitter, "is_parallel", False):
-        return _fit_together(fitter, args, comm)
-    return on_root(comm, _fit_alone, fitter, args)
+        return _fit_together(fitter, args, plan, comm)
+    return on_root(comm, _fit_alone, fitter, args, plan)
 
 
-def _fit_alone(fitter, args):
+def _fit_alone(fitter, args, plan):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DataWarning)
         recording, bin_s = _opened(args)
         fit, report = fitter(recording, bin_s, args)
+        plan.attach(fit, recording, bin_s, fitter)
     return _saved(fit, report, recording, caught, args)
 
 
@@ -81,7 +85,7 @@ def _compare(args):
     return _saved(fit, report, recording, caught, args)
 
 
-def _fit_together(fitter, args, comm):
+def _fit_together(fitter, args, plan, comm):
     """All ranks fit; the recording stays on rank 0."""
     held = []
     with warnings.catch_warnings(record=True) as caught:
@@ -89,6 +93,7 @@ def _fit_together(fitter, args, comm):
         on_root(comm, lambda: held.append(_opened(args)))
         recording, bin_s = held.pop() if held else (None, None)
         fit, report = fitter(recording, bin_s, args, comm)
+        plan.attach(fit, recording, bin_s, fitter, comm)
     return fit, on_root(comm, lambda: _saved(fit, report, recording, caught, args)[1])
 
 
