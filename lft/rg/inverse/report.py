@@ -58,6 +58,7 @@ class InverseFlow:
                 "p_value": _number(inverse.p_value),
                 "covariance": inverse.covariance.tolist(),
                 "names": list(inverse.names),
+                "intervals": {n: list(pair) for n, pair in inverse.intervals.items()},
                 "flat_directions": [
                     {"weights": d.weights, "low": d.low, "high": d.high} for d in inverse.flat
                 ],
@@ -129,14 +130,13 @@ def report(inverse, observables=None, notes=()):
     InverseFlow
         A variable that changes along a flat direction by more than its error is nan: it is not determined either.
     """
-    match, observation = inverse.match, inverse.volume.observation
-    flat = np.array([[d.weights[n] for n in inverse.names] for d in inverse.flat])
+    match, observation, bends = inverse.match, inverse.volume.observation, inverse.profile
+    flat = np.eye(len(inverse.names))[len(inverse.names) - len(inverse.flat) :]  # in the frame of the profile
     out = []
     for name, lattice in (("fine", match.ensemble.fine), ("coarse", match.ensemble.torus)):
-        slopes = [(up[name], down[name], delta) for up, down, delta in match.slopes]
-        out.append(
-            ensemble_variables(lattice, match.ensemble.modes[name], slopes, inverse.covariance, flat=FLAT * flat)
-        )
+        center = match.ensemble.modes[name]
+        slopes = [(up.get(name, center), down.get(name, center), delta) for up, down, delta in bends.slopes]
+        out.append(ensemble_variables(lattice, center, slopes, bends.covariance, flat=FLAT * flat))
     fine, coarse = out
     for name, unit in (("density", ""), ("rate_hz", "Hz")):  # what was measured needs no model
         if name in (observables or {}):
