@@ -35,6 +35,8 @@ LEVEL = 0.01
 """Below this p-value the verdict is that no lattice of the family reproduces the recording."""
 MAX_TOTAL_SITES = 2**31
 """Fine sites of all configurations of one simulation: about 10 s."""
+SLOW = 0.6
+"""Correlation of neighboring fortieths of a run that gives a warning; 0.16 is the standard deviation of white noise."""
 WEAK = 0.08
 """A combination of couplings known less well than this is named, flat or not."""
 
@@ -121,7 +123,7 @@ def inverse_map(target, observation, estimator, *, displacements=None, starts=No
         from small ones (:func:`lft.rg.inverse.stages.stages`) unless starts are given.
     n_configurations : int, optional
         Of the last simulations; default: five times the recording, 400 to 2000, fewer (at least 100) where they would
-        exceed 2^31 fine sites.  Candidates are compared with a quarter.
+        exceed 2^31 fine sites.  Candidates are compared with a third.
     n_pilot : int
         Configurations while searching.
     seed : int
@@ -169,7 +171,7 @@ def inverse_map(target, observation, estimator, *, displacements=None, starts=No
     progress(f"inverse map: {n_configurations} configurations of {shape} fine sites")
     found = _climb(search, starts, n_pilot, max_fine_sites, progress)
     progress(f"{len(found)} candidate{'s' if len(found) > 1 else ''}: comparing")
-    best, alternatives = search.choose(found, max(n_configurations // 4, n_pilot))
+    best, alternatives = search.choose(found, max(n_configurations // 3, n_pilot))
     progress("refining the best match")
     match = search.refine(best.theta, n_configurations)
     progress("errors: profile of the response" + (", doubled volume" if check_size else ""))
@@ -187,7 +189,9 @@ def _climb(search, starts, n, max_fine_sites, progress):
         if below is None:
             begin = [[s] for s in (default_starts(search.target, here.model) if starts is None else starts)]
         else:
-            begin = below.climb(found, here)
+            # and the guess for this factor: where coarse couplings are weak, small factors are matched by weak ones too
+            guess = default_starts(search.target, here.model)[0]
+            begin = [*below.climb(found, here), [guess], [0.8 * guess]]
         factor = "x".join(map(str, stage.factor))
         progress(f"stage {number} of {len(seen)}: factor {factor}, {len(begin)} start{'s' if len(begin) > 1 else ''}")
         below, found = here, here.pilot(begin, n)
@@ -209,6 +213,7 @@ def _result(search, observation, match, alternatives, n_configurations, check_si
     notes = list(search.volume.notes)
     if not match.is_converged:
         notes.append("the last step was longer than its error: the match has not settled")
+    notes += _slow(match.ensemble)
     if noise_share > 0.3:
         notes.append(f"simulation noise is up to {100 * noise_share:.0f} % of the variance: more configurations would "
                      "make the errors smaller")
@@ -230,11 +235,28 @@ def _result(search, observation, match, alternatives, n_configurations, check_si
     return dataclasses.replace(result, verdict=_verdict(result))
 
 
+def _slow(ensemble, n_groups=40):
+    """A note if means over neighboring fortieths of the run are alike: noise, counted by them, is then too small."""
+    edges = np.linspace(0, len(ensemble.operators), n_groups + 1).astype(int)[:-1]
+    means = np.add.reduceat(ensemble.operators, edges, axis=0)
+    means = means - means.mean(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        alike = np.nanmax((means[1:] * means[:-1]).sum(axis=0) / (means**2).sum(axis=0))
+    if alike < SLOW:
+        return []
+    return [
+        f"the simulation of the fine lattice moves slowly (correlation {alike:.2f} of neighboring fortieths of "
+        f"{len(ensemble.operators) * ensemble.spacing} updates): it is close to criticality or between two phases, and "
+        "the errors are too small"
+    ]
+
+
 def _verdict(result):
     if result.dof == 0:
         text = "not tested: as many couplings as unknowns; fit with diagonals or a longer reach"
     elif result.p_value < LEVEL:
-        text = f"rejected: no fine lattice of this family reproduces the couplings (p = {result.p_value:.2g})"
+        p = f"p = {result.p_value:.2g}"
+        text = f"rejected: no fine lattice of this family was found that reproduces the couplings ({p})"
     else:
         text = f"matched (p = {result.p_value:.2g})"
     if result.flat:

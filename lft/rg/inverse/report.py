@@ -85,6 +85,8 @@ class InverseFlow:
                 nan = math.nan
                 value, error = (nan if x is None else x for x in pair.values())
                 text = "not determined" if math.isnan(value) else str(Variable(value, error))
+                if title == "fine lattice" and name in self.inverse.intervals:
+                    text += _asymmetric(value, *self.inverse.intervals[name])
                 lines.append(f"  {name:26} {text}")
             for name, variable in (self.fine if title == "fine lattice" else self.coarse).items():
                 lines.append(f"  {name:26} {variable}")
@@ -96,6 +98,12 @@ class InverseFlow:
         result = self.inverse
         lines.append(f"chi2 {result.chi2:.1f} at {result.dof} degrees of freedom: {result.verdict}")
         return "\n".join(lines)
+
+
+def _asymmetric(value, low, high):
+    """`` (0.21 to 0.32)`` where the two sides differ by more than a tenth, else nothing."""
+    down, up = value - low, high - value
+    return f"  (68 %: {low:.4f} to {high:.4f})" if abs(up - down) > 0.1 * min(up, down) else ""
 
 
 def _number(x):

@@ -24,10 +24,15 @@ FLAT = 0.25
 MAX_EXTRA = 3
 """Repetitions of the last simulation where the noise of the Jacobian alone would call a direction flat."""
 FAILURES = (InputError, DivergenceError, np.linalg.LinAlgError)
-MAX_MOVE = 0.2
+MAX_MOVE, MAX_MOVE_OF_H = 0.2, 0.6
 MAX_STEPS = 15
-MAX_DAMPING = 100.0
+MAX_STALLED = 3
+"""Steps without a smaller chi^2 after which a search has ended."""
 MAX_FINAL = 4
+MAX_TUNING, MAX_TUNED = 5, 0.2
+"""Steps of the field alone before a search, and the largest."""
+MAX_ENDS = 4
+"""Ends of searches that are followed further, those that match best."""
 
 
 @dataclass(frozen=True)
@@ -159,53 +164,73 @@ class Search:
 
     def climb(self, found, finer):
         """Starts for a finer stage: per end, the candidates of :func:`lft.rg.inverse.stages.carried`."""
-        return [carried(f.theta, f.magnetization, self.model, finer.model) for f in found]
+        ends = sorted(found, key=lambda f: f.chi2)[:MAX_ENDS]
+        return [carried(f.theta, f.magnetization, self.model, finer.model) for f in ends]
 
     def _first(self, candidates, n):
-        """The candidate that matches best; those that cannot be simulated and fitted are passed over."""
+        """The candidate that matches best, its field tuned; those that cannot be simulated and fitted are passed over."""
         looks, reason = [], None
         for theta in candidates:
             try:
-                looks.append(self.look(theta, n))
+                looks.append(self._tuned(theta, n))
             except FAILURES as error:
                 reason = error
         if not looks:
             raise reason
         return min(looks, key=lambda look: look.against(self.target)[0])
 
+    def _tuned(self, theta, n):
+        """A look after a few steps of the field alone, which decides on the rate: guesses of it are rough near Tc."""
+        look = self.look(theta, n)
+        for _ in range(MAX_TUNING):
+            chi2, r, W = look.against(self.target)
+            column = look.jacobian[:, -1]
+            stiff = column @ W @ column
+            move = np.clip(column @ W @ r / (stiff + 1.0), -MAX_TUNED, MAX_TUNED)
+            if move * move * stiff < max(0.02 * chi2, 1.0):
+                break
+            new = self.look(look.theta + move * np.eye(len(theta))[-1], n)
+            if new.against(self.target)[0] > chi2:
+                break
+            look = new
+        return look
+
     def _descend(self, candidates, n, number):
-        look, is_done, prior, damping = self._first(candidates, n), False, 0.3**-2, 0.0
+        look, prior, damping, stalled = self._first(candidates, n), 0.3**-2, 0.0, 0
+        best, least = look, look.against(self.target)[0]
         for step in range(MAX_STEPS):
             chi2, r, W = look.against(self.target)
             theta, J = look.theta, look.jacobian
+            self.say(f"start {number}, step {step}: chi2 {chi2:.1f} at " + ", ".join(f"{x:.4f}" for x in theta))
+            if chi2 < 0.98 * least - 1:
+                best, least, stalled = look, chi2, 0
+            else:
+                stalled += step > 0
             information = J.T @ W @ J
             stiff = information + prior * np.eye(len(theta)) + damping * np.diag(information.diagonal())
             move = np.linalg.solve(stiff, J.T @ W @ r)
-            move *= min(1.0, MAX_MOVE / np.abs(move).max())
-            self.say(f"start {number}, step {step}: chi2 {chi2:.1f} at " + ", ".join(f"{x:.4f}" for x in theta))
-            if move @ information @ move < 2 * len(theta):  # expected are len(theta), were the match perfect
-                is_done = True
+            move *= min(1.0, MAX_MOVE / np.abs(move[:-1]).max(), MAX_MOVE_OF_H / abs(move[-1]))
+            if stalled == MAX_STALLED or move @ information @ move < len(theta):  # as noise alone makes
                 break
             try:
                 new = self.look(theta + move, n)
-                is_better = new.against(self.target)[0] < chi2 + 3
+                noise = 2 * math.sqrt(float(r @ W @ look.noise @ W @ r))  # of chi2
+                is_better = new.against(self.target)[0] < chi2 + 3 + noise
             except FAILURES:
                 is_better = False
             if is_better:
-                look, prior, damping = new, max(prior / 3, 1.0), damping / 10 if damping > 0.5 else 0.0
+                look, prior, damping = new, max(prior / 3, 1.0), damping / 10 if damping > 3.0 else 0.0
             else:
-                damping = max(10 * damping, 0.3)
-                if damping > MAX_DAMPING:
-                    break
+                damping = max(10 * damping, 3.0)
+        look = best
         chi2, _, W = look.against(self.target)
-        return _Found(look.theta, chi2, look.jacobian.T @ W @ look.jacobian, _magnetization(look), is_done)
+        return _Found(look.theta, chi2, look.jacobian.T @ W @ look.jacobian, _magnetization(look))
 
     def choose(self, found, n):
         """The end point to refine, and others that match nearly as well, judged by ``n`` configurations each."""
-        found = [f for f in found if f.is_converged] or found
         limit = min(f.chi2 for f in found) + 10 * math.sqrt(2 * len(self.target.names))  # short runs are noisy
         polished = []
-        for f in sorted((f for f in found if f.chi2 < limit), key=lambda f: f.chi2):
+        for f in sorted((f for f in found if f.chi2 < limit), key=lambda f: f.chi2)[:MAX_ENDS]:
             try:
                 f = self._polish(f, n)
                 self.say(f"candidate: chi2 {f.chi2:.1f} at " + ", ".join(f"{x:.4f}" for x in f.theta))
@@ -266,7 +291,6 @@ class _Found:
     chi2: float
     information: np.ndarray
     magnetization: float
-    is_converged: bool
 
     def is_apart(self, other):
         """Whether two ends are more than five errors and 0.03 apart."""
