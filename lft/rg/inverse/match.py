@@ -123,7 +123,7 @@ def inverse_map(target, observation, estimator, *, displacements=None, starts=No
         from small ones (:func:`lft.rg.inverse.stages.stages`) unless starts are given.
     n_configurations : int, optional
         Of the last simulations; default: five times the recording, 400 to 2000, fewer (at least 100) where they would
-        exceed 2^31 fine sites.  Candidates are compared with a third.
+        exceed 2^31 fine sites.  Candidates are compared with a quarter.
     n_pilot : int
         Configurations while searching.
     seed : int
@@ -171,7 +171,7 @@ def inverse_map(target, observation, estimator, *, displacements=None, starts=No
     progress(f"inverse map: {n_configurations} configurations of {shape} fine sites")
     found = _climb(search, starts, n_pilot, max_fine_sites, progress)
     progress(f"{len(found)} candidate{'s' if len(found) > 1 else ''}: comparing")
-    best, alternatives = search.choose(found, max(n_configurations // 3, n_pilot))
+    best, alternatives = search.choose(found, max(n_configurations // 4, n_pilot))
     progress("refining the best match")
     match = search.refine(best.theta, n_configurations)
     progress("errors: profile of the response" + (", doubled volume" if check_size else ""))
@@ -205,8 +205,7 @@ def _result(search, observation, match, alternatives, n_configurations, check_si
     frame = Frame.of(match.jacobian, match.jacobian_noise, W)
     residual = target.values - match.predicted
     total = target.covariance + match.noise
-    covariance = frame.project @ total @ frame.project.T
-    share = frame.project @ match.noise @ frame.project.T
+    covariance, share = frame.covariance(total), frame.covariance(match.noise)
     with np.errstate(invalid="ignore", divide="ignore"):
         noise_share = float(np.nanmax(share.diagonal() / covariance.diagonal())) if frame.known.shape[1] else 0.0
     chi2, dof, p = goodness(residual, total, match.jacobian @ frame.known, target.n_blocks)

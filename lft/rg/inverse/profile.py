@@ -103,7 +103,7 @@ def profile(search, match, frame, covariance, n):
         slopes.append((sides[0][1], sides[1][1], error))
         project = v @ frame.project
         ups = [float(project @ look.jacobian @ v) if look else math.nan for look, _ in sides]
-        noise = [float(project**2 @ look.jacobian_noise @ v**2) if look else math.nan for look, _ in sides]
+        noise = [float(((look.jacobian_noise @ v @ project) ** 2).sum()) if look else math.nan for look, _ in sides]
         bends.append((ups[0] - ups[1]) / 4)
         bend_errors.append(math.sqrt(sum(noise)) / 4)
     for v in frame.flat.T:

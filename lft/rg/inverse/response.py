@@ -147,11 +147,21 @@ class Companions:
 
 @dataclass(frozen=True)
 class Response:
-    """dc/dtheta and the variance of its entries, both (n_c, n_theta), and the reach in cells at which it was cut."""
+    """dc/dtheta (n_c, n_theta), its noise, and the reach in cells at which it was cut.
+
+    ``spread`` (n_groups, n_c, n_theta) holds the deviations of groups of configurations: the covariance of any two
+    entries is the sum of their products.  (The columns are strongly correlated, since all operators follow the energy:
+    differences of columns are known far better than the columns.)
+    """
 
     jacobian: np.ndarray
-    variance: np.ndarray
+    spread: np.ndarray
     reach: int
+
+    @property
+    def variance(self):
+        """Of the entries."""
+        return (self.spread**2).sum(axis=0)
 
     @classmethod
     def of(cls, responses, n_theta, weight, n_groups=40):
@@ -173,4 +183,4 @@ class Response:
             if z2.mean() > 1 + SIGNIFICANT * math.sqrt(2 / z2.size):
                 last = ring
         kept = groups[:, :, : last + 1].sum(axis=2)
-        return cls(kept.sum(axis=0), m * kept.var(axis=0, ddof=1), last)
+        return cls(kept.sum(axis=0), math.sqrt(m / (m - 1)) * (kept - kept.mean(axis=0)), last)

@@ -28,10 +28,10 @@ MAX_MOVE, MAX_MOVE_OF_H = 0.2, 0.6
 MAX_STEPS = 15
 MAX_STALLED = 3
 """Steps without a smaller chi^2 after which a search has ended."""
-MAX_FINAL = 4
+MAX_FINAL, SETTLED = 4, 1.5
 MAX_TUNING, MAX_TUNED = 5, 0.2
 """Steps of the field alone before a search, and the largest."""
-MAX_ENDS = 4
+MAX_ENDS = 3
 """Ends of searches that are followed further, those that match best."""
 
 
@@ -82,7 +82,7 @@ class Match:
     noise: np.ndarray  # covariance of `predicted` from the finite simulation
     model: np.ndarray  # covariance that the model predicts for the recording
     jacobian: np.ndarray
-    jacobian_noise: np.ndarray  # variance of its entries
+    jacobian_noise: np.ndarray  # its spread, see Response
     chi2: float
     ensemble: object = field(repr=False)
     is_converged: bool = True
@@ -97,7 +97,7 @@ class Look:
     noise: np.ndarray  # their covariance from the finite simulation
     per_site: np.ndarray  # covariance of a recording, times its sites
     jacobian: np.ndarray
-    jacobian_noise: np.ndarray
+    jacobian_noise: np.ndarray  # its spread, see Response
     ensemble: object = field(repr=False)
 
     def against(self, target):
@@ -140,7 +140,7 @@ class Search:
         response = Response.of(responses, len(theta), np.linalg.inv(per_site / self.target.n_sites + noise))
         ensemble.fields.clear()
         ensemble = dataclasses.replace(ensemble, cells=None)
-        return Look(np.array(theta, float), values, noise, per_site, response.jacobian, response.variance, ensemble)
+        return Look(np.array(theta, float), values, noise, per_site, response.jacobian, response.spread, ensemble)
 
     def chi2(self, theta, n):
         """chi^2 at theta with the residual and its weight."""
@@ -168,16 +168,16 @@ class Search:
         return [carried(f.theta, f.magnetization, self.model, finer.model) for f in ends]
 
     def _first(self, candidates, n):
-        """The candidate that matches best, its field tuned; those that cannot be simulated and fitted are passed over."""
+        """The best candidate once its field is tuned; those that cannot be simulated and fitted are passed over."""
         looks, reason = [], None
         for theta in candidates:
             try:
-                looks.append(self._tuned(theta, n))
+                looks.append(self._tuned(theta, max(n // 2, 40)))
             except FAILURES as error:
                 reason = error
         if not looks:
             raise reason
-        return min(looks, key=lambda look: look.against(self.target)[0])
+        return self.look(min(looks, key=lambda look: look.against(self.target)[0]).theta, n)
 
     def _tuned(self, theta, n):
         """A look after a few steps of the field alone, which decides on the rate: guesses of it are rough near Tc."""
@@ -265,22 +265,29 @@ class Search:
         """Gauss-Newton with the full simulation until a step stays within the errors."""
         for attempt in range(MAX_FINAL):
             look = self.look(theta, n, keep_modes=True)
-            for extra in range(1, MAX_EXTRA + 1):  # is a direction flat, or only the Jacobian noisy?
-                W = look.against(self.target)[2]
-                if not Frame.of(look.jacobian, look.jacobian_noise, W).in_doubt:
-                    break
-                look = _mean(look, extra, self.look(theta, n, seed=self.seed + 7919 * extra))
-            chi2, r, W = look.against(self.target)
-            J, frame = look.jacobian, Frame.of(look.jacobian, look.jacobian_noise, W)
-            move = frame.step(r)
-            size = math.sqrt(max(float(move @ (J.T @ W @ J) @ move), 0.0))
+            move, size, chi2, frame = self._step(look)
             self.say(f"final {attempt}: chi2 {chi2:.1f}, step of {size:.2f} errors at "
                      + ", ".join(f"{x:.4f}" for x in theta))  # fmt: skip
-            if size < 1.5 or attempt == MAX_FINAL - 1:
-                rest = r - J @ move
+            extra = 0
+            while size < SETTLED and frame.in_doubt and extra < MAX_EXTRA:  # flat, or only the Jacobian noisy?
+                extra += 1
+                look = _mean(look, extra, self.look(theta, n, seed=self.seed + 7919 * extra))
+                move, size, chi2, frame = self._step(look)
+                self.say(f"final {attempt}, repetition {extra}: chi2 {chi2:.1f}, step of {size:.2f} errors")
+            if size < SETTLED or attempt == MAX_FINAL - 1:
+                _, r, W = look.against(self.target)
+                J, rest = look.jacobian, r - look.jacobian @ move
                 return Match(theta + move, look.values + J @ move, look.noise, look.per_site / self.target.n_sites, J,
-                             look.jacobian_noise, float(rest @ W @ rest), look.ensemble, size < 1.5)
+                             look.jacobian_noise, float(rest @ W @ rest), look.ensemble, size < SETTLED)
             theta = theta + move * min(1.0, MAX_MOVE / np.abs(move).max())
+
+
+    def _step(self, look):
+        """(Gauss-Newton step within the known directions, its length in errors, chi^2, frame)."""
+        chi2, r, W = look.against(self.target)
+        frame = Frame.of(look.jacobian, look.jacobian_noise, W)
+        move = frame.step(r)
+        return move, math.sqrt(max(float(move @ (look.jacobian.T @ W @ look.jacobian) @ move), 0.0)), chi2, frame
 
 
 @dataclass(frozen=True)
@@ -304,34 +311,43 @@ class Frame:
     """Directions of theta: known and flat, by the singular values S of the whitened Jacobian.
 
     A direction is flat if its standard error 1/S exceeds ``FLAT``, or if S^2 does not rise above what the noise of the
-    Jacobian alone would show; ``in_doubt`` if the noise alone decides.
+    Jacobian alone would show; ``in_doubt`` if the noise alone decides.  That noise adds to S^2 and would make errors
+    too small: variances along a known direction are multiplied by ``inflation = S^2/(S^2 - noise)``.
     """
 
     project: np.ndarray  # P: residual -> theta, within the known directions
     known: np.ndarray  # columns
     flat: np.ndarray  # columns
     in_doubt: bool
+    inflation: np.ndarray  # per known direction
 
     @classmethod
-    def of(cls, J, variance, W):
+    def of(cls, J, spread, W):
         L = np.linalg.cholesky(W)
         A = L.T @ J
         _, S, Vt = np.linalg.svd(A, full_matrices=False)
-        noise = np.array([float((np.diag(W)[:, None] * variance * v**2).sum()) for v in Vt])
+        noise = np.array([float(((spread @ v @ L) ** 2).sum()) for v in Vt])
         is_steep = S > 1 / FLAT
         is_seen = S**2 > noise * (1 + 4 * math.sqrt(2 / len(J)))
-        known, flat = Vt[is_steep & is_seen].T, Vt[~(is_steep & is_seen)].T
+        is_known = is_steep & is_seen
+        known, flat = Vt[is_known].T, Vt[~is_known].T
         if known.shape[1]:
             B = A @ known
             project = known @ np.linalg.solve(B.T @ B, B.T @ L.T)
         else:
             project = np.zeros((J.shape[1], J.shape[0]))
         in_doubt = bool((is_steep & (S**2 < 5 * noise)).any())
-        return cls(project, known, flat, in_doubt)
+        return cls(project, known, flat, in_doubt, S[is_known] ** 2 / (S[is_known] ** 2 - noise[is_known]))
 
     def step(self, r):
         """The change of theta that removes a residual, within the known directions."""
         return self.project @ r
+
+    def covariance(self, of_couplings):
+        """Covariance of theta, given that of the coarse couplings."""
+        inner = self.known.T @ self.project @ of_couplings @ self.project.T @ self.known
+        wide = self.known * np.sqrt(self.inflation)
+        return wide @ inner @ wide.T
 
 
 def _grouped(u, n_groups=40):
@@ -348,7 +364,7 @@ def _mean(look, n, other):
     return dataclasses.replace(
         look, values=a * look.values + b * other.values, noise=a * a * look.noise + b * b * other.noise,
         per_site=a * look.per_site + b * other.per_site, jacobian=a * look.jacobian + b * other.jacobian,
-        jacobian_noise=a * a * look.jacobian_noise + b * b * other.jacobian_noise,
+        jacobian_noise=np.concatenate([a * look.jacobian_noise, b * other.jacobian_noise]),
     )  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def carried(theta, m, model, finer):
     def start(K):
         return np.append(K, np.clip(_field(m_new, K) + excess, -6, 6))
 
-    return [start(K), start((K + _capped(along, m_new)) / 2), start(_capped(along, m_new))]
+    return [start(K), start(_capped(along, m_new))]
 
 
 def _field(m, K):
