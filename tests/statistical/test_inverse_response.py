@@ -15,7 +15,7 @@ def response(observation, theta, vectors, n, n_time, mutate=None, seed=3):
     companions = Companions(ensemble)
     if mutate:
         mutate(companions)
-    values, u, r = lattice_estimator(vectors)(ensemble.fields, companions)
+    _, u, r = lattice_estimator(vectors)(ensemble.fields, companions)
     return Response.of(r, len(theta), np.linalg.inv(u.T @ u))
 
 

@@ -40,7 +40,7 @@ def cell_operators(stack, displacements, factor, periodic):
 
     Returns
     -------
-    ndarray of int32, (N, n_d + 1, *coarse shape)
+    ndarray of int16 (int32 for cells of 2^15 sites or more), (N, n_d + 1, *coarse shape)
         A bond belongs to the cell of the site it starts from; spins come last.
 
     Examples
@@ -73,7 +73,7 @@ def _cell_sums(array, factor):
         for i in range(1, b):
             total += array[(*lead, slice(i, None, b))]
         array = total
-    return array.astype(np.int32)
+    return array.astype(np.int16 if most < 2**15 else np.int32)
 
 
 def rings(cells, reach, periodic):
@@ -108,11 +108,13 @@ def _running_sum(x, r, axis, is_periodic):
         return x
     n = x.shape[axis]
     ends = [(0, 0)] * x.ndim
-    ends[axis] = (r + 1, r)
+    ends[axis] = (r, r)
     wide = np.pad(x, ends, mode="wrap") if is_periodic else np.pad(x, ends)
-    total = np.cumsum(wide, axis=axis)
     lead = (slice(None),) * axis
-    return total[(*lead, slice(2 * r + 1, 2 * r + 1 + n))] - total[(*lead, slice(0, n))]
+    total = wide[(*lead, slice(0, n))].copy()
+    for i in range(1, 2 * r + 1):
+        total += wide[(*lead, slice(i, i + n))]
+    return total
 
 
 class Companions:

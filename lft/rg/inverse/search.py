@@ -31,6 +31,7 @@ MAX_STALLED = 3
 MAX_FINAL, SETTLED = 4, 1.5
 MAX_TUNING, MAX_TUNED = 5, 0.2
 """Steps of the field alone before a search, and the largest."""
+FIELD_SHIFTS = (-0.1, 0.1, -0.3, 0.3, -0.6, 0.6)
 MAX_ENDS = 3
 """Ends of searches that are followed further, those that match best."""
 
@@ -181,7 +182,7 @@ class Search:
 
     def _tuned(self, theta, n):
         """A look after a few steps of the field alone, which decides on the rate: guesses of it are rough near Tc."""
-        look = self.look(theta, n)
+        look = self._any_look(theta, n)
         for _ in range(MAX_TUNING):
             chi2, r, W = look.against(self.target)
             column = look.jacobian[:, -1]
@@ -194,6 +195,15 @@ class Search:
                 break
             look = new
         return look
+
+    def _any_look(self, theta, n):
+        """A look at theta, or at the nearest field where the array is neither silent nor saturated."""
+        for shift in (0.0, *FIELD_SHIFTS):
+            try:
+                return self.look(theta + shift * np.eye(len(theta))[-1], n)
+            except FAILURES as error:
+                reason = error
+        raise reason
 
     def _descend(self, candidates, n, number):
         look, prior, damping, stalled = self._first(candidates, n), 0.3**-2, 0.0, 0
