@@ -33,6 +33,7 @@ class Case:
     displacements: tuple
     rule: str = "decimation"
     surround: int = 2
+    climbs: bool = False  # from small factors, with all starts; else from the two attractive guesses
 
 
 PLANES = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, -1, 0), (1, 0, 1), (1, 0, -1), (0, 1, 1), (0, 1, -1))
@@ -42,6 +43,8 @@ CASES = {
                             ("100 um", "100 um", "5 ms")), (2, 2, 1), (0.12, 0.15, 0.25, -0.15), PLANES),
     "bins": Case(Lattice((8, 8, 3000), ("x", "y", "t"), ("periodic", "periodic", "open"),
                          ("100 um", "100 um", "10 ms")), (2, 2, 2), (0.12, 0.15, 0.25, -0.15), PLANES),
+    "far": Case(utah_array(3000, "10 ms"), (4, 4, 5), (0.21, 0.21, 0.22, -0.02), PLANES, climbs=True),
+    "farther": Case(utah_array(3000, "10 ms"), (8, 8, 10), (0.215, 0.215, 0.225, 0.0), PLANES, climbs=True),
     "utah-or": Case(utah_array(3000, "10 ms"), (2, 2, 2), (0.16, 0.13, 0.25, -0.45), PLANES, rule="or"),
 }  # fmt: skip
 
@@ -62,8 +65,9 @@ def recover(case, seed, progress=None):
     names = tuple(fit.couplings)
     target = Target(names, values, fit.joint_covariance, field.geometry.n_active, fit.n_blocks)
     estimator = lattice_estimator(vectors, values)
-    result = inverse_map(target, observation, estimator, starts=_starts(target, observation), seed=seed,
-                         check_size=False, progress=progress)  # fmt: skip
+    starts = None if case.climbs else _starts(target, observation)
+    result = inverse_map(target, observation, estimator, starts=starts, seed=seed, check_size=False,
+                         progress=progress)  # fmt: skip
     return fit, result
 
 
@@ -83,14 +87,18 @@ def main():
     for name in args.cases.split(","):
         case, rows, started = CASES[name], [], time.process_time()
         for seed in range(args.seeds):
+            before = time.process_time()
             fit, result = recover(case, seed, print if args.verbose else None)
             pairs = np.array(list(result.couplings.values()))
             z = (pairs[:, 0] - case.truth) / pairs[:, 1]
             rows.append({"couplings": pairs.tolist(), "z": z.tolist(), "p": result.p_value, "dof": result.dof,
                          "noise_share": result.noise_share, "flat": [str(d) for d in result.flat],
-                         "notes": result.notes, "observed": dict(fit.couplings)})  # fmt: skip
+                         "notes": result.notes, "observed": dict(fit.couplings), "verdict": result.verdict,
+                         "alternatives": result.alternatives,
+                         "seconds": time.process_time() - before})  # fmt: skip
             print(name, seed, "  ".join(f"{n} {v:+.4f}({e:.4f}) z {zz:+.2f}" for n, (v, e), zz in
-                  zip(result.names, pairs, z, strict=True)), f"p {result.p_value:.2f}", *result.notes, flush=True)
+                  zip(result.names, pairs, z, strict=True)), f"p {result.p_value:.2g},",
+                  f"{rows[-1]['seconds']:.0f} s", *result.flat, *result.notes, flush=True)  # fmt: skip
         seconds = time.process_time() - started
         z = np.array([r["z"] for r in rows])
         out[name] = {"names": list(result.names), "truth": case.truth, "rows": rows, "seconds": seconds}

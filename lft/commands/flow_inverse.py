@@ -37,13 +37,18 @@ def compute(args):
     observation = Observation(lattice, factor, blocking, args.k, surround=surround)
     if surround == 0 and "open" in [b for b, a in zip(lattice.boundary, lattice.axes, strict=True) if a != TIME]:
         notes.append("the tissue is taken to end with the array (surround 0)")
-    progress = (lambda line: print(line, file=sys.stderr)) if sys.stderr.isatty() else None
     result = inverse_map(
         target, observation, lattice_estimator(displacements, target.values), n_configurations=args.configurations,
-        progress=progress,
+        progress=_say,
     )  # fmt: skip
     flow = report(result, observables, notes)
     return flow, flow.notes
+
+
+def _say(line):
+    """Stages always, the steps between them (lines that begin with blanks) where somebody watches."""
+    if sys.stderr.isatty() or not line.startswith(" "):
+        print(line, file=sys.stderr, flush=True)
 
 
 def save(result, path):

@@ -24,6 +24,9 @@ CHUNK_SITES = 2**18
 def lattice_estimator(displacements, start=None):
     """An estimator ``fields -> (values, influences)`` of the couplings at these displacements and a common field.
 
+    With companion fields w of every configuration it also gives ``r_i = H^-1 sum_x g_i(x) w_i(x)``, g the score of a
+    site: for w the fluctuations of an operator around x their sum over i is a derivative of the couplings.
+
     Parameters
     ----------
     displacements : sequence of tuple of int
@@ -36,11 +39,14 @@ def lattice_estimator(displacements, start=None):
     callable
         ``names``: ``K[...]`` in this order, then ``h``.  Called with spin fields on one lattice it returns the
         pseudo-likelihood maximum (n_c,) and the influences (number of fields, n_c).  Raises InputError or
-        DivergenceError as :func:`lft.inference.lattice_fit.fit_lattice` does.
+        DivergenceError as :func:`lft.inference.lattice_fit.fit_lattice` does.  A second argument ``companions(first,
+        last)``, the companion fields (last - first, n_w, *storage shape) of a stretch of configurations, adds the
+        responses (number of fields, n_c, n_w) to what is returned.
 
     Notes
     -----
-    Cost: one pass of pattern counting, and about 3 ns per site and displacement for the influences.
+    Cost: one pass of pattern counting, about 3 ns per site and displacement for the influences, and a matrix product
+    of (n_c x sites) with (sites x n_w) per field for the responses.
 
     Examples
     --------
@@ -55,7 +61,7 @@ def lattice_estimator(displacements, start=None):
     """
     vectors = tuple(tuple(int(x) for x in d) for d in displacements)
 
-    def estimator(fields):
+    def estimator(fields, companions=None):
         checked = _checked_fields(fields)
         _checked_displacements(checked[0].geometry, vectors)
         counter = PatternCounter(checked, vectors, False)
@@ -67,9 +73,13 @@ def lattice_estimator(displacements, start=None):
             h, k, information = _maximum(patterns, vectors, plus, minus)
         else:
             h, k, information = _from(np.asarray(start, float), patterns, vectors, plus, minus)
-        scores = field_scores(checked, vectors, h[0], k)
-        influences = newton.ArrowInformation.solve(information, np.ascontiguousarray(scores.T)).T
-        return np.append(k, h), np.column_stack([influences[:, 1:], influences[:, 0]])
+        def solved(rows):  # (..., h first) -> (..., h last)
+            columns = np.ascontiguousarray(rows.reshape(-1, rows.shape[-1]).T)
+            return np.roll(newton.ArrowInformation.solve(information, columns).T, -1, axis=1).reshape(rows.shape)
+
+        scores, products = field_scores(checked, vectors, h[0], k, companions)
+        found = np.append(k, h), solved(scores)
+        return found if companions is None else (*found, solved(products).transpose(0, 2, 1))
 
     estimator.names = (*map(coupling_name, vectors), "h")
     estimator.displacements = vectors
@@ -90,12 +100,15 @@ def _from(start, patterns, vectors, plus, minus):
     return theta[:1], theta[1:], information
 
 
-def field_scores(fields, vectors, h, k):
-    """Gradient of the pseudo-log-likelihood of each field, (number of fields, 1 + n_d): h first, then K."""
+def field_scores(fields, vectors, h, k, companions=None):
+    """Gradient of the pseudo-log-likelihood of each field, (number of fields, 1 + n_d): h first, then K.
+
+    And its sums against companion fields, (number of fields, n_w, 1 + n_d), None without them.
+    """
     lattice = fields[0].geometry
     mask = lattice.storage_mask()
     stored = [lattice.storage_displacement(d) for d in vectors]
-    out = np.empty((len(fields), 1 + len(vectors)))
+    out, products = np.empty((len(fields), 1 + len(vectors))), []
     step = max(CHUNK_SITES // lattice.n_sites, 1)
     for a in range(0, len(fields), step):
         spins = np.stack([_spins(f, mask) for f in fields[a : a + step]])
@@ -110,7 +123,12 @@ def field_scores(fields, vectors, h, k):
         out[a : a + step, 0] = flat.sum(axis=1, dtype=np.float64)
         for d, f in enumerate(sums):
             out[a : a + step, 1 + d] = (flat * f.reshape(len(spins), -1)).sum(axis=1, dtype=np.float64)
-    return out - out.mean(axis=0)  # the maximum is that of double precision; here single is enough
+        if companions is not None:
+            w = companions(a, a + len(spins)).reshape(len(spins), -1, flat.shape[1])
+            g = np.stack([flat, *(flat * f.reshape(flat.shape) for f in sums)], axis=2)
+            products.append(w @ g)
+    # the maximum is that of double precision; here single is enough
+    return out - out.mean(axis=0), np.concatenate(products).astype(float) if products else None
 
 
 def _spins(phi, mask):

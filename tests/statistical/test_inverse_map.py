@@ -12,6 +12,7 @@ from lft.inference.lattice_fit import fit_lattice
 from lft.rg.chains import undecimate_chain
 from lft.rg.inverse.ensemble import FineModel, Observation, simulate
 from lft.rg.inverse.match import Target, default_starts, goodness, inverse_map
+from lft.rg.inverse.profile import Profile, intervals
 from lft.testing import assert_agrees, decimate_chain, normality_p_value
 
 LINE = ((1,), (2,), (3,))
@@ -63,6 +64,22 @@ def test_exact_couplings_of_a_decimated_chain_lead_back(b, K, h):
     assert_agrees(result.couplings["K[1]"], K, relative_error_max=0.05)
     assert_agrees(result.couplings["h"], h, relative_error_max=0.25)
     assert result.p_value > 1e-3 and not result.flat
+
+
+def test_a_far_chain_is_found_by_climbing():
+    """Twelve steps per bin: stages of 2, 4, 6 and 12, both signs, and lines that say so."""
+    coarse, lines = decimate_chain(1.4, -0.05, 12), []
+    target = Target(("K[1]", "K[2]", "h"), [coarse[0], 0.0, coarse[1]], np.eye(3) * 1e-5, 1e5)
+    result = inverse_map(target, Observation(chain(), 12), lattice_estimator(((1,), (2,))), n_configurations=80,
+                         n_pilot=40, check_size=False, progress=lines.append)  # fmt: skip
+    assert_agrees(result.couplings["K[1]"], 1.4, relative_error_max=0.03)
+    assert_agrees(result.couplings["h"], -0.05, relative_error_max=0.3)
+    low, high = result.intervals["K[1]"]
+    assert low < result.couplings["K[1]"][0] < high
+    stages_told = [line for line in lines if line.startswith("stage")]
+    assert [line.split(",")[0] for line in stages_told] == [
+        "stage 1 of 4: factor 2", "stage 2 of 4: factor 4", "stage 3 of 4: factor 6", "stage 4 of 4: factor 12"
+    ]  # fmt: skip
 
 
 def test_a_sampled_chain_agrees_with_its_exact_inverse():
@@ -188,3 +205,18 @@ def test_errors_cover_the_truth(case):
     assert (np.mean(abs(z) < 2, axis=0) >= 0.9).all()
     assert np.mean(abs(3 * z) < 2) < 0.8
     assert normality_p_value(z[:, 0]) > 1e-4
+
+
+@pytest.mark.parametrize("bend", [-0.4, 0.0, 0.3])
+def test_intervals_are_those_of_the_bent_response(bend):
+    """``y = t + q t^2`` on paper: the interval is where a residual of one error is met."""
+    profile = Profile(np.eye(2), np.array([0.1, 0.02]), np.array([bend, 0.0]), np.array([0.01, 0.01]), [])
+    ranges, notes = intervals(profile, ("K[1]", "h"), np.array([0.5, -0.1]))
+    down, up = 0.5 - ranges["K[1]"][0], ranges["K[1]"][1] - 0.5
+    assert bool(notes) == (bend != 0)
+    for side, sign in ((up, 1), (down, -1)):
+        t = side / 0.1
+        turning = 1 + 4 * sign * bend
+        assert t + sign * bend * t * t == pytest.approx(1.0 if turning > 0 else -1 / (4 * sign * bend))
+    assert ranges["h"] == pytest.approx((-0.12, -0.08))
+    assert profile.weak(("K[1]", "h"), 0.08) == ["known only to 0.10: 1.00 K[1]"]

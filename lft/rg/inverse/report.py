@@ -58,6 +58,7 @@ class InverseFlow:
                 "p_value": _number(inverse.p_value),
                 "covariance": inverse.covariance.tolist(),
                 "names": list(inverse.names),
+                "intervals": {n: list(pair) for n, pair in inverse.intervals.items()},
                 "flat_directions": [
                     {"weights": d.weights, "low": d.low, "high": d.high} for d in inverse.flat
                 ],
@@ -84,6 +85,8 @@ class InverseFlow:
                 nan = math.nan
                 value, error = (nan if x is None else x for x in pair.values())
                 text = "not determined" if math.isnan(value) else str(Variable(value, error))
+                if title == "fine lattice" and name in self.inverse.intervals:
+                    text += _asymmetric(value, *self.inverse.intervals[name])
                 lines.append(f"  {name:26} {text}")
             for name, variable in (self.fine if title == "fine lattice" else self.coarse).items():
                 lines.append(f"  {name:26} {variable}")
@@ -95,6 +98,12 @@ class InverseFlow:
         result = self.inverse
         lines.append(f"chi2 {result.chi2:.1f} at {result.dof} degrees of freedom: {result.verdict}")
         return "\n".join(lines)
+
+
+def _asymmetric(value, low, high):
+    """`` (0.21 to 0.32)`` where the two sides differ by more than a tenth, else nothing."""
+    down, up = value - low, high - value
+    return f"  (68 %: {low:.4f} to {high:.4f})" if abs(up - down) > 0.1 * min(up, down) else ""
 
 
 def _number(x):
@@ -129,14 +138,13 @@ def report(inverse, observables=None, notes=()):
     InverseFlow
         A variable that changes along a flat direction by more than its error is nan: it is not determined either.
     """
-    match, observation = inverse.match, inverse.volume.observation
-    flat = np.array([[d.weights[n] for n in inverse.names] for d in inverse.flat])
+    match, observation, bends = inverse.match, inverse.volume.observation, inverse.profile
+    flat = np.eye(len(inverse.names))[len(inverse.names) - len(inverse.flat) :]  # in the frame of the profile
     out = []
     for name, lattice in (("fine", match.ensemble.fine), ("coarse", match.ensemble.torus)):
-        slopes = [(up[name], down[name], delta) for up, down, delta in match.slopes]
-        out.append(
-            ensemble_variables(lattice, match.ensemble.modes[name], slopes, inverse.covariance, flat=FLAT * flat)
-        )
+        center = match.ensemble.modes[name]
+        slopes = [(up.get(name, center), down.get(name, center), delta) for up, down, delta in bends.slopes]
+        out.append(ensemble_variables(lattice, center, slopes, bends.covariance, flat=FLAT * flat))
     fine, coarse = out
     for name, unit in (("density", ""), ("rate_hz", "Hz")):  # what was measured needs no model
         if name in (observables or {}):

@@ -1,7 +1,9 @@
 """The search behind the inverse map: simulate, fit, step.
 
-Damped Gauss-Newton from several starts with short simulations, the ends compared with longer ones, and the best of them
-refined until a step stays within its error.  What is minimized, and what the result means: :mod:`lft.rg.inverse.match`.
+Damped Gauss-Newton from several starts with short simulations, stage by stage (:mod:`lft.rg.inverse.stages`), the ends
+compared with longer ones, and the best of them refined until a step stays within its error.  One simulation gives both
+the couplings and their derivatives (:mod:`lft.rg.inverse.response`).  What is minimized, and what the result means:
+:mod:`lft.rg.inverse.match`.
 """
 
 from __future__ import annotations
@@ -14,18 +16,24 @@ import numpy as np
 
 from lft.errors import DivergenceError, InputError
 from lft.rg.inverse.ensemble import FineModel, simulate
-from lft.rg.variables import displacement_of
+from lft.rg.inverse.response import Companions, Response
+from lft.rg.inverse.stages import carried
 
-STEP, WIDE_STEP = 0.05, 0.1
-"""Half the distance of central differences; the wide one where the response is weak, hence smooth, and noise rules."""
 FLAT = 0.25
 """A direction whose standard error exceeds this is flat: couplings are of order 0.1 to 1."""
 MAX_EXTRA = 3
-"""Repetitions of the Jacobian where its noise alone would call a direction flat."""
+"""Repetitions of the last simulation where the noise of the Jacobian alone would call a direction flat."""
 FAILURES = (InputError, DivergenceError, np.linalg.LinAlgError)
-MAX_MOVE = 0.2
+MAX_MOVE, MAX_MOVE_OF_H = 0.2, 0.6
 MAX_STEPS = 15
-MAX_FINAL = 4
+MAX_STALLED = 3
+"""Steps without a smaller chi^2 after which a search has ended."""
+MAX_FINAL, SETTLED = 4, 1.5
+MAX_TUNING, MAX_TUNED = 5, 0.2
+"""Steps of the field alone before a search, and the largest."""
+FIELD_SHIFTS = (-0.1, 0.1, -0.3, 0.3, -0.6, 0.6)
+MAX_ENDS = 3
+"""Ends of searches that are followed further, those that match best."""
 
 
 @dataclass(frozen=True)
@@ -75,57 +83,28 @@ class Match:
     noise: np.ndarray  # covariance of `predicted` from the finite simulation
     model: np.ndarray  # covariance that the model predicts for the recording
     jacobian: np.ndarray
-    jacobian_noise: np.ndarray  # variance of its entries
+    jacobian_noise: np.ndarray  # its spread, see Response
     chi2: float
     ensemble: object = field(repr=False)
-    slopes: tuple = field(repr=False)  # (modes at theta + delta, modes at theta - delta, delta) per coupling
     is_converged: bool = True
 
 
-# ---- where to begin
-def default_starts(target, model):
-    """Guesses: the exact one-dimensional inverse along each axis, kept below a mean-field instability."""
-    observation = model.observation
-    c = dict(zip(target.names, target.values, strict=True))
-    units = observation.recorded.unit_displacements()
-    coarse = np.array([c.get(_name(d), 0.0) for d in units])
-    m = _mean_field(c.get("h", 0.0), 2 * sum(v for n, v in c.items() if displacement_of(n)))
-    t = observation.recorded.time_axis
-    if t is not None and observation.rule != "decimation":
-        p = (1 + m) / 2
-        fine_p = 1 - (1 - p) ** (1 / observation.factor[t]) if observation.rule == "or" else p / observation.factor[t]
-        m = 2 * min(max(fine_p, 1e-4), 1 - 1e-4) - 1
-    rho = np.tanh(coarse)
-    along = np.arctanh(np.sign(rho) * np.abs(rho) ** (1 / np.array(observation.factor)))
-    gain = 2 * np.maximum(along, 0).sum() * (1 - m * m)
-    if len(units) > 1 and gain > 1:
-        along = along / gain
+@dataclass(frozen=True)
+class Look:
+    """One simulation, fitted."""
 
-    def start(K):
-        values = dict(zip(units, K, strict=True))
-        sought = np.array([values.get(d, 0.0) for d in model.displacements])
-        h = math.atanh(np.clip(m, -0.9999, 0.9999)) - 2 * sought.sum() * m
-        return np.append(sought, np.clip(h, -4, 4))
+    theta: np.ndarray
+    values: np.ndarray  # fitted couplings
+    noise: np.ndarray  # their covariance from the finite simulation
+    per_site: np.ndarray  # covariance of a recording, times its sites
+    jacobian: np.ndarray
+    jacobian_noise: np.ndarray  # its spread, see Response
+    ensemble: object = field(repr=False)
 
-    out = [start(along), start(along / 2)]
-    for axis, b in enumerate(observation.factor):
-        name = observation.space if axis != t else observation.rule
-        if b % 2 == 0 and name == "decimation" and units[axis] in model.displacements:
-            flipped = along.copy()
-            flipped[axis] = -max(abs(flipped[axis]), 0.1)
-            out.append(start(flipped))
-    return out
-
-
-def _name(displacement):
-    return f"K[{','.join(map(str, displacement))}]"
-
-
-def _mean_field(h, total):
-    m = math.tanh(h)
-    for _ in range(200):
-        m = 0.5 * m + 0.5 * math.tanh(h + total * m)
-    return m
+    def against(self, target):
+        """chi^2, residual and weight: the inverse of what the model predicts for the recording, plus this noise."""
+        r, W = target.values - self.values, np.linalg.inv(self.per_site / target.n_sites + self.noise)
+        return float(r @ W @ r), r, W
 
 
 # ---- the search
@@ -143,91 +122,128 @@ class Search:
                 f"{len(target.names)} observed couplings cannot determine {len(self.model.names)}: fit the recording "
                 "with a longer reach or with diagonals"
             )
-        seen = volume.observation.seen_lattice(volume.n_time)
-        self.n_sites = seen.n_active
-        self.n_runs = 0
+        self.n_sites = volume.observation.seen_lattice(volume.n_time).n_active
 
-    def look(self, theta, n, volume=None, seed=None):
-        """(fitted couplings, their simulation covariance, covariance per site, ensemble) at couplings theta."""
+    def at(self, volume):
+        """The same search in another volume."""
+        return Search(self.target, volume, self.estimator, self.model.displacements, self.seed, self.say)
+
+    def look(self, theta, n, volume=None, seed=None, keep_modes=False):
+        """The fine lattice at couplings theta, as the array sees it: a :class:`Look`."""
         volume = volume or self.volume
         model = FineModel(volume.observation, self.model.displacements)
-        self.n_runs += 1
-        ensemble = simulate(model, theta, n, volume.n_time, seed=self.seed if seed is None else seed)
-        values, u = self.estimator(ensemble.fields)
+        ensemble = simulate(model, theta, n, volume.n_time, seed=self.seed if seed is None else seed,
+                            keep_modes=keep_modes, keep_cells=True)  # fmt: skip
+        values, u, responses = self.estimator(ensemble.fields, Companions(ensemble))
         sites = volume.observation.seen_lattice(volume.n_time).n_active
         per_site = n * u.T @ u * sites  # cov(n u_i) of one configuration, times its sites
         noise = _grouped(u)
+        response = Response.of(responses, len(theta), np.linalg.inv(per_site / self.target.n_sites + noise))
         ensemble.fields.clear()
-        return values, noise, per_site, ensemble
-
-    def jacobian(self, theta, n, seed=None, step=STEP):
-        """dc/dtheta by central differences, the variance of its entries, and the modes of both sides."""
-        columns, variances, slopes = [], [], []
-        for k in range(len(theta)):
-            delta = step * np.eye(len(theta))[k]
-            up, down = (self.look(theta + s * delta, n, seed=seed) for s in (1, -1))
-            columns.append((up[0] - down[0]) / (2 * step))
-            variances.append((up[1] + down[1]).diagonal() / (2 * step) ** 2)
-            slopes.append((up[3].modes, down[3].modes, step))
-        return np.array(columns).T, np.array(variances).T, tuple(slopes)
-
-    def weight(self, noise, per_site):
-        """Inverse of what the model predicts for a recording of this size, plus simulation noise."""
-        return np.linalg.inv(per_site / self.target.n_sites + noise)
+        ensemble = dataclasses.replace(ensemble, cells=None)
+        return Look(np.array(theta, float), values, noise, per_site, response.jacobian, response.spread, ensemble)
 
     def chi2(self, theta, n):
         """chi^2 at theta with the residual and its weight."""
-        values, noise, per_site, _ = self.look(theta, n)
-        r, W = self.target.values - values, self.weight(noise, per_site)
-        return float(r @ W @ r), r, W
+        return self.look(theta, n).against(self.target)
 
     def pilot(self, starts, n):
-        """Damped Gauss-Newton from every start; those that lead nowhere are dropped."""
+        """Damped Gauss-Newton from every start; those that lead nowhere are dropped, equal ends counted once."""
         found, reason = [], ""
-        for number, start in enumerate(starts):
+        for number, candidates in enumerate(starts):
             try:
-                found.append(self._descend(start, n, number))
+                end = self._descend(candidates, n, number)
             except FAILURES as error:
                 reason = str(error)
                 self.say(f"start {number}: given up: {reason}")
+                continue
+            if all(end.is_apart(other) for other in found):
+                found.append(end)
         if not found:
             raise DivergenceError(f"inverse map: no start led to couplings that can be simulated and fitted: {reason}")
         return found
 
-    def _descend(self, start, n, number):
-        theta, J, at, is_done, damping = np.array(start, float), None, None, False, 0.3**-2
-        chi2, r, W = self.chi2(theta, n)
+    def climb(self, found, finer):
+        """Starts for a finer stage: per end, the candidates of :func:`lft.rg.inverse.stages.carried`."""
+        ends = sorted(found, key=lambda f: f.chi2)[:MAX_ENDS]
+        return [carried(f.theta, f.magnetization, self.model, finer.model) for f in ends]
+
+    def _first(self, candidates, n):
+        """The best candidate once its field is tuned; those that cannot be simulated and fitted are passed over."""
+        looks, reason = [], None
+        for theta in candidates:
+            try:
+                looks.append(self._tuned(theta, max(n // 2, 40)))
+            except FAILURES as error:
+                reason = error
+        if not looks:
+            raise reason
+        return self.look(min(looks, key=lambda look: look.against(self.target)[0]).theta, n)
+
+    def _tuned(self, theta, n):
+        """A look after a few steps of the field alone, which decides on the rate: guesses of it are rough near Tc."""
+        look = self._any_look(theta, n)
+        for _ in range(MAX_TUNING):
+            chi2, r, W = look.against(self.target)
+            column = look.jacobian[:, -1]
+            stiff = column @ W @ column
+            move = np.clip(column @ W @ r / (stiff + 1.0), -MAX_TUNED, MAX_TUNED)
+            if move * move * stiff < max(0.02 * chi2, 1.0):
+                break
+            new = self.look(look.theta + move * np.eye(len(theta))[-1], n)
+            if new.against(self.target)[0] > chi2:
+                break
+            look = new
+        return look
+
+    def _any_look(self, theta, n):
+        """A look at theta, or at the nearest field where the array is neither silent nor saturated."""
+        for shift in (0.0, *FIELD_SHIFTS):
+            try:
+                return self.look(theta + shift * np.eye(len(theta))[-1], n)
+            except FAILURES as error:
+                reason = error
+        raise reason
+
+    def _descend(self, candidates, n, number):
+        look, prior, damping, stalled = self._first(candidates, n), 0.3**-2, 0.0, 0
+        best, least = look, look.against(self.target)[0]
         for step in range(MAX_STEPS):
-            if J is None or np.abs(theta - at).max() > 0.1:
-                (J, _, _), at = self.jacobian(theta, max(n // 2, 40), step=WIDE_STEP), theta
-            information = J.T @ W @ J
-            move = np.linalg.solve(information + damping * np.eye(len(theta)), J.T @ W @ r)
-            move *= min(1.0, MAX_MOVE / np.abs(move).max())
+            chi2, r, W = look.against(self.target)
+            theta, J = look.theta, look.jacobian
             self.say(f"start {number}, step {step}: chi2 {chi2:.1f} at " + ", ".join(f"{x:.4f}" for x in theta))
-            if move @ information @ move < 1 or np.abs(move).max() < 0.003:
-                is_done = True
+            if chi2 < 0.98 * least - 1:
+                best, least, stalled = look, chi2, 0
+            else:
+                stalled += step > 0
+            information = J.T @ W @ J
+            stiff = information + prior * np.eye(len(theta)) + damping * np.diag(information.diagonal())
+            move = np.linalg.solve(stiff, J.T @ W @ r)
+            move *= min(1.0, MAX_MOVE / np.abs(move[:-1]).max(), MAX_MOVE_OF_H / abs(move[-1]))
+            if stalled == MAX_STALLED or move @ information @ move < len(theta):  # as noise alone makes
                 break
             try:
-                new = self.chi2(theta + move, n)
+                new = self.look(theta + move, n)
+                noise = 2 * math.sqrt(float(r @ W @ look.noise @ W @ r))  # of chi2
+                is_better = new.against(self.target)[0] < chi2 + 3 + noise
             except FAILURES:
-                new = (math.inf, None, None)
-            if new[0] < chi2 + 3:
-                theta, (chi2, r, W) = theta + move, new
-                damping = max(damping / 3, 1.0)
+                is_better = False
+            if is_better:
+                look, prior, damping = new, max(prior / 3, 1.0), damping / 10 if damping > 3.0 else 0.0
             else:
-                damping *= 10
-                if damping > 1e5:
-                    break
-        return _Found(theta, chi2, J, information, is_done)
+                damping = max(10 * damping, 3.0)
+        look = best
+        chi2, _, W = look.against(self.target)
+        return _Found(look.theta, chi2, look.jacobian.T @ W @ look.jacobian, _magnetization(look))
 
     def choose(self, found, n):
         """The end point to refine, and others that match nearly as well, judged by ``n`` configurations each."""
-        found = [f for f in found if f.is_converged] or found
         limit = min(f.chi2 for f in found) + 10 * math.sqrt(2 * len(self.target.names))  # short runs are noisy
         polished = []
-        for f in sorted((f for f in found if f.chi2 < limit), key=lambda f: f.chi2):
+        for f in sorted((f for f in found if f.chi2 < limit), key=lambda f: f.chi2)[:MAX_ENDS]:
             try:
                 f = self._polish(f, n)
+                self.say(f"candidate: chi2 {f.chi2:.1f} at " + ", ".join(f"{x:.4f}" for x in f.theta))
             except FAILURES:
                 continue
             if all(f.is_apart(other) for other in polished):
@@ -240,42 +256,48 @@ class Search:
         return best, [f for f in near if f is not best]
 
     def _polish(self, found, n):
-        chi2, r, W = self.chi2(found.theta, n)
-        J = found.jacobian
+        look = self.look(found.theta, n)
+        chi2, r, W = look.against(self.target)
         for _ in range(3):
+            J = look.jacobian
             move = np.linalg.solve(J.T @ W @ J + np.eye(J.shape[1]), J.T @ W @ r)
             move *= min(1.0, 0.05 / np.abs(move).max())
-            new = self.chi2(found.theta + move, n)
-            if new[0] > chi2 - 0.5:
+            if move @ (J.T @ W @ J) @ move < 0.5:
                 break
-            found = dataclasses.replace(found, theta=found.theta + move)
-            chi2, r, W = new
-        return dataclasses.replace(found, chi2=chi2, information=J.T @ W @ J)
+            new = self.look(found.theta + move, n)
+            if new.against(self.target)[0] > chi2 - 0.5:
+                break
+            look, found = new, dataclasses.replace(found, theta=found.theta + move)
+            chi2, r, W = look.against(self.target)
+        return dataclasses.replace(found, chi2=chi2, information=look.jacobian.T @ W @ look.jacobian)
 
     def refine(self, theta, n):
         """Gauss-Newton with the full simulation until a step stays within the errors."""
         for attempt in range(MAX_FINAL):
-            values, noise, per_site, ensemble = self.look(theta, n)
-            W = self.weight(noise, per_site)
-            J, variance, slopes = self.jacobian(theta, n)
-            total = 1.0
-            for extra in range(1, MAX_EXTRA + 1):  # is a direction flat, or only the Jacobian noisy?
-                if not Frame.of(J, variance, W).in_doubt:
-                    break
-                more, more_variance, slopes = self.jacobian(theta, n, self.seed + 7919 * extra, WIDE_STEP)
-                w = (WIDE_STEP / STEP) ** 2
-                J = (total * J + w * more) / (total + w)
-                variance = (total**2 * variance + w**2 * more_variance) / (total + w) ** 2
-                total += w
-            r, frame = self.target.values - values, Frame.of(J, variance, W)
-            move = frame.step(r)
-            size = math.sqrt(max(float(move @ (J.T @ W @ J) @ move), 0.0))
-            self.say(f"final {attempt}: step of {size:.2f} errors at " + ", ".join(f"{x:.4f}" for x in theta))
-            if size < 1.5 or attempt == MAX_FINAL - 1:
-                rest = r - J @ move
-                return Match(theta + move, values + J @ move, noise, per_site / self.target.n_sites, J, variance,
-                             float(rest @ W @ rest), ensemble, slopes, size < 1.5)
+            look = self.look(theta, n, keep_modes=True)
+            move, size, chi2, frame = self._step(look)
+            self.say(f"final {attempt}: chi2 {chi2:.1f}, step of {size:.2f} errors at "
+                     + ", ".join(f"{x:.4f}" for x in theta))  # fmt: skip
+            extra = 0
+            while size < SETTLED and frame.in_doubt and extra < MAX_EXTRA:  # flat, or only the Jacobian noisy?
+                extra += 1
+                look = _mean(look, extra, self.look(theta, n, seed=self.seed + 7919 * extra))
+                move, size, chi2, frame = self._step(look)
+                self.say(f"final {attempt}, repetition {extra}: chi2 {chi2:.1f}, step of {size:.2f} errors")
+            if size < SETTLED or attempt == MAX_FINAL - 1:
+                _, r, W = look.against(self.target)
+                J, rest = look.jacobian, r - look.jacobian @ move
+                return Match(theta + move, look.values + J @ move, look.noise, look.per_site / self.target.n_sites, J,
+                             look.jacobian_noise, float(rest @ W @ rest), look.ensemble, size < SETTLED)
             theta = theta + move * min(1.0, MAX_MOVE / np.abs(move).max())
+
+
+    def _step(self, look):
+        """(Gauss-Newton step within the known directions, its length in errors, chi^2, frame)."""
+        chi2, r, W = look.against(self.target)
+        frame = Frame.of(look.jacobian, look.jacobian_noise, W)
+        move = frame.step(r)
+        return move, math.sqrt(max(float(move @ (look.jacobian.T @ W @ look.jacobian) @ move), 0.0)), chi2, frame
 
 
 @dataclass(frozen=True)
@@ -284,9 +306,8 @@ class _Found:
 
     theta: np.ndarray
     chi2: float
-    jacobian: np.ndarray
     information: np.ndarray
-    is_converged: bool
+    magnetization: float
 
     def is_apart(self, other):
         """Whether two ends are more than five errors and 0.03 apart."""
@@ -300,34 +321,43 @@ class Frame:
     """Directions of theta: known and flat, by the singular values S of the whitened Jacobian.
 
     A direction is flat if its standard error 1/S exceeds ``FLAT``, or if S^2 does not rise above what the noise of the
-    Jacobian alone would show; ``in_doubt`` if the noise alone decides.
+    Jacobian alone would show; ``in_doubt`` if the noise alone decides.  That noise adds to S^2 and would make errors
+    too small: variances along a known direction are multiplied by ``inflation = S^2/(S^2 - noise)``.
     """
 
     project: np.ndarray  # P: residual -> theta, within the known directions
     known: np.ndarray  # columns
     flat: np.ndarray  # columns
     in_doubt: bool
+    inflation: np.ndarray  # per known direction
 
     @classmethod
-    def of(cls, J, variance, W):
+    def of(cls, J, spread, W):
         L = np.linalg.cholesky(W)
         A = L.T @ J
         _, S, Vt = np.linalg.svd(A, full_matrices=False)
-        noise = np.array([float((np.diag(W)[:, None] * variance * v**2).sum()) for v in Vt])
+        noise = np.array([float(((spread @ v @ L) ** 2).sum()) for v in Vt])
         is_steep = S > 1 / FLAT
         is_seen = S**2 > noise * (1 + 4 * math.sqrt(2 / len(J)))
-        known, flat = Vt[is_steep & is_seen].T, Vt[~(is_steep & is_seen)].T
+        is_known = is_steep & is_seen
+        known, flat = Vt[is_known].T, Vt[~is_known].T
         if known.shape[1]:
             B = A @ known
             project = known @ np.linalg.solve(B.T @ B, B.T @ L.T)
         else:
             project = np.zeros((J.shape[1], J.shape[0]))
         in_doubt = bool((is_steep & (S**2 < 5 * noise)).any())
-        return cls(project, known, flat, in_doubt)
+        return cls(project, known, flat, in_doubt, S[is_known] ** 2 / (S[is_known] ** 2 - noise[is_known]))
 
     def step(self, r):
         """The change of theta that removes a residual, within the known directions."""
         return self.project @ r
+
+    def covariance(self, of_couplings):
+        """Covariance of theta, given that of the coarse couplings."""
+        inner = self.known.T @ self.project @ of_couplings @ self.project.T @ self.known
+        wide = self.known * np.sqrt(self.inflation)
+        return wide @ inner @ wide.T
 
 
 def _grouped(u, n_groups=40):
@@ -336,3 +366,17 @@ def _grouped(u, n_groups=40):
     edges = np.linspace(0, len(u), n + 1).astype(int)[:-1]
     sums = np.add.reduceat(u, edges, axis=0)
     return n / (n - 1) * sums.T @ sums
+
+
+def _mean(look, n, other):
+    """The mean of a look that stands for ``n`` simulations and one more at the same couplings."""
+    a, b = n / (n + 1), 1 / (n + 1)
+    return dataclasses.replace(
+        look, values=a * look.values + b * other.values, noise=a * a * look.noise + b * b * other.noise,
+        per_site=a * look.per_site + b * other.per_site, jacobian=a * look.jacobian + b * other.jacobian,
+        jacobian_noise=np.concatenate([a * look.jacobian_noise, b * other.jacobian_noise]),
+    )  # fmt: skip
+
+
+def _magnetization(look):
+    return float(look.ensemble.operators[:, -1].mean() / look.ensemble.fine.n_sites)
