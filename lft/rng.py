@@ -43,6 +43,7 @@ class Stream(IntEnum):
     MEANFIELD_STATIC = 18  # the frozen part of the input, shared by a pair of paths
     MEANFIELD_WEIGHTS = 19  # weights and drive of the finite network that a mean-field theory describes
     MEANFIELD_EVENT = 20  # input from outside and events of such a network
+    MEANFIELD_RESPONSE = 36  # white noise added to the input of neurons whose response is measured
 
 
 @dataclass(frozen=True)

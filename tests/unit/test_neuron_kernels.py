@@ -61,5 +61,11 @@ def test_another_random_number_is_seen():
     assert spikes(0, 0.5).sum() > 1.1 * spikes(0, 0.0).sum()
 
 
-def test_adaptation_stays_with_the_reference():
+def test_adaptation_and_other_steps_stay_with_the_reference():
+    """A class that inherits compiled steps and defines another step is run by its own."""
+    class Deaf(type(prepared(LIF(), 1e-4))):
+        def step(self, state, h, k):
+            return np.zeros(len(h))
+
+    assert not Runner(Deaf(LIF(), 1e-4), "x").is_compiled
     assert not Runner(prepared(EscapeRate(adaptation=1.0), 1e-3), "x").is_compiled

@@ -95,6 +95,7 @@ class _EscapeStep:
         self.model, self.dt, self.timescale = model, dt, model.timescale
         self.gain = find_gain(model.gain, GAIN_NAMES)
         self.decay = math.exp(-dt / model.tau) if model.tau else 0.0
+        self.score_decay = self.decay
         self.forget = math.exp(-dt / model.adaptation_tau)
 
     def init(self, M, rng):

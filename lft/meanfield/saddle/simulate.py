@@ -27,7 +27,9 @@ class Runner:
 
     def __init__(self, neuron, name, is_compiled=True):
         self.neuron, self.name = neuron, name
-        self.is_compiled = is_compiled and hasattr(neuron, "compiled") and getattr(neuron, "has_compiled", True)
+        owner = next((c for c in type(neuron).__mro__ if "step" in c.__dict__), None)  # a class with another step has
+        self.is_compiled = is_compiled and "compiled" in getattr(owner, "__dict__", ()) and getattr(  # its own law
+            neuron, "has_compiled", True)
 
     def run(self, h, rng, white=None, keep_state=True):
         """Outputs of M neurons on their paths.
@@ -59,7 +61,8 @@ class Runner:
             return y, None
         if self.is_compiled and isinstance(getattr(state, "rng", None), Draws):
             first = neuron.observe(state).copy() if hasattr(neuron, "observe") else None
-            white = np.zeros(n_steps) if white is None else np.ascontiguousarray(white, float)
+            sees = white is not None and getattr(neuron, "uses_white", False)
+            white = np.ascontiguousarray(white, float) if sees else np.zeros(n_steps)
             y[1:], after = neuron.compiled(state, np.ascontiguousarray(h, float), white)
             self._finite(y)
             if after is None or not keep_state:
