@@ -55,6 +55,7 @@ class Stream(IntEnum):
     GIBBS_RESAMPLE = 30  # blocks drawn with replacement behind errors of normalizations and entropies
     CAUSAL = 25  # spikes of a causal chain; the time word is the number of the stretch, the site its bin and unit
     CAUSAL_PAST = 26  # the same before the stretch, until the start is forgotten
+    MEANFIELD_RESPONSE = 36  # white noise added to the input of neurons whose response is measured
 
 
 @dataclass(frozen=True)

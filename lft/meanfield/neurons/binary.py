@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from lft._kernels import neurons as _neurons
 from lft.errors import InputError
 from lft.meanfield.neurons.forms import GainForm
 from lft.meanfield.neurons.gains import GAINS, Gain, find_gain
@@ -130,6 +131,16 @@ class _BinaryStep:
 
     def output(self, state):
         return state.y
+
+    def compiled(self, state, h, white):
+        """All steps of :meth:`step` at once: (outputs (T, M), None)."""
+        distance = h - self.threshold
+        p = distance if self.is_sharp else np.ascontiguousarray(self.gain(distance / self.width), float)
+        y, calls = np.empty_like(h), (not self.is_sharp) + (self.p_update < 1.0)
+        state.y = np.array(state.y, float)
+        _neurons.flips(state.y, p, self.is_sharp, self.p_update, self.low, self.high,
+                       state.rng.supply("random", calls * len(h)), y)
+        return y, None
 
     def step(self, state, h, k):
         if self.is_sharp:

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from lft._kernels import neurons as _neurons
 from lft.meanfield.neurons.forms import GainForm
 from lft.meanfield.neurons.gains import Gain, find_gain
 from lft.sections import number
@@ -94,11 +95,31 @@ class _EscapeStep:
         self.model, self.dt, self.timescale = model, dt, model.timescale
         self.gain = find_gain(model.gain, GAIN_NAMES)
         self.decay = math.exp(-dt / model.tau) if model.tau else 0.0
+        self.score_decay = self.decay
         self.forget = math.exp(-dt / model.adaptation_tau)
 
     def init(self, M, rng):
         return SimpleNamespace(u=np.zeros(M), low=np.zeros(M), rest=np.zeros(M), hazard=np.zeros(M),
                                spikes=np.zeros(M, bool), slope=None, rng=rng)
+
+    @property
+    def has_compiled(self):
+        """Adaptation acts back on the gain within a run: no array of gains then."""
+        return not self.model.adaptation
+
+    def compiled(self, state, h, white):
+        """All steps of :meth:`step` at once: (outputs (T, M), None)."""
+        model, u = self.model, h
+        if model.tau:
+            u = np.empty((len(h) + 1, h.shape[1]))
+            u[0] = state.u
+            _neurons.leaky(h, self.decay, 0.0, state.rng.supply("standard_normal", 0), u)
+            u = u[1:]
+        hazard = model.rate * np.maximum(self.gain((u - model.threshold) / model.width), 0.0) * self.dt
+        y = np.empty_like(h)
+        _neurons.fire(state.rest, hazard, self.dt, model.refractory, state.rng.supply("standard_exponential", len(h)), y)
+        state.u = u[-1].copy()
+        return y, None
 
     def step(self, state, h, k):
         model, dt = self.model, self.dt

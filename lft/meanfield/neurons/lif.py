@@ -22,6 +22,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from lft._kernels import neurons as _neurons
 from lft.errors import InputError
 from lft.sections import number
 
@@ -100,6 +101,15 @@ class _LIFStep:
         spread = self.model.threshold - self.model.reset
         v = self.model.reset + spread * rng.random(M)
         return SimpleNamespace(v=v, rest=np.zeros(M), current=np.zeros(M), rng=rng, white=0.0)
+
+    def compiled(self, state, h, white):
+        """All steps of :meth:`step` at once: (outputs (T, M), None)."""
+        model, y = self.model, np.empty_like(h)
+        _neurons.integrate_and_fire(
+            state.v, state.rest, state.current, h, white, self.dt, model.tau, self.decay, self.slow, model.threshold,
+            model.reset, model.refractory, state.rng.supply("random", len(h)), y,
+        )
+        return y, None
 
     def step(self, state, h, k):
         model, dt, a = self.model, self.dt, self.decay

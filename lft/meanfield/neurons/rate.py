@@ -16,10 +16,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from lft._kernels import neurons as _neurons
 from lft.meanfield.neurons.forms import GainForm
 from lft.meanfield.neurons.gains import find_gain
 from lft.sections import number
 
+ROWS = 64
+"""Steps to which a gain is applied at once: small enough to stay in the cache."""
 GAIN_NAMES = ("linear", "tanh", "erf", "relu", "exp", "logistic")
 
 
@@ -130,6 +133,32 @@ class _RateStep:
 
     def observe(self, state):
         return state.x
+
+    def compiled(self, state, h, white):
+        """All steps of :meth:`step` at once: (outputs (T, M), mean and variance of x after each step (2, T))."""
+        n_steps, m = h.shape
+        drive = h
+        if state.z is not None:
+            z = np.empty((n_steps + 1, m))
+            z[0] = state.z
+            b = self.color_decay
+            # kicks in the filter's units: its share (1 - b) is taken out by an input of 0
+            _neurons.leaky(np.zeros_like(h), b, self.color_std * math.sqrt(1 - b * b),
+                           state.rng.supply("standard_normal", n_steps), z)
+            drive, state.z = h + z[:-1], z[-1].copy()
+        x = np.empty((n_steps + 1, m))
+        x[0] = state.x
+        _neurons.leaky(drive, self.decay, self.kick, state.rng.supply("standard_normal", n_steps if self.kick else 0), x)
+        state.x = x[-1].copy()
+        observed = np.array([x[1:].mean(axis=1), np.empty(n_steps)])
+        y = np.empty((n_steps, m))
+        for a in range(0, n_steps, ROWS):
+            rows = slice(a, min(a + ROWS, n_steps))
+            now = x[1:][rows]
+            y[rows] = self.gain(now)
+            apart = now - observed[0, rows, None]
+            observed[1, rows] = np.einsum("ij,ij->i", apart, apart) / m
+        return y, observed
 
     def step(self, state, h, k):
         a = self.decay

@@ -24,7 +24,8 @@ divided by dt.  Optional attributes and methods:
 ``is_point_process`` see above
 ``uses_white``       True: ``state.white`` is set to the intensity of the white part of h, one number per step
 ``tangent``          ``tangent(state, h, k)``: derivatives of the last step, for Lyapunov exponents
-``score``            ``score(state, h, k)``: d log p(y)/dh of the last step, for response functions
+``score``            ``score(state, h, k)``: d log p(y)/dh of the last step, for response functions; ``score_decay``:
+                     what of an input's effect is left a step later (0)
 ``closed_form``      which closed form of :mod:`lft.meanfield.saddle.closed` solves it without sampling
 ==================== =================================================================================================
 

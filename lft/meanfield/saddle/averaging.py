@@ -7,7 +7,11 @@ noise in every sweep would.  A gain of 1/k does worse wherever information has t
 problem: a chain of n steps forgets its start only like (log k)^n/k.  Measured on a transient (erf, g = 1.5, 12 tau,
 1000 paths, 130 sweeps, error of Q): gain 1/k 4.8 %, k^-0.8 2.2 %, k^-0.67 1.1 %, constant 0.7 %.
 
-The residual of a sweep is no measure of the error: errors come from independent replicas.
+The residual of a sweep is no measure of the error: errors come from independent replicas.  Nor is the noise of a sweep
+all the noise in a residual: that of the state, which earlier sweeps have left in it, comes through F as well, and much
+enlarged where the output is sensitive to slow input (spiking neurons below threshold: 7 times).  So a residual is
+small if its *mean* over the last sweeps is, beside its own scatter over them; a state that moves on has a mean, a
+loop that overshoots has residuals that alternate (and is damped until they do not).
 
 A state is a list of arrays.  A sweep returns the new state and the squared sampling noise of its summary, from batches
 of paths; the summary is what residuals are judged by.
@@ -26,6 +30,10 @@ GAIN = 0.4
 """Share of the new state while averaging: the noise that stays in the iterate is GAIN/(2 - GAIN) of a sweep's."""
 AT_NOISE = 4.0
 """Residual^2 over noise^2 at which a state counts as settled (2 for two independent sweeps)."""
+WINDOW = 8
+"""Sweeps over which the mean of the residual is judged."""
+ALTERNATING = -0.7
+"""Correlation of successive residuals below which the loop overshoots, whatever their mean."""
 DRIFT = 100.0
 """Squared residual or drift over its sampling noise that is an error, in the worst block of the summary ..."""
 SMALL = 1e-2
@@ -84,7 +92,7 @@ def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name=""):
         The residual stays above the noise, or the average drifts; carries the residuals.
     """
     out = Settled(state, damping=damping)
-    previous, calm, end, ratio = None, 0, None, np.inf
+    previous, calm, end, ratio, recent = None, 0, None, np.inf, []
     for number in range(max(2 * sweeps // 3, 1)):
         new, noise2 = sweep(out.state, number)
         old = summary(out.state)
@@ -95,31 +103,51 @@ def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name=""):
             out.damping = max(0.5, 0.5 * (1 + out.damping))  # period 2: the loop overshoots
         previous = residual
         out.state = mix(out.state, new, 1.0 - out.damping)
+        recent = [*recent[1 - WINDOW :], (residual, noise2)]
         flat = number >= 7 and np.mean(out.residuals[-3:]) > 0.8 * np.mean(out.residuals[-6:-3])
-        calm = calm + 1 if ratio < AT_NOISE and flat else 0
+        calm = calm + 1 if flat and (ratio < AT_NOISE or _mean_ratio(recent, summary) < AT_NOISE) else 0
         if calm and end is None:
             end = number + 2 + number // 2  # the slow rest of what batches can resolve
         if end is not None and number >= end:
             break
     _check_growth(out, name)
+    ratio = min(ratio, _mean_ratio(recent, summary))
     if end is None and ratio > DRIFT and out.residuals[-1] > SMALL:
         raise ConvergenceError(
             f"{name}the iteration did not settle in {out.n_settling} sweeps: its residual is {ratio**0.5:.3g} times "
-            f"the sampling noise (residuals {', '.join(f'{r:.2g}' for r in out.residuals[-6:])}); try damping = 0.5 or "
+            f"its noise (residuals {', '.join(f'{r:.2g}' for r in out.residuals[-6:])}); try damping = 0.5 or "
             "more sweeps", out.residuals,
         )
     _average(sweep, out, summary, sweeps - out.n_settling, tolerance, name)
     return out
 
 
+def _enlarged(residuals, noises, summary):
+    """Scatter of residuals over sweeps, in units of the sampling noise of one, by block; at least 1."""
+    scatter = by_block(np.var(residuals, axis=0, ddof=1), summary)
+    return np.maximum(scatter / np.maximum(by_block(np.mean(noises, axis=0), summary), 1e-300), 1.0)
+
+
+def _mean_ratio(recent, summary):
+    """Squared mean residual over its noise, in the worst block; infinite while there are too few or they alternate."""
+    if len(recent) < WINDOW:
+        return np.inf
+    residuals, noises = (np.array(x) for x in zip(*recent, strict=True))
+    if np.sum(residuals[1:] * residuals[:-1]) < ALTERNATING * np.sum(residuals[1:] ** 2):
+        return np.inf
+    noise = by_block(noises.mean(axis=0), summary) * _enlarged(residuals, noises, summary) / len(residuals)
+    return float(np.max(by_block(residuals.mean(axis=0) ** 2, summary) / np.maximum(noise, 1e-300)))
+
+
 def _average(sweep, out, summary, n, tolerance, name):
-    halves, noise_sum, mean = [], 0.0, None
+    halves, residuals, noises, mean = [], [], [], None
     for k in range(1, n + 1):
         new, noise2 = sweep(out.state, out.n_settling + k - 1)
         residual = summary(new) - summary(out.state)
         _judge(out, residual, summary(new), noise2, summary)
         halves.append(summary(new))
-        noise_sum = noise_sum + noise2
+        residuals.append(residual)
+        noises.append(noise2)
         out.state = mix(out.state, new, GAIN * (1.0 - out.damping))
         mean = new if mean is None else mix(mean, new, 1.0 / k)
         out.n_averaged = k
@@ -131,9 +159,10 @@ def _average(sweep, out, summary, n, tolerance, name):
     half = len(halves) // 2
     if half >= 2:
         difference = np.mean(halves[:half], axis=0) - np.mean(halves[half:], axis=0)
-        expected = noise_sum / len(halves) * (1 / half + 1 / (len(halves) - half))
+        expected = np.mean(noises, axis=0) * (1 / half + 1 / (len(halves) - half))
         moved, level = by_block(difference**2, summary), by_block(np.mean(halves, axis=0) ** 2, summary)
-        drifts = moved / np.maximum(by_block(expected, summary), 1e-300)
+        expected = by_block(expected, summary) * _enlarged(residuals, noises, summary)
+        drifts = moved / np.maximum(expected, 1e-300)
         worst = int(np.argmax(np.where(moved > 1e-6 * level, drifts, 0.0)))
         drift, size = float(drifts[worst]), float(np.sqrt(moved[worst] / max(level[worst], 1e-300)))
         if drift > DRIFT and size > SMALL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lft._kernels.neurons import Supply
 from lft.errors import InputError
 from lft.rng import Key, Stream
 
@@ -59,6 +60,16 @@ class Draws:
         now, later = self.key.fill(KINDS[method], self.first, 1, self.n, call // 2, self.stream, draw)
         self._spare[method] = later
         return now
+
+    def supply(self, method, n_calls):
+        """The numbers of the next ``n_calls`` calls of a method, for a compiled loop that makes them itself."""
+        call, draw = self._calls[method], list(KINDS).index(method)
+        self._calls[method] = call + n_calls
+        self._spare.pop(method, None)
+        if (call + n_calls) % 2:  # half a block is left for whoever draws next
+            self._spare[method] = self.key.fill(
+                KINDS[method], self.first, 1, self.n, (call + n_calls) // 2, self.stream, draw)[1]
+        return Supply(self.n, self.first, call, int(self.stream), draw, self.key.word, draw)
 
     def random(self, size=None):
         """Uniform in (0, 1)."""

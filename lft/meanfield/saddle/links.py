@@ -83,7 +83,7 @@ class External:
         if self.colored is not None:
             lag = np.abs(np.arange(n)[:, None] - np.arange(n))
             out += self.colored[lag]
-        np.fill_diagonal(out, np.diag(out) + self.white / dt)
+        out.flat[:: n + 1] += self.white / dt
         return out
 
 
@@ -115,10 +115,17 @@ def input_covariance(target, links, external, means, seconds, dt):
         if link.target != target or link.statistics.variance == 0:
             continue
         m, s = means[link.source], link.statistics
-        pair = seconds[link.source] * s.variance
+        if link.decay:
+            pair = seconds[link.source] * s.variance
+            if s.covariance:
+                pair -= np.outer(s.covariance * m, m)
+            total += through(link, pair, n, (0, 1))
+            continue
+        left = max(n - link.shift, 0)  # without a filter: a delayed block, added in place
+        block = total[link.shift :, link.shift :]
+        block += s.variance * seconds[link.source][:left, :left]
         if s.covariance:
-            pair = pair - s.covariance * np.outer(m, m)
-        total += through(link, pair, n, (0, 1))
+            block -= np.outer(s.covariance * m[:left], m[:left])
     return total
 
 

@@ -8,8 +8,8 @@ from lft.errors import ConvergenceError, InputError
 from lft.meanfield.saddle.draws import Draws
 from lft.rng import Key
 
-BLOCK = 256
-"""Rows per block of :func:`gram`: the lower triangle by matrix products costs little more than half the square."""
+TILE = 128
+"""Side of the tiles in which :func:`gram` mirrors a triangle: two of them fit a second-level cache."""
 
 
 class Runner:
@@ -21,10 +21,15 @@ class Runner:
         Prepared for a grid step.
     name : str
         What messages call it.
+    is_compiled : bool, optional
+        Use the compiled steps of a built-in neuron; False: step by step in NumPy, the reference.
     """
 
-    def __init__(self, neuron, name):
+    def __init__(self, neuron, name, is_compiled=True):
         self.neuron, self.name = neuron, name
+        owner = next((c for c in type(neuron).__mro__ if "step" in c.__dict__), None)  # a class with another step has
+        self.is_compiled = is_compiled and "compiled" in getattr(owner, "__dict__", ()) and getattr(  # its own law
+            neuron, "has_compiled", True)
 
     def run(self, h, rng, white=None, keep_state=True):
         """Outputs of M neurons on their paths.
@@ -54,6 +59,15 @@ class Runner:
             y[1:] = self._shaped(neuron.run(state, h), h.shape)
             self._finite(y)
             return y, None
+        if self.is_compiled and isinstance(getattr(state, "rng", None), Draws):
+            first = neuron.observe(state).copy() if hasattr(neuron, "observe") else None
+            sees = white is not None and getattr(neuron, "uses_white", False)
+            white = np.ascontiguousarray(white, float) if sees else np.zeros(n_steps)
+            y[1:], after = neuron.compiled(state, np.ascontiguousarray(h, float), white)
+            self._finite(y)
+            if after is None or not keep_state:
+                return y, None
+            return y, np.concatenate([[[first.mean()], [first.var()]], after], axis=1)
         can_observe = keep_state and hasattr(neuron, "observe")
         observed = np.empty((2, n_steps + 1)) if can_observe else None
         if can_observe:
@@ -70,7 +84,9 @@ class Runner:
 
     def _look(self, observed, k, state):
         x = self.neuron.observe(state)
-        observed[0, k], observed[1, k] = np.mean(x), np.var(x)
+        observed[0, k] = mean = x.mean()
+        apart = x - mean
+        observed[1, k] = apart @ apart / len(x)
 
     def _shaped(self, y, shape):
         y = np.asarray(y)
@@ -123,13 +139,16 @@ def check_causality(neuron, name, scale, mean, n_steps=64, m=32):
             )
 
 
-def gram(y, out=None):
-    """``y y^T / M`` of (T, M) paths: the rank-M update, block by block of the lower triangle."""
+def gram(y):
+    """``y y^T / M`` of (T, M) paths, the rank-M update: one triangle by BLAS, mirrored in tiles."""
+    from scipy.linalg.blas import dsyrk
+
     n, m = y.shape
-    out = np.empty((n, n)) if out is None else out
-    for a in range(0, n, BLOCK):
-        rows = slice(a, min(a + BLOCK, n))
-        out[rows, : rows.stop] = y[rows] @ y[: rows.stop].T
-        out[: rows.start, rows] = out[rows, : rows.start].T
-    out /= m
+    out = dsyrk(1.0 / m, y.T, trans=1, lower=1).T  # rows of the upper triangle are there
+    for a in range(0, n, TILE):
+        rows = slice(a, min(a + TILE, n))
+        for b in range(0, a, TILE):
+            out[rows, b : b + TILE] = out[b : b + TILE, rows].T
+        own = out[rows, rows]
+        out[rows, rows] = np.triu(own) + np.triu(own, 1).T
     return out
