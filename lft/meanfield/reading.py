@@ -94,6 +94,11 @@ def build_model(source, name="model", folder="."):
         tree = tomllib.loads(source)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{name}: not valid TOML: {error}") from None
+    return build_tree(tree, name, folder, source)
+
+
+def build_tree(tree, name="model", folder=".", source=""):
+    """The model of a TOML tree, as :func:`tomllib.loads` gives it; ``source`` is the text it was read from."""
     top = Section(name, "", tree)
     for key, valid in (("population", "tables [population.NAME]"), ("connection", "tables [[connection]]"),
                        ("solve", "the table [solve]")):

@@ -28,6 +28,8 @@ DOCS = {
     "output_variance": "variance of the output over neurons and time; not for spikes",
     "frozen_variance": "variance over neurons of the output's time average (q - m^2)",
     "autocovariance": "autocovariance of the output at fixed neuron; lag 0 of spikes holds rate/dt",
+    "state_autocovariance": "autocovariance of the state at fixed neuron, frozen part left out",
+    "response": "static response of the mean output to a constant input, dm/dmu",
     "covariance": "covariance of the output at two times, <y(t) y(s)> - m(t) m(s)",
     "second_moment": "second moment of the output at two times, <y(t) y(s)>",
     "input_mean": "mean of the summed input",

@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from lft.errors import ConvergenceError, InputError
-from lft.meanfield.fluctuations.covariance_closed import population_covariance
+from lft.meanfield.fluctuations.covariance_closed import population_covariance, susceptibility
 from lft.meanfield.fluctuations.stability import stability
 from lft.meanfield.neurons import prepared
 from lft.meanfield.result import PopulationResult, Solution
@@ -205,6 +205,8 @@ def _closed_quantities(system, state, k, n):
         "frozen_variance": float(q - m * m),
         "input_frozen_variance": float(frozen),
         "autocovariance": out[:n].copy(),
+        "state_autocovariance": dynamic[:n].copy(),
+        "response": susceptibility(system.forms[k].gain, mu, math.sqrt(frozen + max(dynamic[0], 0.0))),
     }
 
 

@@ -203,6 +203,8 @@ class _System:
                 break
         mu, std = drive + mean @ m, np.sqrt(variance)
         slope = (outputs(mu + 0.1 * std, std) - outputs(mu - 0.1 * std, std)) / (0.2 * std)
+        if not np.isfinite(slope).all():
+            raise ConvergenceError("the mean outputs run away from the start: no state of finite rates was found", [])
         alpha = min(1.0, 1.2 / (1.0 + max(-np.linalg.eigvals(slope[:, None] * mean).real.min(), 0.2)))
         state = np.zeros(len(self.forms) * self.width)
         for k, form in enumerate(self.forms):
