@@ -43,6 +43,9 @@ class Stream(IntEnum):
     MEANFIELD_STATIC = 18  # the frozen part of the input, shared by a pair of paths
     MEANFIELD_WEIGHTS = 19  # weights and drive of the finite network that a mean-field theory describes
     MEANFIELD_EVENT = 20  # input from outside and events of such a network
+    MEANFIELD_SHARED = 39  # noise that a whole population of such a network shares; the site is the number of the noise
+    MEANFIELD_LOADING = 40  # vectors of its weights of low rank; the site is the neuron, the draw the rank
+    MEANFIELD_PAIR = 41  # its partially symmetric weights; the site is the pair of neurons
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from lft.meanfield.fluctuations.covariance import (
 from lft.meanfield.fluctuations.spread import equal_time_spread
 from lft.meanfield.saddle.stationary_closed import form_of
 from lft.meanfield.solver import solve
+from lft.meanfield.structure.closed import private_power, shared_spectrum
 
 SCALARS = ("mean", "state_mean", "state_variance", "output_variance", "frozen_variance", "variance", "timescale",
            "state_timescale", "fano", "response")
@@ -249,14 +250,16 @@ def _fluctuations(model, static, omega, power, seen, out, notes, has_variance, d
             out["participation"] = float(own**2 / (own**2 + spread[0, 0]))
         return
     sizes = np.array(sizes, float)
-    spectrum = population_spectrum(response, coupling, power, sizes)
+    common = shared_spectrum(model, omega) if model.shared else None
+    private = private_power(model, omega, response, power)
+    spectrum = population_spectrum(response, coupling, private, sizes, common)
     window = np.divide(seen[0], power[0], out=np.ones_like(seen[0]), where=power[0] > 0)
     covariance = np.einsum("f,fab->ab", window, spectrum).real / len(omega) / dt
     out["population_covariance"] = covariance
     out["pair_mean"] = pair_covariance(covariance, out["variance"], sizes)
     if len(sizes) > 1:
         out["coherence"] = coherence(spectrum[:1])[0].real
-    spread = _spread(omega, response, variance, seen, sizes, notes)
+    spread = _spread(omega, response, variance, window * private, sizes, notes)
     if spread is not None:
         out["pair_spread"] = spread
         square = spread + out["pair_mean"] ** 2

@@ -28,6 +28,7 @@ from lft.errors import ConvergenceError, InputError
 from lft.meanfield.neurons.forms import GainForm
 from lft.meanfield.saddle.closed import mean_gain, pair_moment
 from lft.meanfield.saddle.mixing import fixed_point
+from lft.meanfield.structured import structure_of
 
 MAX_POINTS = 2**20
 DECAYED = 1e-5
@@ -238,10 +239,19 @@ def _exponential_behind(grid, tau_out, taus):
     return grid.convolve(2 * tau_out * two_exponentials(grid.lags, tau_out, taus[0]), *taus[1:])
 
 
+def _kind(model):
+    """The map of a model: this one, or that of a structured network."""
+    if not structure_of(model):
+        return _System
+    from lft.meanfield.structure.closed import StructuredSystem
+
+    return StructuredSystem
+
+
 def _solve_on(model, n, dt, start, begin, settings):
     """State on a grid of n points; ``start`` is (grid, state) of a smaller grid or None."""
     grid = _Grid(n, dt)
-    system = _System(model, grid)
+    system = _kind(model)(model, grid)
     state, damping = system.start(*begin)
     damping = max(damping, settings.damping)
     if start is not None:
@@ -251,6 +261,7 @@ def _solve_on(model, n, dt, start, begin, settings):
             at = k * system.width
             state[at], state[at + 1] = m, q
             state[at + 2 : at + system.width] = np.interp(grid.lags, old.grid.lags, own, right=0.0)
+        state[system.width * len(system.forms) :] = start[1][old.width * len(old.forms) :]
     state, history = fixed_point(system, state, max_sweeps=max(settings.sweeps, 2000), damping=damping)
     return system, state, history
 
