@@ -30,6 +30,7 @@ DOCS = {
     "autocovariance": "autocovariance of the output at fixed neuron; lag 0 of spikes holds rate/dt",
     "state_autocovariance": "autocovariance of the state at fixed neuron, frozen part left out",
     "response": "static response of the mean output to a constant input, dm/dmu",
+    "response_function": "response of the mean output to an impulse of the input, by lag from the step's end on",
     "site_mean": "mean output by site of the lattice",
     "site_frozen_variance": "variance over the neurons of a site of the output's time average",
     "site_output_variance": "variance of the output over neurons of a site and time",

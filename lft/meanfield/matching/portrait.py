@@ -6,7 +6,9 @@
     bulk_radius         sqrt(spectral radius of V_ab R_a(0)^2): 1 is the transition by heterogeneity
     mean_loop           largest real part of the eigenvalues of R(0) M: 1 is the transition of the means
     unstable_modes      zeros of det(1 - R M) that grow (Nyquist)
-    population_covariance, coherence, pair_mean      (1 - R M)^-1 diag(A/N) (1 - R M)^-H
+    population_covariance, pair_mean                 (1 - R M)^-1 diag(A/N) (1 - R M)^-H
+    coherence           |S_ab|^2/(S_aa S_bb) of the population means at frequency 0; ``coherence_spectrum``, for pairs
+                        a < b by frequency, is a curve
     pair_spread         Var(c_ij) over pairs,  :mod:`lft.meanfield.fluctuations.spread`
     participation       PR/N = (sum c_ii)^2/N / (sum c_ii^2 + sum_(i != j) c_ij^2) of the whole network
 
@@ -39,9 +41,10 @@ from lft.meanfield.structure.closed import private_power, shared_spectrum
 
 SCALARS = ("mean", "state_mean", "state_variance", "output_variance", "frozen_variance", "variance", "timescale",
            "state_timescale", "fano", "response")
-MATRICES = ("population_covariance", "pair_mean", "pair_spread")
+MATRICES = ("population_covariance", "coherence", "pair_mean", "pair_spread")
 WHOLE = ("participation", "spectral_radius", "bulk_radius", "mean_loop", "unstable_modes", "lyapunov")
 CURVES = ("autocovariance", "state_autocovariance", "spectrum")
+BY_PAIR = "coherence_spectrum"
 MAX_FREQUENCIES = 1500
 """Frequencies of the double integral of the spread; more are thinned out to equal steps."""
 
@@ -59,7 +62,7 @@ class Portrait:
     lags, frequencies : ndarray
         Frequencies in cycles per time.
     curves : dict
-        ``{name: (value (P, L), error)}``; ``spectrum`` by frequency, the others by lag.
+        ``{name: (value (P, L), error)}``; ``spectrum`` and ``coherence_spectrum`` by frequency, the others by lag.
     window : float
     notes : tuple of str
     solution : object
@@ -148,7 +151,7 @@ def describe(solution, window=0.0):
     notes += more
     for name, value in base.items():
         error = np.abs(np.asarray(shifted[name]) - value) if name in shifted else np.full(np.shape(value), math.nan)
-        if name == "spectrum":
+        if name in ("spectrum", BY_PAIR):
             curves[name] = (value, error)
         elif name != "frequencies":
             values[name] = (value, error)
@@ -189,7 +192,10 @@ def _derived(solution, values, curves, window, shift):
         out["variance"] = seen.mean(axis=1) / dt if window else own[:, 0]
     elif shift == 0:
         notes.append("spikes have no variance at one time: give a window (a bin width) for variances and pairs")
-    if "response" in moved:
+    if any(c.symmetry for c in model.connections):
+        if shift == 0:
+            notes.append("partially symmetric weights: no fluctuations of populations and pairs")
+    elif "response" in moved:
         _fluctuations(model, moved["response"], omega, power, seen, out, notes, has_variance, dt)
     return out, notes
 
@@ -258,7 +264,9 @@ def _fluctuations(model, static, omega, power, seen, out, notes, has_variance, d
     out["population_covariance"] = covariance
     out["pair_mean"] = pair_covariance(covariance, out["variance"], sizes)
     if len(sizes) > 1:
-        out["coherence"] = coherence(spectrum[:1])[0].real
+        whole = coherence(spectrum[: len(power[0]) // 2 + 1]).real
+        out["coherence"] = whole[0]
+        out[BY_PAIR] = whole[(slice(None), *np.triu_indices(len(sizes), 1))].T
     spread = _spread(omega, response, variance, window * private, sizes, notes)
     if spread is not None:
         out["pair_spread"] = spread
