@@ -360,8 +360,8 @@ class Model:
         where = f"connection {number} from {c.source!r} to {c.target!r}"
         is_gaussian, is_own = isinstance(c.weights, Gaussian), c.source == c.target
         if not -1 <= c.symmetry <= 1 or (c.symmetry and not (is_gaussian and is_own)):
-            raise InputError(f"{where}: symmetry = {c.symmetry!r}; valid is a number from -1 to 1, for gaussian weights "
-                             "within one population")
+            raise InputError(f"{where}: symmetry = {c.symmetry!r}; valid is a number from -1 to 1, for gaussian "
+                             "weights within one population")
         if isinstance(c.weights, LowRank) and not is_own:
             raise InputError(f"{where}: low-rank weights; valid is a connection of a population with itself")
         if c.profile is not None:

@@ -300,8 +300,8 @@ def _connection(s, dt):
     delay, synapse = s.get("delay", *NOT_NEGATIVE, 0.0), s.get("synapse", *NOT_NEGATIVE, 0.0)
     if kind != "gaussian":
         return Connection(source, target, weights, delay, synapse)
-    return Connection(source, target, weights, delay, synapse, s.get("symmetry", number(-1), "a number from -1 to 1", 0.0),
-                      _profile(s))
+    symmetry = s.get("symmetry", number(-1), "a number from -1 to 1", 0.0)
+    return Connection(source, target, weights, delay, synapse, symmetry, _profile(s))
 
 
 def _profile(s):

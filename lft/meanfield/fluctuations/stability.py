@@ -103,10 +103,13 @@ def population_lyapunov(taus, variance, slopes, step):
     middle = np.full(n, -2.0)
     middle[-1] = -1.0
     curvature = diags([side, middle, side], [-1, 0, 1]) / step**2
-    blocks = [[diags(variance[a, b] * slopes[b]) + (taus[a] ** 2 * curvature if a == b else 0 * curvature)
-               for b in range(n_pop)] for a in range(n_pop)]
+    blocks = [
+        [diags(variance[a, b] * slopes[b]) + (taus[a] ** 2 if a == b else 0) * curvature for b in range(n_pop)]
+        for a in range(n_pop)
+    ]
     operator = bmat(blocks, format="csc")
-    largest = max(float(np.abs(np.linalg.eigvals(variance * slopes[:, k])).max()) for k in range(0, n, max(n // 50, 1)))
+    places = range(0, n, max(n // 50, 1))
+    largest = max(float(np.abs(np.linalg.eigvals(variance * slopes[:, k])).max()) for k in places)
 
     def excess(rate):
         scale = np.repeat([(1.0 + rate * tau) ** -2 for tau in taus], n)

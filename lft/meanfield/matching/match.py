@@ -29,7 +29,7 @@ from lft.meanfield.matching.sidebyside import Beside, pairing
 
 TOLERANCE = 1e-3
 BLIND = 2.0
-"""Singular values below this leave a direction undetermined: half the size of the parameters moves chi by less than 1."""
+"""Singular values below this leave a direction undetermined: half of the parameters' size moves chi by less than 1."""
 SHARE = 0.1
 """Weight in an undetermined direction from which a parameter counts as undetermined itself."""
 CURVE_POINTS = 8
@@ -103,9 +103,10 @@ class Match:
             "parameters": {k: {"value": v, "error": plain(e), "start": self.start[k]}
                            for k, (v, e) in self.parameters.items()},
             "undetermined": list(self.undetermined),
-            "statistics": [{"name": r.name, "where": r.where, "target": plain(r.one), "target_error": plain(r.one_error),
-                            "model": plain(r.two), "model_error": plain(r.two_error), "z": plain(r.z)}
-                           for r in self.rows],
+            "statistics": [
+                {"name": r.name, "where": r.where, "target": plain(r.one), "target_error": plain(r.one_error),
+                 "model": plain(r.two), "model_error": plain(r.two_error), "z": plain(r.z)} for r in self.rows
+            ],
             "chi2": plain(self.chi2), "degrees_of_freedom": self.n_free, "misfit": plain(self.misfit),
             "evaluations": self.evaluations,
         }
@@ -281,7 +282,7 @@ class _Search:
                     columns.append((there[1] - state[1]) / side)
                     break
             else:
-                raise ConvergenceError(f"{self.paths[k]} = {theta[k]:.6g}: no solution on either side of this value", [])
+                raise ConvergenceError(f"{self.paths[k]} = {theta[k]:.6g}: no solution on either side of it", [])
         return np.array(columns).T
 
     def run(self, theta, scale, first):

@@ -12,8 +12,8 @@
     pair_spread         Var(c_ij) over pairs,  :mod:`lft.meanfield.fluctuations.spread`
     participation       PR/N = (sum c_ii)^2/N / (sum c_ii^2 + sum_(i != j) c_ij^2) of the whole network
 
-From ``R_a(w) = R_a(0)/((1 + i w tau_in)(1 + i w tau_out))`` of neurons whose gain acts on a Gaussian variable; a solution
-without responses has the quantities up to the variance.  Standard results of linear response; several populations in
+From ``R_a(w) = R_a(0)/((1 + i w tau_in)(1 + i w tau_out))`` of neurons whose gain acts on a Gaussian variable; a
+solution without responses has the quantities up to the variance.  Standard results of linear response; several populations in
 ``pair_spread`` are a reconstruction (:mod:`lft.meanfield.fluctuations.spread`).  The heterogeneity of c_ii is of higher
 order and left out of the participation ratio.
 """
@@ -128,8 +128,8 @@ def portrait(model, comm=None, window=0.0, start="guess"):
 def describe(solution, window=0.0):
     """The :class:`Portrait` of a stationary solution.
 
-    Errors of what is derived are what a shift of all values by their errors, at once, changes: an upper bound of the
-    error in first order, for errors of one sign (grids) as for noise.
+    Errors of what is derived are what a shift of all values by their errors, at once, changes (an upper bound in first
+    order, for errors of one sign as for noise), and a third of what every second lag changes.
     """
     if solution.mode != "stationary":
         raise InputError(f"mode = {solution.mode!r}: valid for a comparison of models is 'stationary'")
@@ -148,24 +148,34 @@ def describe(solution, window=0.0):
     notes = list(solution.notes)
     base, more = _derived(solution, values, curves, window, 0.0)
     shifted, _ = _derived(solution, values, curves, window, 1.0)
+    coarse, _ = _derived(solution, values, curves, window, 0.0, 2)
     notes += more
+    frequencies = base.pop("frequencies")
     for name, value in base.items():
-        error = np.abs(np.asarray(shifted[name]) - value) if name in shifted else np.full(np.shape(value), math.nan)
+        error = np.full(np.shape(value), math.nan)
+        if name in shifted and name in coarse:
+            other = np.asarray(coarse[name])
+            if name in ("spectrum", BY_PAIR):  # frequencies beyond those of the coarse grid: as at its last one
+                other = np.array([np.interp(frequencies, coarse["frequencies"], row) for row in other])
+                beyond = frequencies > coarse["frequencies"][-1]
+                other[:, beyond] = value[:, beyond]
+            error = np.abs(np.asarray(shifted[name]) - value) + np.abs(other - value) / 3
         if name in ("spectrum", BY_PAIR):
             curves[name] = (value, error)
-        elif name != "frequencies":
+        else:
             values[name] = (value, error)
     for name in ("spectral_radius", "lyapunov"):
         if name in solution.network:
             values[name] = solution.network[name]
-    return Portrait(model.names, values, solution.axis, base["frequencies"], curves, window, tuple(notes), solution)
+    return Portrait(model.names, values, solution.axis, frequencies, curves, window, tuple(notes), solution)
 
 
-def _derived(solution, values, curves, window, shift):
-    """(quantities, notes) with every input moved by ``shift`` errors."""
-    model, lags = solution.model, solution.axis
+def _derived(solution, values, curves, window, shift, stride=1):
+    """(quantities, notes) with every input moved by ``shift`` errors, from every ``stride``-th lag."""
+    model, lags = solution.model, solution.axis[::stride]
     dt = float(lags[1] - lags[0])
-    moved = {k: v + shift * e for k, (v, e) in {**values, **curves}.items()}
+    moved = {k: v + shift * e for k, (v, e) in values.items()}
+    moved.update({k: (v + shift * e)[:, ::stride] for k, (v, e) in curves.items()})
     spiking = np.array([bool(getattr(p.neuron, "is_point_process", False)) for p in model.populations])
     own = moved["autocovariance"].copy()
     delta = np.where(spiking, moved["mean"], 0.0)
@@ -264,7 +274,8 @@ def _fluctuations(model, static, omega, power, seen, out, notes, has_variance, d
     out["population_covariance"] = covariance
     out["pair_mean"] = pair_covariance(covariance, out["variance"], sizes)
     if len(sizes) > 1:
-        whole = coherence(spectrum[: len(power[0]) // 2 + 1]).real
+        with np.errstate(invalid="ignore"):  # nan where there is no power at all
+            whole = coherence(spectrum[: len(power[0]) // 2 + 1]).real
         out["coherence"] = whole[0]
         out[BY_PAIR] = whole[(slice(None), *np.triu_indices(len(sizes), 1))].T
     spread = _spread(omega, response, variance, window * private, sizes, notes)

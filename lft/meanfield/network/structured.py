@@ -51,7 +51,8 @@ def loadings(weights, n, key, number=0):
     draws = [key.fill("normal", 0, 1, n, number, Stream.MEANFIELD_LOADING, k) for k in range(weights.rank)]
     z = np.array([d[0] for d in draws]) * np.array(weights.left_std)[:, None]
     own = np.array([d[1] for d in draws]) * weights.residual_std[:, None]
-    return np.array(weights.left_mean)[:, None] + z, np.array(weights.right_mean)[:, None] + weights.loadings() @ z + own
+    right = np.array(weights.right_mean)[:, None] + weights.loadings() @ z + own
+    return np.array(weights.left_mean)[:, None] + z, right
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 **Low rank** (``W = chi + sum_k m^k n^kT/N`` within a population, Gaussian m, n).  The overlaps are order parameters:
 
     mu      += sum_k E[m^k] kappa_k,          frozen variance += sum_k Var[m^k] kappa_k^2
-    kappa_k  = <n^k y> = E[n^k] <y> + sum_l Cov(n^k, m^l) kappa_l S,      S = d<y>/d mu    (Gaussian integration by parts)
+    kappa_k  = <n^k y> = E[n^k] <y> + sum_l Cov(n^k, m^l) kappa_l S,      S = d<y>/d mu
 
-for states in which kappa does not change in time.  Standard result for rate neurons (Mastrogiuseppe and Ostojic 2018);
+(Gaussian integration by parts) for states in which kappa does not change in time.  Standard result for rate neurons (Mastrogiuseppe and Ostojic 2018);
 it asks of the neuron only that its mean output be a function of a Gaussian variable, as all closed forms here do.
 
 **Shared noise** c_a(t) with the spectral matrix C_x enters all neurons of a population, moves their means, and comes
@@ -22,6 +22,7 @@ kappa and S are entries of the state, behind those of the populations.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -68,7 +69,7 @@ class StructuredSystem(_System):
         self.low_rank = [c for c in model.connections if isinstance(c.weights, LowRank)]
         self.begin = self.width * len(self.forms)
         edges = np.cumsum([self.begin, *(c.weights.rank for c in self.low_rank)])
-        self.overlap_at = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        self.overlap_at = [slice(a, b) for a, b in itertools.pairwise(edges)]
         self.slopes_at = slice(edges[-1], edges[-1] + len(self.forms))
         self.bare = [self._bare(k) for k in range(len(self.forms))] if model.shared else None
         self.seen, self.common = None, None

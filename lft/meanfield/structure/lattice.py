@@ -1,10 +1,10 @@
-"""Networks on a periodic lattice with a drive that depends on the site: each site is a population, sums over sites by FFT.
+"""Networks on a periodic lattice with a drive that depends on the site: each site a population, sums by FFT.
 
     mu(x)     = I + I(x) + sum_b sum_x' M_ab p_ab(x - x') m_b(x')
     frozen(x) = sum_b sum_x' p_ab(x - x') [V2 q_b + Vc (q_b - m_b^2)](x')          D(x, tau) likewise
 
-with the gains and filters of :mod:`lft.meanfield.saddle.stationary_closed`; a connection without a profile sees the mean
-over the sites.  Where the drive is the same at all sites, so is the state, and the profile plays no part in it: such a
+with the gains and filters of :mod:`lft.meanfield.saddle.stationary_closed`; a connection without a profile sees the
+mean over the sites.  Where the drive is the same at all sites, so is the state, and the profile plays no part in it: such a
 model is solved as one without a lattice.  Distance-dependent ensembles on a lattice are a reconstruction of this
 project; the FFT is checked against the same sites as populations with dense connections (:func:`as_populations`).
 
@@ -206,8 +206,8 @@ def solve_lattice(model, begin=(1.0, 0.0)):
         grid = _Grid(n, dt)
         system = LatticeSystem(model, grid)
         if system.width * len(system.forms) > MAX_STATE:
-            raise InputError(f"{system.n} sites and {n // 2} lags: valid are {MAX_STATE} numbers in all; a larger dt or a "
-                             "shorter duration")
+            raise InputError(f"{system.n} sites and {n // 2} lags: valid are {MAX_STATE} numbers in all; a larger dt "
+                             "or a shorter duration")
         state, damping = system.start(*begin)
         if start is not None:
             _take_over(system, state, *start)
@@ -218,8 +218,8 @@ def solve_lattice(model, begin=(1.0, 0.0)):
         if slowest < DECAYED:
             return system, state, history
         if 2 * n > MAX_POINTS:
-            raise ConvergenceError(f"the autocovariance has not decayed after {n * dt / 2:g}: {slowest:.2g} of its start "
-                                   "is left; take a larger dt, or another point than a transition", history)
+            raise ConvergenceError(f"the autocovariance has not decayed after {n * dt / 2:g}: {slowest:.2g} of its "
+                                   "start is left; take a larger dt, or another point than a transition", history)
         n, start = 2 * n, (system, state)
 
 

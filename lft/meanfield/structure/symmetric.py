@@ -3,13 +3,13 @@
     h(t) = mu + xi(t) + eta g^2 sum_(s < t) R(t - s) y(s),      <xi xi> = g^2 <y y> + external
     R(l) = d<y(t + l)>/dh(t)      with the same term in force
 
-The input is no Gaussian process any more; its Gaussian part xi is.  Standard result (Roy, Biroli, Bunin, Cammarota 2019;
-Clark, Abbott, Litwin-Kumar 2023 for rates).  For a linear neuron R solves the quadratic equation of the elliptic law,
+The input is no Gaussian process any more; its Gaussian part xi is.  Standard result (Roy, Biroli, Bunin, Cammarota
+2019; Clark, Abbott, Litwin-Kumar 2023 for rates).  For a linear neuron R solves the quadratic equation of the elliptic law,
 
-    R(w) = (1 - a)/(e^(iw) - a - (1 - a) eta g^2 R(w)),        S_x(w) = N(w)/(1 - g^2 |R|^2)      (grid steps, a = e^-dt/tau)
+    R(w) = (1 - a)/(e^(iw) - a - (1 - a) eta g^2 R(w)),        S_x(w) = |R|^2 S_noise/(1 - g^2 |R|^2)
 
-(:func:`linear_response`), which is the check.  Solved by sampling as :mod:`lft.meanfield.saddle.stationary`, with R as a
-further unknown: paired kicks of both signs with the same random numbers, so that any causal neuron will do.  Frozen
+in grid steps, a = e^-dt/tau (:func:`linear_response`), which is the check.  Solved by sampling as
+:mod:`lft.meanfield.saddle.stationary`, with R as a further unknown: paired kicks of both signs with the same random numbers, so that any causal neuron will do.  Frozen
 variance by pairs of neurons: a network with many valleys (strong eta) is outside of what this describes.
 """
 
@@ -30,7 +30,7 @@ from lft.rng import Stream
 
 KICK = 0.05
 """Kick of the input over its standard deviation."""
-SETTLED = 1e-4
+SETTLED = 1e-3
 """Relative change of R that counts as settled: R of a linear neuron has no sampling noise to be judged by."""
 OWN = PARTS + 1
 """Arrays per population: m, e, A, moments of the state, R."""
@@ -42,8 +42,8 @@ def feedback(model):
     for c in model.connections:
         if c.symmetry:
             if c.delay or c.synapse:
-                raise InputError(f"the connection from {c.source!r} to itself has symmetry and a delay or a filter; valid: "
-                                 "one of them")
+                raise InputError(f"the connection from {c.source!r} to itself has symmetry and a delay or a filter; "
+                                 "valid: one of them")
             out[model.index(c.target)] += c.symmetry * model.statistics(c).variance
     return out
 
@@ -243,8 +243,9 @@ def solve_symmetric(model, comm=None):
             q["output_variance"] = (float(lags[0][0] + frozen[0]), float(np.hypot(lags[1][0], frozen_e[0])))
         populations[p.name] = PopulationResult(q)
         if abs(answer[-1]) > 0.01 * np.abs(answer).max():
-            notes.append(f"{p.name}: the response is at {abs(answer[-1]) / np.abs(answer).max():.1%} of its largest value at "
-                         f"the longest lag, {grid.lags[-1]:g}: a longer max_lag is needed")
+            share = abs(answer[-1]) / np.abs(answer).max()
+            notes.append(f"{p.name}: the response is at {share:.1%} of its largest value at the longest lag, "
+                         f"{grid.lags[-1]:g}: a longer max_lag is needed")
     settings = {"samples": model.solve.samples, "replicas": model.solve.replicas,
                 "settling sweeps": evidence["settling"], "averaged sweeps": evidence["averaged"],
                 "damping": evidence["damping"]}
