@@ -88,7 +88,7 @@ def population_lyapunov(taus, variance, slopes, step):
     >>> import numpy as np
     >>> from lft.meanfield.fluctuations.stability import population_lyapunov
     >>> t = np.arange(0, 20, 0.02)
-    >>> s = 1 / np.cosh(t) ** 2                            # two copies of one population, half of the variance from each
+    >>> s = 1 / np.cosh(t) ** 2              # two copies of one population, half of the variance from each
     >>> round(population_lyapunov([1.0, 1.0], np.ones((2, 2)), [s, s], 0.02) + 1, 3)
     1.0
     """
@@ -104,7 +104,7 @@ def population_lyapunov(taus, variance, slopes, step):
     middle[-1] = -1.0
     curvature = diags([side, middle, side], [-1, 0, 1]) / step**2
     blocks = [
-        [diags(variance[a, b] * slopes[b]) + (taus[a] ** 2 if a == b else 0) * curvature for b in range(n_pop)]
+        [diags(variance[a, b] * slopes[b]) + (a == b) * taus[a] ** 2 * curvature for b in range(n_pop)]
         for a in range(n_pop)
     ]
     operator = bmat(blocks, format="csc")

@@ -13,9 +13,9 @@
     participation       PR/N = (sum c_ii)^2/N / (sum c_ii^2 + sum_(i != j) c_ij^2) of the whole network
 
 From ``R_a(w) = R_a(0)/((1 + i w tau_in)(1 + i w tau_out))`` of neurons whose gain acts on a Gaussian variable; a
-solution without responses has the quantities up to the variance.  Standard results of linear response; several populations in
-``pair_spread`` are a reconstruction (:mod:`lft.meanfield.fluctuations.spread`).  The heterogeneity of c_ii is of higher
-order and left out of the participation ratio.
+solution without responses has the quantities up to the variance. Standard results of linear response; several
+populations in ``pair_spread`` are a reconstruction (:mod:`lft.meanfield.fluctuations.spread`). The heterogeneity of
+c_ii is of higher order and left out of the participation ratio.
 """
 
 from __future__ import annotations
@@ -112,12 +112,13 @@ def portrait(model, comm=None, window=0.0, start="guess"):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from lft.meanfield.matching.portrait import portrait
     >>> from lft.meanfield.model import Connection, Gaussian, Model, Population, Solve
     >>> from lft.meanfield.neurons import Rate
     >>> cells = Population("x", Rate("linear", noise=1.0))
     >>> quiet = portrait(Model((cells,), (Connection("x", "x", Gaussian(0.0, 0.5)),), Solve("stationary", 0.05, 60.0)))
-    >>> [round(float(quiet[name][0]), 3) for name in ("bulk_radius", "state_variance")]
+    >>> [np.round(quiet[name][0], 3).item() for name in ("bulk_radius", "state_variance")]
     [0.5, 1.155]
     """
     if model.solve is None or model.solve.mode != "stationary":

@@ -5,8 +5,9 @@
     mu      += sum_k E[m^k] kappa_k,          frozen variance += sum_k Var[m^k] kappa_k^2
     kappa_k  = <n^k y> = E[n^k] <y> + sum_l Cov(n^k, m^l) kappa_l S,      S = d<y>/d mu
 
-(Gaussian integration by parts) for states in which kappa does not change in time.  Standard result for rate neurons (Mastrogiuseppe and Ostojic 2018);
-it asks of the neuron only that its mean output be a function of a Gaussian variable, as all closed forms here do.
+(Gaussian integration by parts) for states in which kappa does not change in time. Standard result for rate neurons
+(Mastrogiuseppe and Ostojic 2018); it asks of the neuron only that its mean output be a function of a Gaussian
+variable, as all closed forms here do.
 
 **Shared noise** c_a(t) with the spectral matrix C_x enters all neurons of a population, moves their means, and comes
 back through the mean weights.  In linear response the shared part of the inputs is

@@ -4,8 +4,8 @@
     frozen(x) = sum_b sum_x' p_ab(x - x') [V2 q_b + Vc (q_b - m_b^2)](x')          D(x, tau) likewise
 
 with the gains and filters of :mod:`lft.meanfield.saddle.stationary_closed`; a connection without a profile sees the
-mean over the sites.  Where the drive is the same at all sites, so is the state, and the profile plays no part in it: such a
-model is solved as one without a lattice.  Distance-dependent ensembles on a lattice are a reconstruction of this
+mean over the sites. Where the drive is the same at all sites, so is the state, and the profile plays no part in it:
+such a model is solved as one without a lattice. Distance-dependent ensembles on a lattice are a reconstruction of this
 project; the FFT is checked against the same sites as populations with dense connections (:func:`as_populations`).
 
 Memory: sites x lags; cost of an iteration: sites (L log L + gain), and L FFTs over space.

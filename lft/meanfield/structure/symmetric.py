@@ -3,14 +3,16 @@
     h(t) = mu + xi(t) + eta g^2 sum_(s < t) R(t - s) y(s),      <xi xi> = g^2 <y y> + external
     R(l) = d<y(t + l)>/dh(t)      with the same term in force
 
-The input is no Gaussian process any more; its Gaussian part xi is.  Standard result (Roy, Biroli, Bunin, Cammarota
-2019; Clark, Abbott, Litwin-Kumar 2023 for rates).  For a linear neuron R solves the quadratic equation of the elliptic law,
+The input is no Gaussian process any more; its Gaussian part xi is. Standard result (Roy, Biroli, Bunin, Cammarota
+2019; Clark, Abbott, Litwin-Kumar 2023 for rates). For a linear neuron R solves the quadratic equation of the elliptic
+law,
 
     R(w) = (1 - a)/(e^(iw) - a - (1 - a) eta g^2 R(w)),        S_x(w) = |R|^2 S_noise/(1 - g^2 |R|^2)
 
-in grid steps, a = e^-dt/tau (:func:`linear_response`), which is the check.  Solved by sampling as
-:mod:`lft.meanfield.saddle.stationary`, with R as a further unknown: paired kicks of both signs with the same random numbers, so that any causal neuron will do.  Frozen
-variance by pairs of neurons: a network with many valleys (strong eta) is outside of what this describes.
+in grid steps, a = e^-dt/tau (:func:`linear_response`), which is the check. Solved by sampling as
+:mod:`lft.meanfield.saddle.stationary`, with R as a further unknown: paired kicks of both signs with the same random
+numbers, so that any causal neuron will do. Frozen variance by pairs of neurons: a network with many valleys (strong
+eta) is outside of what this describes.
 """
 
 from __future__ import annotations
