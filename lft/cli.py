@@ -182,6 +182,11 @@ def build_parser():
 
     p = command("meanfield", cmd_meanfield, "self-consistent means and covariances of a network of neurons")
     p.add_argument("config", metavar="MODEL.toml")
+    p.add_argument("--compare", metavar="OTHER.toml", help="both models side by side, as a table and in the figure")
+    p.add_argument("--match", metavar="TARGET", help="a model file or a recording whose statistics to reproduce")
+    p.add_argument("--free", metavar="KEY,KEY", help="parameters to match: population.x.noise,connection.1.std")
+    p.add_argument("--statistics", metavar="LIST", help="what to match: state_mean,state_autocovariance,pair_spread")
+    p.add_argument("--bin", metavar="DURATION", help='average outputs over bins: "20 ms" (recordings, spikes)')
     p.add_argument("-o", "--output", required=True, metavar="MF.h5")
     p.add_argument("--json", metavar="FILE")
     p.add_argument("--plot", metavar="FILE.png")
@@ -211,6 +216,7 @@ def check_paths(args):
     source = next((given[n] for n in ("config", "archive", "recording", "source") if n in given), None)
     outputs = [given[n] for n in ("output", "json", "plot", "matrices") if given.get(n) not in (None, "-")]
     sources = [*given.get("archives", ()), *([] if source is None else [source])]
+    sources += [given[n] for n in ("compare", "match") if given.get(n)]
     for path in outputs:
         if any(os.path.exists(path) and os.path.exists(s) and os.path.samefile(path, s) for s in sources):
             raise InputError(f"{path}: is read by this command; give the output another name")
@@ -394,13 +400,13 @@ def cmd_flow(args, comm):
 def cmd_meanfield(args, comm):
     from lft.commands.meanfield import solve_file
 
-    solution, notes = solve_file(args, comm)
+    solution, notes, more = solve_file(args, comm)
     if comm is not None and comm.Get_rank():
         return
     if args.json:
-        write_json(solution.as_json(), args.json)
+        write_json({**solution.as_json(), **{name: found.as_json() for name, found in more.items()}}, args.json)
     if args.json != "-":
-        print(solution.table())
+        print("\n".join([solution.table(), *(found.table() for found in more.values())]))
     for note in notes:
         print(f"warning: {note}", file=sys.stderr)
 

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lft.errors import InputError
+from lft.meanfield.structured import LowRank, Profile, Sites
 
 MODES = ("stationary", "two-time")
 METHODS = ("auto", "sampling", "closed", "march")
@@ -112,7 +113,7 @@ class FixedIndegree:
         return {-1, 1} if self.weight_std else {_sign(self.weight)}
 
 
-ENSEMBLES = {e.name: e for e in (Gaussian, Bernoulli, FixedIndegree)}
+ENSEMBLES = {e.name: e for e in (Gaussian, Bernoulli, FixedIndegree, LowRank)}
 
 
 def _sign(x):
@@ -171,6 +172,8 @@ class Population:
         Private Gaussian noise in the summed input.
     dale : str, optional
         ``"excitatory"`` or ``"inhibitory"``: every weight from this population must have that sign.
+    sites : Sites, optional
+        Periodic lattice on which the neurons sit, and input that depends on the site.
     """
 
     name: str
@@ -180,6 +183,7 @@ class Population:
     external: tuple = ()
     noise: InputNoise | None = None
     dale: str | None = None
+    sites: Sites | None = None
 
     @property
     def weight_scale(self):
@@ -220,18 +224,24 @@ class Connection:
     ----------
     source, target : str
         Names of the pre- and the postsynaptic population.
-    weights : Gaussian, Bernoulli or FixedIndegree
+    weights : Gaussian, Bernoulli, FixedIndegree or LowRank
     delay : float, optional
         Time from an output to its effect, in the model's unit; rounded to the grid of the solver.
     synapse : float, optional
         Time constant of ``kappa(t) = exp(-t/tau)/tau``; 0 is kappa = delta.
+    symmetry : float, optional
+        eta of ``E[W_ij W_ji] = eta Var W``, -1 to 1; Gaussian weights within one population.
+    profile : Profile, optional
+        Fall with distance; Gaussian weights between populations on the same lattice.
     """
 
     source: str
     target: str
-    weights: Gaussian | Bernoulli | FixedIndegree
+    weights: Gaussian | Bernoulli | FixedIndegree | LowRank
     delay: float = 0.0
     synapse: float = 0.0
+    symmetry: float = 0.0
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True)
@@ -296,6 +306,7 @@ class Model:
         The TOML text it was read from.
     resolved : dict, optional
         Every value in use, defaults included.
+    shared : tuple of SharedNoise, optional
 
     Raises
     ------
@@ -317,6 +328,7 @@ class Model:
     solve: Solve | None = None
     text: str = ""
     resolved: dict = field(default_factory=dict, compare=False, repr=False)
+    shared: tuple = ()
 
     def __post_init__(self):
         names = [p.name for p in self.populations]
@@ -335,6 +347,28 @@ class Model:
                 self.statistics(c)
             except InputError as error:
                 raise InputError(f"connection {number + 1} from {c.source!r} to {c.target!r}: {error}") from None
+            self._check_structure(number + 1, c)
+        for p in self.populations:
+            if p.sites is not None and p.size is not None and p.size % p.sites.n:
+                raise InputError(f"population {p.name!r}: size {p.size} on {p.sites.n} sites; valid is a multiple")
+        for noise in self.shared:
+            for name, _ in noise.factors:
+                if name not in names:
+                    raise InputError(f"shared noise to {name!r}: valid are {', '.join(names)}")
+
+    def _check_structure(self, number, c):
+        where = f"connection {number} from {c.source!r} to {c.target!r}"
+        is_gaussian, is_own = isinstance(c.weights, Gaussian), c.source == c.target
+        if not -1 <= c.symmetry <= 1 or (c.symmetry and not (is_gaussian and is_own)):
+            raise InputError(f"{where}: symmetry = {c.symmetry!r}; valid is a number from -1 to 1, for gaussian "
+                             "weights within one population")
+        if isinstance(c.weights, LowRank) and not is_own:
+            raise InputError(f"{where}: low-rank weights; valid is a connection of a population with itself")
+        if c.profile is not None:
+            ends = [self.population(n).sites for n in (c.source, c.target)]
+            if not is_gaussian or c.symmetry or None in ends or ends[0].shape != ends[1].shape:
+                raise InputError(f"{where}: a profile; valid for gaussian weights without symmetry between populations "
+                                 "on the same lattice")
 
     @property
     def names(self):

@@ -7,8 +7,11 @@ valid; every default is written out in ``Model.resolved``.
 from __future__ import annotations
 
 import itertools
+import math
 import tomllib
 from pathlib import Path
+
+import numpy as np
 
 from lft.errors import InputError
 from lft.meanfield.model import (
@@ -26,6 +29,7 @@ from lft.meanfield.model import (
     Solve,
 )
 from lft.meanfield.neurons import read_neuron
+from lft.meanfield.structured import SHAPES, LowRank, Profile, SharedNoise, Sites
 from lft.sections import Section, choice, integer, number, text
 
 POSITIVE = (number(0, is_open=True), "a number > 0")
@@ -94,10 +98,15 @@ def build_model(source, name="model", folder="."):
         tree = tomllib.loads(source)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{name}: not valid TOML: {error}") from None
+    return build_tree(tree, name, folder, source)
+
+
+def build_tree(tree, name="model", folder=".", source=""):
+    """The model of a TOML tree, as :func:`tomllib.loads` gives it; ``source`` is the text it was read from."""
     top = Section(name, "", tree)
     for key, valid in (("population", "tables [population.NAME]"), ("connection", "tables [[connection]]"),
-                       ("solve", "the table [solve]")):
-        top.get(key, lambda value: value, valid, [] if key == "connection" else ...)
+                       ("solve", "the table [solve]"), ("shared_noise", "tables [[shared_noise]]")):
+        top.get(key, lambda value: value, valid, [] if key in ("connection", "shared_noise") else ...)
     top.done()
     solve = _section(name, "solve", tree["solve"], _solve)
     tables = tree["population"]
@@ -114,14 +123,21 @@ def build_model(source, name="model", folder="."):
     connections = [
         _section(name, f"connection {n + 1}", table, lambda s: _connection(s, dt)) for n, table in enumerate(listed)
     ]
+    noises = tree.get("shared_noise", [])
+    if not isinstance(noises, list):
+        raise InputError(f"{name}, [shared_noise]: write [[shared_noise]] with two brackets, once for each")
+    shared = [_section(name, f"shared_noise {n + 1}", table, _shared) for n, table in enumerate(noises)]
     resolved = {
         "population": {p: r for p, (_, r) in populations.items()},
         "connection": [r for _, r in connections],
         "solve": solve[1],
     }
+    if shared:
+        resolved["shared_noise"] = [r for _, r in shared]
     found = tuple(p for p, _ in populations.values())
     try:
-        model = Model(found, tuple(c for c, _ in connections), solve[0], source, resolved)
+        model = Model(found, tuple(c for c, _ in connections), solve[0], source, resolved,
+                      tuple(n for n, _ in shared))
     except InputError as error:
         raise InputError(f"{name}, {error}") from None
     late = next((p.name for p in found if p.is_driven_in_time), None)
@@ -181,7 +197,48 @@ def _population(s, name, dt, folder):
         _external(s),
         _input_noise(s),
         s.get("dale", choice(("excitatory", "inhibitory")), "excitatory or inhibitory", None),
+        _sites(s),
     )
+
+
+def _sites(s):
+    """``lattice`` and ``site_input``."""
+    def extents(value):
+        value = value if isinstance(value, list) else [value]
+        if not value:
+            raise ValueError
+        return tuple(integer(1)(n) for n in value)
+
+    shape = s.get("lattice", extents, "numbers of sites along the axes, such as [32, 32]", None)
+    valid = "one number per site, or a table { amplitude = 0.5, waves = [1, 0] }"
+    given = s.get("site_input", lambda v: v, valid, None)
+    if given is None:
+        return None if shape is None else Sites(shape)
+    if shape is None:
+        s.fail("site_input", "a lattice beside it: lattice = [64]")
+    if isinstance(given, dict):
+        wave = Section(s.source, f"{s.name}] [site_input", given)
+        amplitude = wave.get("amplitude", *ANY)
+        waves = wave.get("waves", lambda v: tuple(integer(0)(n) for n in v), "waves along each axis, such as [1, 0]")
+        wave.done()
+        if len(waves) != len(shape):
+            s.fail("site_input", f"waves along each of the {len(shape)} axes")
+        grid = np.meshgrid(*[np.arange(n) / n for n in shape], indexing="ij")
+        phase = 2 * np.pi * sum(k * x for k, x in zip(waves, grid, strict=True))
+        return Sites(shape, tuple((amplitude * np.cos(phase)).ravel().tolist()))
+    if not isinstance(given, list) or len(given) != math.prod(shape):
+        s.fail("site_input", f"{valid}; here {math.prod(shape)} numbers")
+    return Sites(shape, tuple(number()(x) for x in given))
+
+
+def _shared(s):
+    def factors(value):
+        if not isinstance(value, dict) or not value:
+            raise ValueError
+        return tuple((k, number()(v)) for k, v in value.items())
+
+    return SharedNoise(s.get("intensity", *NOT_NEGATIVE), s.get("tau", *NOT_NEGATIVE, 0.0),
+                       s.get("to", factors, "factors of populations, such as { E = 1.0, I = 0.5 }"))
 
 
 def _drive(value):
@@ -235,11 +292,60 @@ def _connection(s, dt):
     elif kind == "bernoulli":
         weights = Bernoulli(s.get("probability", _probability, "a number from 0 to 1"), s.get("weight", *ANY),
                             s.get("weight_std", *NOT_NEGATIVE, 0.0))
+    elif kind == "low-rank":
+        weights = _low_rank(s)
     else:
         weights = FixedIndegree(s.get("indegree", *COUNT), s.get("weight", *ANY),
                                 s.get("weight_std", *NOT_NEGATIVE, 0.0))
-    return Connection(source, target, weights, s.get("delay", *NOT_NEGATIVE, 0.0),
-                      s.get("synapse", *NOT_NEGATIVE, 0.0))
+    delay, synapse = s.get("delay", *NOT_NEGATIVE, 0.0), s.get("synapse", *NOT_NEGATIVE, 0.0)
+    if kind != "gaussian":
+        return Connection(source, target, weights, delay, synapse)
+    symmetry = s.get("symmetry", number(-1), "a number from -1 to 1", 0.0)
+    return Connection(source, target, weights, delay, synapse, symmetry, _profile(s))
+
+
+def _profile(s):
+    def table(value):
+        if not isinstance(value, dict):
+            raise ValueError
+        return value
+
+    given = s.get("profile", table, 'a table { shape = "gaussian", width = 3.0 }', None)
+    if given is None:
+        return None
+    part = Section(s.source, f"{s.name}] [profile", given)
+    out = Profile(part.get("shape", choice(SHAPES), ", ".join(SHAPES)), part.get("width", *POSITIVE))
+    part.done()
+    return out
+
+
+def _low_rank(s):
+    """Numbers for rank one, lists for more; ``overlap`` a number, the diagonal, or the rows of the matrix."""
+    def vector(low=-math.inf):
+        def check(value):
+            return tuple(number(low)(v) for v in (value if isinstance(value, list) else [value]))
+        return check
+
+    valid = "a number, or one for each rank"
+    std, left = s.get("std", *NOT_NEGATIVE, 0.0), s.get("left_mean", vector(), valid, (0.0,))
+    left_std = s.get("left_std", vector(0), valid, (1.0,) * len(left))
+    left = left if len(left) == len(left_std) else left * len(left_std)
+    n = len(left_std)
+    right = s.get("right_mean", vector(), valid, (0.0,) * n)
+    right_std = s.get("right_std", vector(0), valid, (1.0,) * n)
+
+    def square(value):
+        if isinstance(value, list) and value and isinstance(value[0], list):
+            return tuple(vector()(row) for row in value)
+        row = vector()(value)
+        return tuple(tuple(x if k == j else 0.0 for j in range(len(row))) for k, x in enumerate(row))
+
+    overlap = s.get("overlap", square, "a number, the diagonal, or the rows of a matrix",
+                    tuple((0.0,) * n for _ in range(n)))
+    try:
+        return LowRank(std, left, left_std, right, right_std, overlap)
+    except InputError as error:
+        raise InputError(f"{s.source}, [{s.name}]: {error}") from None
 
 
 def _probability(value):

@@ -28,6 +28,14 @@ DOCS = {
     "output_variance": "variance of the output over neurons and time; not for spikes",
     "frozen_variance": "variance over neurons of the output's time average (q - m^2)",
     "autocovariance": "autocovariance of the output at fixed neuron; lag 0 of spikes holds rate/dt",
+    "state_autocovariance": "autocovariance of the state at fixed neuron, frozen part left out",
+    "response": "static response of the mean output to a constant input, dm/dmu",
+    "response_function": "response of the mean output to an impulse of the input, by lag from the step's end on",
+    "site_mean": "mean output by site of the lattice",
+    "site_frozen_variance": "variance over the neurons of a site of the output's time average",
+    "site_output_variance": "variance of the output over neurons of a site and time",
+    "site_state_mean": "mean of the state by site",
+    "site_state_variance": "variance of the state by site, over neurons and time",
     "covariance": "covariance of the output at two times, <y(t) y(s)> - m(t) m(s)",
     "second_moment": "second moment of the output at two times, <y(t) y(s)>",
     "input_mean": "mean of the summed input",
@@ -100,6 +108,9 @@ class Solution:
             for key in ("mean", "state_mean", "state_variance", "output_variance", "frozen_variance", "input_mean"):
                 if key in result:
                     out[key] = _pair(*result[key])
+            for key in ("site_mean", "site_state_variance", "site_frozen_variance"):
+                if key in result:
+                    out[key], out[f"{key}_error"] = (_plain(v) for v in result[key])
             out[name] = _plain(self.axis)
             if "autocovariance" in result:
                 value, error = result["autocovariance"]
@@ -175,4 +186,5 @@ def save_solution(solution, path, overwrite=False):
             for key, (value, error) in result.quantities.items():
                 group[key], group[f"{key}_error"] = value, error
                 group[key].attrs["doc"] = DOCS[key]
-                group[key].attrs["axes"] = ",".join([name] * np.ndim(value))
+                axes = "site" if key.startswith("site_") else name
+                group[key].attrs["axes"] = ",".join([axes] * np.ndim(value))

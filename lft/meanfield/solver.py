@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from lft.errors import ConvergenceError, InputError
-from lft.meanfield.fluctuations.covariance_closed import population_covariance
+from lft.meanfield.fluctuations.covariance_closed import population_covariance, susceptibility
 from lft.meanfield.fluctuations.stability import stability
 from lft.meanfield.neurons import prepared
 from lft.meanfield.result import PopulationResult, Solution
@@ -18,6 +18,7 @@ from lft.meanfield.saddle.stationary import PARTS, solve_stationary
 from lft.meanfield.saddle.stationary_closed import has_closed_form, solve_closed
 from lft.meanfield.saddle.two_time import solve_two_time
 from lft.meanfield.saddle.two_time_closed import has_closed_path, solve_two_time_closed
+from lft.meanfield.structured import structure_of
 
 ARRAYS = 7
 STARTS = {"guess": (1.0, 0.0), "low": (0.01, -1.0), "high": (1.0, 1.0)}
@@ -72,7 +73,9 @@ def solve(model, comm=None, start="guess"):
 
 
 def _dispatch(model, comm, start):
-    settings = model.solve
+    settings, structure = model.solve, structure_of(model)
+    if structure:
+        return _structured(model, comm, start, structure)
     if settings.mode == "stationary":
         if any(p.is_driven_in_time for p in model.populations):
             raise InputError("input: changes in time; valid in mode = 'two-time' alone")
@@ -87,6 +90,45 @@ def _dispatch(model, comm, start):
         else:
             solution = _sampled_two_time(model, comm)
     return solution
+
+
+def _structured(model, comm, start, structure):
+    """Solutions of structured networks; each says what it can."""
+    what, settings = " and ".join(sorted(structure)), model.solve
+    if settings.mode != "stationary" or settings.method == "march":
+        raise InputError(f"{what}: valid with mode = 'stationary'")
+    if structure == {"partially symmetric weights"}:
+        from lft.meanfield.structure.symmetric import solve_symmetric
+
+        return solve_symmetric(model, comm)
+    if settings.method == "sampling" or not has_closed_form(model):
+        raise InputError(f"{what}: valid for rate, binary and escape-rate neurons without sampling (method = 'closed')")
+    if structure == {"site_input"}:
+        return _on_lattice(model, start)
+    if structure & {"site_input", "partially symmetric weights"}:
+        raise InputError(f"{what}: not solved together")
+    return _closed_stationary(model, start)
+
+
+def _on_lattice(model, start):
+    from lft.meanfield.structure.lattice import lattice_quantities, solve_lattice
+
+    coarse = dataclasses.replace(model, solve=dataclasses.replace(model.solve, dt=2 * model.solve.dt))
+    (system, state, history), (rough, rough_state, _) = (solve_lattice(m, start) for m in (model, coarse))
+    n = round((model.solve.max_lag or model.solve.duration / 2) / model.solve.dt) + 1
+    populations = {}
+    for k, p in enumerate(model.populations):
+        fine, other = lattice_quantities(system, state, k, n), lattice_quantities(rough, rough_state, k, n)
+        for key in ("autocovariance", "state_autocovariance"):
+            other[key] = np.interp(system.grid.lags[: len(fine[key])], rough.grid.lags[: len(other[key])], other[key])
+        size = 1e-9 * math.sqrt(fine["output_variance"])
+        populations[p.name] = PopulationResult({
+            key: (value, np.abs(value - other[key]) / 3 + 1e-9 * np.max(np.abs(value)) + size)
+            for key, value in fine.items() if not (_is_spiking(p) and key.endswith("output_variance"))
+        })
+    n = len(populations[model.names[0]]["autocovariance"][0])
+    settings = {"iterations": len(history), "grid points": system.grid.n, "sites": system.n}
+    return Solution("stationary", "closed", system.grid.lags[:n], populations, model, history, [], settings)
 
 
 def solve_from(model, starts=tuple(STARTS), comm=None, z=4.5):
@@ -205,6 +247,8 @@ def _closed_quantities(system, state, k, n):
         "frozen_variance": float(q - m * m),
         "input_frozen_variance": float(frozen),
         "autocovariance": out[:n].copy(),
+        "state_autocovariance": dynamic[:n].copy(),
+        "response": susceptibility(system.forms[k].gain, mu, math.sqrt(frozen + max(dynamic[0], 0.0))),
     }
 
 
@@ -216,6 +260,9 @@ def _network(model, fine, rough, notes):
     coarse, _ = population_covariance(model, *rough)
     if covariance is not None and coarse is not None:
         out["population_covariance"] = (covariance, np.abs(covariance - coarse) / 3 + 1e-9 * np.abs(covariance).max())
+    if getattr(fine[0], "low_rank", ()):
+        kappa, other = (np.concatenate(s.overlaps(x)) for s, x in (fine, rough))
+        out["overlap"] = (kappa, np.abs(kappa - other) / 3 + 1e-9)
     return out
 
 

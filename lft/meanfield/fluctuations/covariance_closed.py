@@ -38,6 +38,8 @@ def population_covariance(model, system, state):
     populations, forms = model.populations, system.forms
     if any(p.size is None for p in populations) or any(f.kind == "spikes" for f in forms):
         return None, []
+    from lft.meanfield.structure.closed import private_power, shared_spectrum
+
     loop = loop_matrix(model, system, state)
     one = np.eye(len(forms))
     turns = winding(np.linalg.det(one - loop))
@@ -47,12 +49,28 @@ def population_covariance(model, system, state):
             "the state is not stable in a finite network and has no population covariance"
         ]
     n = system.grid.n
-    noise = np.array([np.fft.rfft(system.grid.whole(system.output(state, k))).real / p.size
-                      for k, p in enumerate(populations)])
+    omega, dt = system.grid.omega, system.grid.dt
+    single = np.array([np.fft.rfft(system.grid.whole(system.output(state, k))).real for k in range(len(populations))])
     inverse = np.linalg.inv(one - loop)
+    response = responses(system, state)
+    private = private_power(model, omega, response, single * dt) / dt
+    noise = private / np.array([p.size for p in populations])[:, None]
     spectrum = np.einsum("wac,cw,wbc->wab", inverse, noise, inverse.conj())
+    if model.shared:
+        whole = np.einsum("aw,wab,bw->wab", response, shared_spectrum(model, omega), response.conj())
+        spectrum += inverse @ whole @ inverse.conj().swapaxes(1, 2) / dt
     whole = np.fft.irfft(spectrum.reshape(len(spectrum), -1), n, axis=0)[0]
     return whole.reshape(one.shape), []
+
+
+def responses(system, state):
+    """``R_a(w)``, (P, frequencies)."""
+    omega, out = system.grid.omega, []
+    for k, form in enumerate(system.forms):
+        mu, frozen, dynamic = system.inputs(state, k)
+        slope = susceptibility(form.gain, mu, math.sqrt(frozen + max(dynamic[0], 0.0)))
+        out.append(slope / ((1 + 1j * omega * form.tau_in) * (1 + 1j * omega * form.tau_out)))
+    return np.array(out)
 
 
 def loop_matrix(model, system, state):

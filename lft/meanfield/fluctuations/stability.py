@@ -16,6 +16,7 @@ import numpy as np
 
 from lft.meanfield.neurons.gains import Gain
 from lft.meanfield.saddle.closed import pair_moment
+from lft.meanfield.structured import structure_of
 
 
 def stability(model, system, state):
@@ -29,8 +30,8 @@ def stability(model, system, state):
     Returns
     -------
     dict
-        Empty unless every population is a rate neuron whose gain has a slope.  The exponent is given for one
-        population without a synaptic filter or delay; its error is that of the grid.
+        Empty unless every population is a rate neuron whose gain has a slope.  The exponent is given without synaptic
+        filters and delays; its error is that of the grid.
     """
     forms = system.forms
     if any(f.kind != "value" or getattr(f.gain, "slope", None) is None or f.tau_in <= 0 for f in forms):
@@ -46,7 +47,80 @@ def stability(model, system, state):
         fine = lyapunov_exponent(potential, system.grid.dt / tau) / tau
         coarse = lyapunov_exponent(potential[::2], 2 * system.grid.dt / tau) / tau
         out["lyapunov"] = (fine, abs(fine - coarse) / 3 + 1e-6)
+    elif len(forms) > 1 and is_plain and not structure_of(model) and all(f.noise[1] == 0 for f in forms):
+        taus, step, n = [f.tau_in for f in forms], system.grid.dt, _until_flat(slopes)
+        fine = population_lyapunov(taus, variance, [s[:n] for s in slopes], step)
+        coarse = population_lyapunov(taus, variance, [s[:n:2] for s in slopes], 2 * step)
+        out["lyapunov"] = (fine, abs(fine - coarse) / 3 + 1e-6)
     return out
+
+
+def _until_flat(slopes):
+    """Points until all slope products have become constant, and as many again for what leaks behind."""
+    last = 64
+    for s in slopes:
+        moving = np.flatnonzero(np.abs(s - s[-1]) > 1e-6 * np.abs(s[0]))
+        last = max(last, int(moving[-1]) if len(moving) else 0)
+    return min(2 * last, len(slopes[0]))
+
+
+def population_lyapunov(taus, variance, slopes, step):
+    """Largest Lyapunov exponent of several populations of rate neurons.
+
+    The square of a perturbation, ``<dx_a(t) dx_a(s)> = psi_a(t - s) exp(lambda (t + s))``, obeys
+
+        [(1 + lambda tau_a)^2 - tau_a^2 d^2/dt^2] psi_a = sum_b V_ab <phi'(x_b(0)) phi'(x_b(t))> psi_b
+
+    All terms that couple are positive, so that the largest solution lambda is real and psi has no node; for one
+    population it is that of :func:`lyapunov_exponent`.  Derivation of this project, checked against direct networks.
+
+    Parameters
+    ----------
+    taus : sequence of float (P,)
+    variance : array (P, P)
+        V_ab.
+    slopes : sequence of ndarray (P, n)
+        ``<phi' phi'>`` by lag from 0 to where it has become constant.
+    step : float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lft.meanfield.fluctuations.stability import population_lyapunov
+    >>> t = np.arange(0, 20, 0.02)
+    >>> s = 1 / np.cosh(t) ** 2              # two copies of one population, half of the variance from each
+    >>> round(population_lyapunov([1.0, 1.0], np.ones((2, 2)), [s, s], 0.02) + 1, 3)
+    1.0
+    """
+    from scipy.optimize import brentq
+    from scipy.sparse import bmat, diags
+    from scipy.sparse.linalg import eigs
+
+    variance, slopes = np.asarray(variance, float), np.asarray(slopes, float)
+    n_pop, n = slopes.shape
+    side = np.full(n - 1, 1.0)
+    side[0] *= math.sqrt(2.0)  # the mirror image at 0, symmetrized
+    middle = np.full(n, -2.0)
+    middle[-1] = -1.0
+    curvature = diags([side, middle, side], [-1, 0, 1]) / step**2
+    blocks = [
+        [diags(variance[a, b] * slopes[b]) + (a == b) * taus[a] ** 2 * curvature for b in range(n_pop)]
+        for a in range(n_pop)
+    ]
+    operator = bmat(blocks, format="csc")
+    places = range(0, n, max(n // 50, 1))
+    largest = max(float(np.abs(np.linalg.eigvals(variance * slopes[:, k])).max()) for k in places)
+
+    def excess(rate):
+        scale = np.repeat([(1.0 + rate * tau) ** -2 for tau in taus], n)
+        top = 1.01 * largest * scale.max() + 1e-6
+        value = eigs(diags(scale) @ operator, k=1, sigma=top, which="LM", return_eigenvectors=False,
+                     v0=np.ones(n_pop * n))[0].real
+        return float(value) - 1.0
+
+    low = -1.0 / max(taus) * (1 - 1e-4)
+    high = max((math.sqrt(largest) + 1.0) / min(taus), 1.0)
+    return float(brentq(excess, low, high, xtol=1e-9)) if excess(low) > 0 else low
 
 
 def _slopes(system, state, k):

@@ -11,6 +11,7 @@ from lft.errors import InputError
 from lft.meanfield.network.binary import is_event_driven
 from lft.meanfield.network.measure import Recorder, summarize
 from lft.meanfield.network.steps import BLOCK_BYTES, build_network
+from lft.meanfield.network.structured import needs_steps
 
 MIN_DRAWS = 3
 MAX_TRANSIENT = 2 << 30
@@ -112,7 +113,9 @@ def simulate_network(model, *, duration, warmup, max_lag, draws=4, seed=1, dt=No
         axes = recorder.dt, recorder.max_lag, recorder.block, recorder.window, recorder.segments
         return summarize(recorder), axes, network.method
 
-    if comm is not None and method in ("auto", "events") and is_event_driven(model, dt) is None:
+    if comm is not None and method in ("auto", "events") and not needs_steps(model) and (
+        is_event_driven(model, dt) is None
+    ):
         ranks = Domain((comm.Get_size(), 1), (False, False), comm=comm)
         mine = {d: one(d, None) for d in range(ranks.rank, draws, ranks.n_ranks)}
         found = [ranks.broadcast_from(mine.get(d), d % ranks.n_ranks) for d in range(draws)]

@@ -29,7 +29,8 @@ import numpy as np
 
 from lft.domain import Domain
 from lft.errors import DivergenceError, InputError
-from lft.meanfield.network.weights import draw_weights, network_key
+from lft.meanfield.network.structured import SharedInput, connection_weights, needs_steps
+from lft.meanfield.network.weights import network_key
 from lft.meanfield.neurons import prepared
 from lft.meanfield.saddle.draws import Draws
 from lft.rng import Stream
@@ -107,7 +108,8 @@ def build_network(model, *, dt=None, seed=1, draw=0, comm=None, precision="doubl
     for kind, (fits, build) in kinds.items():
         if method not in (kind, "auto"):
             continue
-        reason = fits(model, dt)
+        structure = needs_steps(model)
+        reason = f"the model has {structure}" if structure else fits(model, dt)
         if reason is None:
             return build(model, **arguments)
         if method == kind:
@@ -131,7 +133,10 @@ class Part:
         self.mean_trains = scale * sum(p.mean for p in population.external)
         noise = population.noise
         self.white = math.sqrt(noise.intensity / dt) if noise is not None and noise.tau == 0 else 0.0
-        self.color = None
+        self.color, self.site_input = None, None
+        if population.sites is not None and not population.sites.is_uniform:
+            whole = np.repeat(population.sites.drive, population.size // population.sites.n)
+            self.site_input = whole[self.rows]
         if noise is not None and noise.tau > 0:
             self.color_decay = math.exp(-dt / noise.tau)
             self.color_std = math.sqrt(noise.intensity / (2 * noise.tau))
@@ -144,6 +149,8 @@ class Part:
     def external(self, k):
         """Everything from outside during step k, (n,)."""
         h = np.full(self.n, self.drive(k))
+        if self.site_input is not None:
+            h += self.site_input
         for jump, law in self.trains:
             h += jump * np.searchsorted(law, self.outside.random(), side="right")
         if self.white:
@@ -197,10 +204,10 @@ class StepNetwork:
             Part(p, a, dt, network_key(seed, draw, a + 1), comm) for a, p in enumerate(model.populations)
         ]
         self.weights = [
-            draw_weights(c.weights, model.population(c.source).size, self.parts[names.index(c.target)].rows, key,
-                         number, model.population(c.target).weight_scale, precision)
+            connection_weights(model, number, self.parts[names.index(c.target)].rows, key, precision)
             for number, c in enumerate(model.connections)
         ]
+        self.shared = [SharedInput(noise, number, model, dt, key) for number, noise in enumerate(model.shared)]
         self.route = [
             (names.index(c.source), names.index(c.target), delay_steps(model, c, dt), c.synapse)
             for c in model.connections
@@ -232,6 +239,8 @@ class StepNetwork:
     def inputs(self):
         """Summed inputs of the next step, one array per population, neurons of this rank."""
         h = [part.external(self.k) for part in self.parts]
+        for noise in self.shared:
+            noise.add(h, self.k)
         filtered = {}
         for (source, target, delay, tau), weight in zip(self.route, self.weights, strict=True):
             into = h[target] if tau == 0 else filtered.setdefault((target, tau), np.zeros(self.parts[target].n))

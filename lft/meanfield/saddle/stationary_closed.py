@@ -28,6 +28,7 @@ from lft.errors import ConvergenceError, InputError
 from lft.meanfield.neurons.forms import GainForm
 from lft.meanfield.saddle.closed import mean_gain, pair_moment
 from lft.meanfield.saddle.mixing import fixed_point
+from lft.meanfield.structured import structure_of
 
 MAX_POINTS = 2**20
 DECAYED = 1e-5
@@ -203,6 +204,8 @@ class _System:
                 break
         mu, std = drive + mean @ m, np.sqrt(variance)
         slope = (outputs(mu + 0.1 * std, std) - outputs(mu - 0.1 * std, std)) / (0.2 * std)
+        if not np.isfinite(slope).all():
+            raise ConvergenceError("the mean outputs run away from the start: no state of finite rates was found", [])
         alpha = min(1.0, 1.2 / (1.0 + max(-np.linalg.eigvals(slope[:, None] * mean).real.min(), 0.2)))
         state = np.zeros(len(self.forms) * self.width)
         for k, form in enumerate(self.forms):
@@ -236,10 +239,19 @@ def _exponential_behind(grid, tau_out, taus):
     return grid.convolve(2 * tau_out * two_exponentials(grid.lags, tau_out, taus[0]), *taus[1:])
 
 
+def _kind(model):
+    """The map of a model: this one, or that of a structured network."""
+    if not structure_of(model):
+        return _System
+    from lft.meanfield.structure.closed import StructuredSystem
+
+    return StructuredSystem
+
+
 def _solve_on(model, n, dt, start, begin, settings):
     """State on a grid of n points; ``start`` is (grid, state) of a smaller grid or None."""
     grid = _Grid(n, dt)
-    system = _System(model, grid)
+    system = _kind(model)(model, grid)
     state, damping = system.start(*begin)
     damping = max(damping, settings.damping)
     if start is not None:
@@ -249,6 +261,7 @@ def _solve_on(model, n, dt, start, begin, settings):
             at = k * system.width
             state[at], state[at + 1] = m, q
             state[at + 2 : at + system.width] = np.interp(grid.lags, old.grid.lags, own, right=0.0)
+        state[system.width * len(system.forms) :] = start[1][old.width * len(old.forms) :]
     state, history = fixed_point(system, state, max_sweeps=max(settings.sweeps, 2000), damping=damping)
     return system, state, history
 

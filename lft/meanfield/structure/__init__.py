@@ -1,0 +1,1 @@
+"""Saddle points of structured networks: low rank, shared noise, lattices, partially symmetric weights."""
