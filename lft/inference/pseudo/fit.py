@@ -84,8 +84,9 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     bounded = (fires > 0) & (fires < n_train)
     if not bounded.any():
         raise InputError(f"no unit both spikes and pauses within the {n_train} training bins: nothing to fit")
+    n_ranks = 1 if comm is None else comm.Get_size()
+    report(check_memory(n, k_max, len(data.lags), is_counted, data.n_rows, len(data.spikes[2]), n_ranks))
     layout, merged = _layout(data, np.flatnonzero(bounded), k_max, is_counted)
-    report(check_memory(layout, data.spikes, n_train, 1 if comm is None else comm.Get_size()))
     lists = pattern_lists.build(n, data.spikes, shifts=layout.shifts, lags=layout.lags, counts=is_counted)
     warnings, unbounded = _silent(bounded)
     layout, lost, notes = _bounded(lists, layout, fires, n_train, ridge)
