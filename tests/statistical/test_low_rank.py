@@ -30,9 +30,8 @@ def z_values(rng, n_sets, n_bins=10000, rank=2):
         fit, free = fit_low_rank(x, rank), fit_pairwise(x, test=0)
         z.append((4 * fit.J - a)[upper] / (4 * fit.J_error[upper]))
         ratio.append((fit.J_error / np.maximum(free.J_error, 1e-300))[upper])
-        b_found, signs = principal_factors(4 * fit.J, rank, steps=2000)
-        again = np.einsum("r,ri,rj->ij", signs, b_found, b_found)
-        assert np.abs((again - 4 * fit.J)[upper]).max() < 1e-3  # the rank holds
+        off_diagonal = np.linalg.svd(fit.J[: rank + 1, rank + 1 : 2 * rank + 2], compute_uv=False)
+        assert off_diagonal[-1] < 1e-12 < 1e-4 < off_diagonal[0]  # the rank holds
     return np.array(z), np.array(ratio)
 
 
@@ -57,6 +56,14 @@ def test_jacobian_and_gauge():
     assert np.allclose(factors.jacobian(beta), np.array(numeric).T, atol=1e-8)
     gauge = factors.gauge(beta)
     assert len(gauge) == 1 and np.abs(factors.jacobian(beta) @ gauge.T).max() < 1e-12
+
+
+def test_principal_factors_find_an_exact_decomposition():
+    b = np.random.default_rng(4).normal(size=(2, 12))
+    a = np.einsum("r,ri,rj->ij", SIGNS, b, b)
+    found, signs = principal_factors(a - np.diag(a.diagonal()), 2, steps=5000)
+    again = np.einsum("r,ri,rj->ij", signs, found, found)
+    assert sorted(signs) == [-1, 1] and np.allclose(again, a, atol=1e-5)
 
 
 def test_bad_rank_is_one_line():

@@ -43,13 +43,13 @@ def k_pairwise_z(rng, n_sets, n=6, n_bins=20000):
 
 
 def test_potential_of_the_count_is_recovered(monkeypatch):
-    z_a, z_v, shift = k_pairwise_z(np.random.default_rng(1), 12)
+    z_a, z_v, shift = k_pairwise_z(np.random.default_rng(1), 8)
     assert max(defects(z_a[:, :15])) < LIMIT and max(defects(z_a[:, 15:])) < LIMIT
     assert max(defects(z_v)) < LIMIT
     assert shift[:, 0].mean() > 3  # V(3) = 0.5 is seen in every set: the errors are small enough to mean something
     assert defects(z_v[:, 0] + shift[:, 0])[0] > LIMIT
     changed(monkeypatch, shifted_potential)
-    z_a, z_v, _ = k_pairwise_z(np.random.default_rng(1), 12)
+    z_a, z_v, _ = k_pairwise_z(np.random.default_rng(1), 5)
     assert max(defects(z_v)) > LIMIT
 
 
@@ -181,5 +181,5 @@ def test_errors_from_rows_agree_with_the_joint_ones(monkeypatch):
 def test_inverse_information_is_too_small(monkeypatch):
     """The mutant of the sandwich, for the potential of the count."""
     monkeypatch.setattr("lft.inference.newton.influences", inverse_information)
-    z_a, _, _ = k_pairwise_z(np.random.default_rng(9), 10)
+    z_a, _, _ = k_pairwise_z(np.random.default_rng(9), 6)
     assert defects(z_a)[1] > LIMIT
