@@ -19,6 +19,13 @@
  *   instruction set (no fused multiply-add, exponential from basic operations) nor on how targets are shared out.
  * - Second moments.  Pairs of active features rather than a product per target: at 40 units that fire in 30 % of the
  *   bins a row has 91 pairs where a symmetric product has 861 entries.
+ *
+ * Measured, one thread of an AMD EPYC (Zen 4, AVX-512), gcc 12, CPU milliseconds on a busy machine:
+ *                                                value and    first product   product with     second
+ *                                                gradient     of a step       kept p (1 - p)   moments
+ *     40 units x 1e5 bins, firing in 28 %          17             12              7              79
+ *     the same, firing in 9 %                      10.5            7              4.5            22
+ *     100 units x 5e4 bins, firing in 26 %         34             24             14             430
  */
 #include "pseudo_rows.h"
 #include <math.h>

@@ -23,9 +23,9 @@ def recording(path, n=70, t=3000, seed=0):
     np.savez(path, raster=(rng.random((n, t)) < rate).astype(np.int8), bin_s=0.01)
 
 
-@pytest.mark.parametrize("model", ["pairwise", "neural", "k-pairwise", "lagged"])
+@pytest.mark.parametrize("model", ["pairwise", "k-pairwise", "lagged"])
 def test_same_bits_on_any_number_of_ranks(model, tmp_path):
-    recording(tmp_path / "rec.npz", n=70 if model in ("pairwise", "neural") else 40)
+    recording(tmp_path / "rec.npz", n=70 if model == "pairwise" else 40)
     options = ["fit", "rec.npz", "--model", model, "--ridge", "1", "--overwrite"]
     results = {}
     for ranks in (None, 2, 3) if model == "pairwise" else (None, 2):

@@ -25,13 +25,13 @@ def words_of(n):
 
 
 # ---- k-pairwise
-def k_pairwise_z(rng, n_sets, n=6, n_bins=20000):
+def k_pairwise_z(rng, n_sets, n=6, n_bins=20000, fields=(-1.2, -0.2)):
     """z of a (through J), of c (through I) and of V, of independent sets with couplings of their own."""
     words, upper = words_of(n), np.triu_indices(n, 1)
     z_a, z_v, shift = [], [], []
     for _ in range(n_sets):
         a = np.triu(rng.normal(0, 0.4, (n, n)), 1)
-        a, c = a + a.T, rng.uniform(-1.2, -0.2, n)
+        a, c = a + a.T, rng.uniform(*fields, n)
         v = np.array([0, 0, 0, 0.5, 0.2, -0.8, -0.5]) + np.append(np.zeros(3), rng.normal(0, 0.2, n - 2))
         weight = 0.5 * np.einsum("wi,ij,wj->w", words, a, words) + words @ c + v[words.sum(axis=1)]
         probability = np.exp(weight - np.logaddexp.reduce(weight))
@@ -43,19 +43,19 @@ def k_pairwise_z(rng, n_sets, n=6, n_bins=20000):
 
 
 def test_potential_of_the_count_is_recovered(monkeypatch):
-    z_a, z_v, shift = k_pairwise_z(np.random.default_rng(1), 12)
+    z_a, z_v, shift = k_pairwise_z(np.random.default_rng(1), 8)
     assert max(defects(z_a[:, :15])) < LIMIT and max(defects(z_a[:, 15:])) < LIMIT
     assert max(defects(z_v)) < LIMIT
     assert shift[:, 0].mean() > 3  # V(3) = 0.5 is seen in every set: the errors are small enough to mean something
     assert defects(z_v[:, 0] + shift[:, 0])[0] > LIMIT
     changed(monkeypatch, shifted_potential)
-    z_a, z_v, _ = k_pairwise_z(np.random.default_rng(1), 12)
+    z_a, z_v, _ = k_pairwise_z(np.random.default_rng(1), 5)
     assert max(defects(z_v)) > LIMIT
 
 
 @pytest.mark.validate
 def test_k_pairwise_calibration_over_many_sets():
-    z_a, z_v, _ = k_pairwise_z(np.random.default_rng(2), 100)
+    z_a, z_v, _ = k_pairwise_z(np.random.default_rng(2), 100, fields=(-0.4, 0.4))  # every K occurs often
     for z in (z_a[:, :15], z_a[:, 15:], z_v):
         # parameters of one set are correlated: a wider limit than for independent ones
         assert max(defects(z / np.sqrt(KAPPA))) < LIMIT + 2
@@ -181,5 +181,5 @@ def test_errors_from_rows_agree_with_the_joint_ones(monkeypatch):
 def test_inverse_information_is_too_small(monkeypatch):
     """The mutant of the sandwich, for the potential of the count."""
     monkeypatch.setattr("lft.inference.newton.influences", inverse_information)
-    z_a, _, _ = k_pairwise_z(np.random.default_rng(9), 10)
+    z_a, _, _ = k_pairwise_z(np.random.default_rng(9), 6)
     assert defects(z_a)[1] > LIMIT

@@ -7,7 +7,6 @@ from lft.errors import InputError
 from lft.inference.neural_fit import fit_k_pairwise, fit_lagged, fit_neural, fit_pairwise
 from lft.inference.pseudo import fit as engine
 from lft.inference.pseudo import maximum, memory
-from lft.inference.pseudo.layout import Layout, all_pairs
 from lft.inference.result import fit_json, load_fit, save_fit
 
 
@@ -178,9 +177,14 @@ def test_memory_is_stated_and_bounded():
     lines = []
     fit_pairwise(x, report=lines.append)
     assert lines[0].startswith("memory: about") and "GB per rank for 21 couplings" in lines[0]
-    layout = Layout(10**6, np.arange(10**6), all_pairs(2))
-    with pytest.raises(InputError, match=r"1000000 units .* this machine has .* GB: about \d+ units would fit"):
-        memory.check_memory(layout, (None, np.zeros(11), np.zeros(0)), 10)
+    big = "units .* this machine has .* GB: about [0-9]+ units would fit"
+    with pytest.raises(InputError, match=f"1000000 {big}"):
+        memory.check_memory(10**6, 0, 0, False, 10, 0)
+    with pytest.raises(InputError, match=f"100000 {big}"):  # refused before anything of N x N is made
+        fit_pairwise((np.random.default_rng(0).random((40, 100000)) < 0.3).astype(np.int8), ridge=1.0)
+    for options in ((0, 0, False), (2, 0, False), (0, 3, True)):
+        few, many = (memory.needed(n, *options, 10**5, 10**6) for n in (100, 1000))
+        assert few < many < 200 * few
 
 
 def test_large_fits_name_fields_alone(monkeypatch):

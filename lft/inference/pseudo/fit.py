@@ -30,6 +30,7 @@ from lft.inference.trials import checked_lags, checked_rasters
 MAX_SUSPECTS = 500
 ERROR_OPERATIONS = 2e13  # multiplications for the factors of all rows: above, errors are left out
 SEARCH_SIZE = 400
+FAR, FAR_TOLERANCE = 0.1, 0.2  # promised gain per parameter (nats, twice) above which a rough step will do
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,9 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     bounded = (fires > 0) & (fires < n_train)
     if not bounded.any():
         raise InputError(f"no unit both spikes and pauses within the {n_train} training bins: nothing to fit")
+    n_ranks = 1 if comm is None else comm.Get_size()
+    report(check_memory(n, k_max, len(data.lags), is_counted, data.n_rows, len(data.spikes[2]), n_ranks))
     layout, merged = _layout(data, np.flatnonzero(bounded), k_max, is_counted)
-    report(check_memory(layout, data.spikes, n_train, 1 if comm is None else comm.Get_size()))
     lists = pattern_lists.build(n, data.spikes, shifts=layout.shifts, lags=layout.lags, counts=is_counted)
     warnings, unbounded = _silent(bounded)
     strength = ridge if penalize is None else 1.0  # only its being zero matters here
@@ -269,13 +271,16 @@ def penalty(layout, ridge):
     return extra
 
 
-def _search_information(objective, theta, extra):
-    """Rows where they are cheap or b and V tie them, else passes over the data."""
+def _search_information(objective, theta, gradient, extra):
+    """Rows where they are cheap or b and V tie them, else passes over the data, fewer of them far from the maximum."""
     layout = objective.layout
     if rows_bytes(layout) <= ROWS_BYTES:
         if layout.size <= SEARCH_SIZE or len(layout.border):
             return information(objective, theta, extra)
-    return PassInformation(objective, theta, extra)
+    passes = PassInformation(objective, theta, extra)
+    if float(gradient @ passes.estimate(gradient)) > FAR * objective.size:
+        passes.tolerance = FAR_TOLERANCE
+    return passes
 
 
 def _maximum(lists, layout, n_train, ridge, comm, keeper, report):
@@ -290,8 +295,12 @@ def _maximum(lists, layout, n_train, ridge, comm, keeper, report):
             value, gradient, _ = objective.evaluate(theta)
             value -= float((extra * theta) @ theta) / 2
             report(f"fit {attempt + 1}, evaluation {next(steps) + 1}: {value:.10g} nats")
-            make = lambda more: _search_information(objective, theta, extra if more is None else extra + more)  # noqa: E731
-            return value, gradient - extra * theta, make
+            gradient = gradient - extra * theta
+
+            def make(more):
+                return _search_information(objective, theta, gradient, extra if more is None else extra + more)
+
+            return value, gradient, make
 
         theta, _, _ = maximize(evaluate, objective.start(), keeper, f"search{attempt}")
         if ridge > 0:

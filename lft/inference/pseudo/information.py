@@ -286,8 +286,8 @@ class PassInformation:
     diagonal leaves out products of two features of one parameter (b, V, C_ii).
     """
 
-    def __init__(self, objective, theta, extra=None):
-        self.objective, self.extra, self.size = objective, extra, objective.size
+    def __init__(self, objective, theta, extra=None, tolerance=PASS_TOLERANCE):
+        self.objective, self.extra, self.size, self.tolerance = objective, extra, objective.size, tolerance
         layout, self.matrix = objective.layout, objective.matrix
         self.weights = (self.matrix @ theta).reshape(layout.n_units, -1)
         one = np.zeros_like(self.weights)
@@ -338,7 +338,8 @@ class PassInformation:
         """Roughly H^-1 vector: the preconditioner."""
         return self._precondition(vector.reshape(self.size, -1)).reshape(vector.shape)
 
-    def solve(self, vector, tolerance=PASS_TOLERANCE):
+    def solve(self, vector, tolerance=None):
+        tolerance = self.tolerance if tolerance is None else tolerance
         columns = vector.reshape(self.size, -1)
         y = self.objective.layout.border
         if len(y):

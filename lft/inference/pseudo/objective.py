@@ -51,7 +51,7 @@ class GibbsObjective:
         self.adjoint = self.matrix.T.tocsr()
         self.is_target = np.zeros(layout.n_units, bool)
         self.is_target[layout.units] = True
-        self._observed, self._room, self._owner = {}, None, None
+        self._observed, self._room, self._owner, self._last = {}, None, None, None
         rank, size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
         self.tiles_of_rank = [patterns.n_tiles * r // size for r in range(size + 1)]
         self.tiles = range(self.tiles_of_rank[rank], self.tiles_of_rank[rank + 1])
@@ -101,7 +101,7 @@ class GibbsObjective:
         part = copy.copy(self)
         part.ranges = [piece for a, b in ranges for piece in self._stretch(a, b)]
         part.n_rows = sum(b - a for a, b in part.ranges)
-        part._observed, part._room, part._owner = {}, None, None
+        part._observed, part._room, part._owner, part._last = {}, None, None, None
         return part
 
     def _stretch(self, start, stop):
@@ -121,12 +121,17 @@ class GibbsObjective:
         return out
 
     def _sums(self, theta, ranges):
+        """Value and gradient; those of the last point are remembered, for the score of the training rows."""
+        if self._last is not None and self._last[0] == ranges and np.array_equal(self._last[1], theta):
+            return self._last[2], self._last[3].copy()
         weights = (self.matrix @ theta).reshape(self.layout.n_units, -1)
         expected, softplus = self.expected(weights, ranges)
         data = self._data(ranges)
         units = self.layout.units
         value = float((data[units] * weights[units]).sum() - softplus[units].sum())
-        return value, self.adjoint @ (data - expected).ravel()
+        gradient = self.adjoint @ (data - expected).ravel()
+        self._last = (ranges, theta.copy(), value, gradient.copy()) if ranges == self.ranges else self._last
+        return value, gradient
 
     def _data(self, ranges, keep=True):
         """Sums of feature times spike over rows: (n_units, n_features), integers as float."""
