@@ -215,9 +215,9 @@ class _Learner:
                 share = self.accuracy  # no step from noise: look closer first
                 continue
             relax = self.relax
-            if quality > 4 * state.quality + 10 * noise:  # the covariance of the start is no guide any more
+            if quality > 0.7 * state.quality + 5 * noise:  # that covariance is no guide any more
                 state.covariance, state.n_draws = self.measure(chains)
-                move, relax, quality = self.information.solve(residual), 0.5 * self.relax, math.inf
+                move, relax, quality = self.information.solve(residual), self.relax, math.inf
             elif quality < 50 * noise:
                 share = self.accuracy
             length = float(residual @ move) / chains.n_stretches

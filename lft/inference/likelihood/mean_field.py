@@ -75,7 +75,7 @@ def invert(method, m, C):
             c, C, m, mm, L
         )
     np.fill_diagonal(J, 0.0)
-    return J, _fields(method, np.nan_to_num(J, nan=0.0), m, L, c)
+    return J, _fields(method, np.nan_to_num(J, nan=0.0, posinf=0.0, neginf=0.0), m, L, c)
 
 
 def _inverse(C):

@@ -1,0 +1,196 @@
+"""Normalizations and Boltzmann learning by chains, against sums over all states; what must not pass."""
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+from lft.errors import DivergenceError, InputError
+from lft.inference.likelihood import (
+    GibbsModel,
+    exact,
+    fit_boltzmann,
+    fit_exact,
+    log_likelihood,
+    log_z_difference,
+    normalization,
+)
+from lft.inference.likelihood import boltzmann as module
+from lft.inference.likelihood.exact_fit import ExactObjective, Problem
+from lft.inference.likelihood.stretches import Stretches
+from lft.testing.statistics import assert_agrees
+
+
+norm = import_module("lft.inference.likelihood.normalization")  # the package has a function of that name
+
+
+def pairwise(n=8, size=0.8, seed=0):
+    rng = np.random.default_rng(seed)
+    a = np.triu(rng.normal(0, size, (n, n)), 1)
+    return GibbsModel(rng.normal(-1, 0.4, n), a + a.T)
+
+
+def spacetime():
+    return GibbsModel([-1.2, -0.8, -1.0], [[0, 0.7, -0.4], [0.7, 0, 0.3], [-0.4, 0.3, 0]], None, {1: 0.7, 2: -0.4})
+
+
+def test_quadrature():
+    for power in range(23):
+        assert norm.KRONROD @ norm.NODES**power == pytest.approx(1 / (power + 1), abs=1e-15)
+    assert norm.GAUSS @ norm.NODES**13 == pytest.approx(1 / 14, abs=1e-15)
+
+
+@pytest.mark.parametrize(("method", "limit"), [("annealing", 0.02), ("integration", 0.003)])
+def test_log_z_of_a_bin(method, limit):
+    model = pairwise(12)
+    exactly = normalization(model).per_bin
+    found = normalization(model, method=method, seed=2)
+    assert_agrees((found.per_bin, found.per_bin_error), exactly)
+    assert found.per_bin_error < limit
+    wrong = normalization(model.scaled(0.9), method=method, seed=2)  # the mutant: couplings a tenth too small
+    if method == "integration":
+        with pytest.raises(AssertionError):
+            assert_agrees((wrong.per_bin, wrong.per_bin_error), exactly)
+
+
+def test_log_z_of_a_stretch():
+    """Bulk and ends of a space-time model, from the transfer matrix."""
+    model = spacetime()
+    found = normalization(model, method="integration", seed=1, n_chains=128)
+    exactly = normalization(model)
+    assert_agrees((found.per_bin, found.per_bin_error), exactly.per_bin)
+    assert_agrees((found.ends, found.ends_error), exactly.ends)
+    assert found.per_bin_error < 1e-3 and found.ends_error < 0.1
+    value, error = found.log_z(500)
+    assert_agrees((value, error), exact.log_z(model, 500))
+
+
+def test_annealing_that_fails_says_so():
+    with pytest.raises(DivergenceError, match="count as"):
+        norm._mean_exp(np.concatenate([np.zeros(127), [40.0]]))
+    with pytest.warns(Warning, match="may be too small"):
+        norm._mean_exp(np.concatenate([np.full(20, 9.0), np.zeros(1004)]))
+
+
+def test_difference_of_normalizations():
+    first, second = pairwise(10), pairwise(10).scaled(1.05)
+    exactly = exact.log_z(second, 1) - exact.log_z(first, 1)
+    assert_agrees(log_z_difference(first, second, seed=3), exactly, relative_error_max=0.02)
+
+
+def test_likelihood_by_chains():
+    model = pairwise(10)
+    raster = model.simulate(300, seed=1)[0]
+    best, found = log_likelihood(model, [raster]), log_likelihood(model, [raster], method="integration", seed=4)
+    assert_agrees((found.value, found.error), best.value)
+    assert 0 < found.error < 300 * 0.005
+
+
+@pytest.mark.parametrize("case", ["static", "space-time"])
+def test_moments_of_stretches(case):
+    """Total operators of a recording, its noise reduced, and their covariance."""
+    model = pairwise(6) if case == "static" else spacetime()
+    rasters = [np.zeros((400, model.n_units), np.int8), np.zeros((40, model.n_units), np.int8)]
+    rasters[0][::2] = rasters[1][1::3] = 1
+    rasters[0][5, 0] = 0
+    problem = Problem(rasters, "pairwise" if case == "static" else "neural", (1, 2), 0.0, 1.0)
+    objective = ExactObjective(problem.operators, problem.train)
+    theta = problem.operators.theta(model)
+    expected, H = objective.expected(theta), objective.evaluate(theta)[2](None)
+    stretches = Stretches(problem.operators, model, problem.train, 8, 5, 1)
+    moments = stretches.moments(0.05)
+    z = (moments.total - expected) / moments.error
+    assert np.abs(z).max() < 4.5
+    noise = np.sqrt(stretches.covariance(4)[0].diagonal())
+    assert np.allclose(noise**2, H.diagonal(), rtol=0.1 if case == "static" else 0.2)
+    assert (moments.error < 0.3 * noise).all()
+    off = Stretches(problem.operators, model.scaled(0.8), problem.train, 8, 5, 1).moments(0.05)
+    assert np.abs((off.total - expected) / off.error).max() > 4.5  # the mutant
+
+
+@pytest.mark.parametrize("family", ["pairwise", "k-pairwise", "neural"])
+def test_boltzmann_learning_finds_the_maximum(family):
+    truth = {
+        "pairwise": pairwise(5),
+        "k-pairwise": GibbsModel(np.full(5, -1.0), 0.3 * (1 - np.eye(5)), [0, 0, 0, 0.8, 1.0, 0.5]),
+        "neural": spacetime(),
+    }[family]
+    raster = truth.simulate(1500, seed=1)[0]
+    options = {"model": family, "lags": (1, 2), "test": 0.1}
+    best = fit_exact(raster, **options)
+    start = GibbsModel(truth.c)  # far from the maximum
+    fit = fit_boltzmann(raster, start=start, n_chains=256, seed=2, accuracy=0.05, **options)
+    for name, (value, error) in best.named().items():
+        if np.isfinite(error) and error > 0:
+            assert abs(fit.named()[name][0] - value) < 0.45 * error, name  # chains add little
+            assert fit.named()[name][1] == pytest.approx(error, rel=0.25)
+    assert fit.checks["worst_z"] < 3 and fit.checks["rms_z_chains"] < 2
+    assert fit.score["train"] == pytest.approx(best.score["train"], abs=2e-4)
+    assert fit.checks["gain_over_start"][0] > 5
+
+
+def test_boltzmann_learning_goes_on_after_a_kill(tmp_path, monkeypatch):
+    raster = pairwise(4).simulate(1000, seed=1)[0]
+    options = {"start": GibbsModel(np.zeros(4)), "n_chains": 128, "seed": 3, "accuracy": 0.2}
+    whole = fit_boltzmann(raster, **options)
+    path, saves = tmp_path / "f.search", []
+    save = module._Store.save
+
+    def killed(self, state):
+        save(self, state)
+        saves.append(state.step)
+        if len(saves) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module._Store, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit_boltzmann(raster, checkpoint=path, **options)
+    monkeypatch.setattr(module._Store, "save", save)
+    with pytest.raises(InputError, match="another fit"):
+        fit_boltzmann(raster[:-1], checkpoint=path, **options)
+    resumed = fit_boltzmann(raster, checkpoint=path, **options)
+    assert np.array_equal(resumed.J, whole.J) and np.array_equal(resumed.J_error, whole.J_error)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "lagged"}, "model 'lagged'"),
+        ({"accuracy": 0}, "accuracy = 0"),
+        ({"n_chains": 100}, "n_chains = 100"),
+        ({"start": GibbsModel([0.0])}, "start has 1 units"),
+    ],
+)
+def test_bad_requests(options, message):
+    raster = (np.random.default_rng(0).random((100, 3)) < 0.3).astype(np.int8)
+    with pytest.raises(InputError, match=message):
+        fit_boltzmann(raster, **options)
+    with pytest.raises(InputError, match="valid are auto"):
+        normalization(pairwise(3), method="guess")
+    with pytest.raises(InputError, match="n_chains = 7"):
+        normalization(pairwise(3), n_chains=7)
+
+
+# ---- long checks
+@pytest.mark.validate
+@pytest.mark.parametrize("method", ["annealing", "integration"])
+def test_errors_of_log_z_are_calibrated(method):
+    model = pairwise(12, 1.0, 3)
+    exactly = normalization(model).per_bin
+    found = [normalization(model, method=method, seed=s, n_chains=512) for s in range(60)]
+    z = np.array([(f.per_bin - exactly) / f.per_bin_error for f in found])
+    assert np.abs(z).max() < 4.5 and 0.8 < z.std() < 1.25 and abs(z.mean()) < 4.5 / np.sqrt(60)
+
+
+@pytest.mark.validate
+def test_errors_of_exact_fits_are_calibrated():
+    truth = pairwise(5, 0.5, 4)
+    z = []
+    for seed in range(100):
+        fit = fit_exact(truth.simulate(4000, seed=seed)[0], test=0)
+        upper = np.triu_indices(5, 1)
+        z.append(((fit.J - truth.a / 4)[upper]) / fit.J_error[upper])
+    z = np.array(z)
+    assert 0.9 < z.std() < 1.1 and np.abs(z.mean(axis=0)).max() < 4.5 / 10
+    assert 0.93 < (np.abs(z) < 1.96).mean() < 0.97
