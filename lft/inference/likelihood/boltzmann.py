@@ -33,6 +33,8 @@ MAX_PARAMETERS = 12_000
 """Couplings whose covariance is measured as a matrix (1.2 GB)."""
 DRAWS = 12
 """Draws behind the covariance, per coupling."""
+SEEN, MOST = 20.0, 16.0
+"""How often the rarest coincidence should occur behind the covariance, in at most so many times the recording."""
 FAR = 1e-3
 """Nats per bin by which the distribution may change before the covariance is measured again for the errors."""
 LARGEST_STEP = 0.1
@@ -131,7 +133,7 @@ def fit_boltzmann(
     checks, notes = learner.check(theta, first, moments, state.step)
     fit = problem.result(
         theta, u, "boltzmann", bin_s, unit, started, notes + ([warning] if warning else []), checks,
-        seed=seed, n_chains=1024, comm=comm,
+        seed=seed, comm=comm,
     )  # fmt: skip
     fit.n_blocks = len(u) - len(noise)
     learner.store.remove()
@@ -169,7 +171,8 @@ class _Learner:
         self.penalty = np.zeros(self.operators.size)
         self.penalty[: len(self.operators.pairs)] = ridge / 4
         n_pairs, n_lags, n_levels, _ = self.operators.sizes
-        self._levels = np.arange(n_pairs + n_lags, n_pairs + n_lags + n_levels)
+        self._rare = np.r_[0:n_pairs, n_pairs + n_lags : n_pairs + n_lags + n_levels]  # coincidences and counts
+        self._rows = 1 if not n_lags else self.operators.model(np.zeros(self.operators.size)).margin()
         store.mark(problem, first, accuracy, words, seed, ridge)
 
     def stretches(self, theta, replica):
@@ -188,15 +191,18 @@ class _Learner:
         ``2 s / (1 + s^2)``.  ``cov^-1 G cov^-1`` is too large by ``n^2 (n-1) / ((n-p)(n-p-1)(n-p-3))`` (inverse Wishart
         matrix, standard result): influences are multiplied by ``self.shrink``.
         """
-        covariance, n = chains.covariance(DRAWS)
+        rarest = np.maximum(self.observed[self._rare], 1).min(initial=self.problem.n_train)
+        events = chains.n_stretches * min(SEEN / rarest, MOST)
+        covariance, n = chains.covariance(DRAWS, events)
         self._use(covariance, n)
         return covariance, n
 
     def _use(self, covariance, n):
         p = self.operators.size
-        floor = np.zeros(p)  # an event that the chains hardly met: its variance at the maximum is about its count
-        rare = np.r_[0 : len(self.operators.pairs), self._levels]
+        floor, rare = np.zeros(p), self._rare
+        # an event that the chains hardly met: its variance at the maximum is about its count; one more was met
         floor[rare] = np.maximum(0.5 * np.minimum(self.observed[rare], 30) - covariance.diagonal()[rare], 0)
+        floor[rare] += self.problem.n_train / n / max(self._rows, 1)
         self.information = newton.DenseInformation(covariance + np.diag(self.penalty + floor))
         self.relax = (1 - p / n) ** 2 / (1 + p / n)
         self.shrink = math.sqrt((n - p) * (n - p - 1) * (n - p - 3) / (n**2 * (n - 1)))
@@ -231,10 +237,12 @@ class _Learner:
                 self.store.save(state)
                 continue
             relax = self.relax
-            if quality > 0.7 * state.quality + 5 * noise:  # that covariance is no guide any more
+            if quality > 0.7 * state.quality + 5 * noise or self.moved(state) > 10 * FAR:
+                # that covariance is no guide any more
                 state.covariance, state.n_draws = self.measure(chains)
                 state.measured_at = state.theta
-                move, relax, quality = self.information.solve(residual), self.relax, math.inf
+                move, relax = self.information.solve(residual), self.relax
+                quality = float(residual @ move)
             elif quality < 50 * noise:
                 state.share = self.accuracy
             length = float(residual @ move) / self.problem.n_train
@@ -249,6 +257,11 @@ class _Learner:
             f"{state.quality / 2:.3g} nats"
         )
 
+    def moved(self, state):
+        """Nats per bin by which the distribution has changed since the covariance was measured."""
+        step = state.theta - state.measured_at
+        return float(step @ (state.covariance @ step)) / (2 * self.problem.n_train)
+
     def noise(self, moments):
         """``r . H^-1 r`` where r is nothing but the statistical error of the moments: its mean plus 4 deviations."""
         words = moments.by_word - moments.total
@@ -261,10 +274,8 @@ class _Learner:
 
         The covariance is measured again if the couplings have moved so far that it may have changed by some percent.
         """
-        moved = state.theta - state.measured_at
-        chains = self.stretches(state.theta, 2**20)
-        if moved @ (state.covariance @ moved) > 2 * FAR * self.problem.n_train:
-            self.measure(chains)
+        if self.moved(state) > FAR:
+            self.measure(self.stretches(state.theta, 2**20))
         theta = state.theta + self.relax * self.information.solve(self.gradient(state.theta, moments))
         words = moments.by_word - moments.total
         noise = self.information.solve(np.ascontiguousarray(words.T)).T / math.sqrt(len(words) * (len(words) - 1))

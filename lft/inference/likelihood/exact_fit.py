@@ -41,6 +41,7 @@ class ExactObjective:
         self.n_rows = sum(len(r) for r in rasters)
         self.lengths = trial_lengths(rasters)
         self.observed = sum(operators.total(r) for r in rasters)
+        self.far = None  # couplings beyond reach that a step has asked for
         self.penalty = np.zeros(self.size)
         self.penalty[: len(operators.pairs)] = ridge / 4
 
@@ -73,9 +74,9 @@ class ExactObjective:
 
     def evaluate(self, theta):
         """As :class:`lft.inference.protocols.Objective`."""
-        far = np.flatnonzero(np.abs(theta) > FARTHEST)
-        if len(far):
-            newton.raise_runaway([self.operators.names()[k] for k in far], theta[far])
+        if np.abs(theta).max() > FARTHEST:
+            self.far = theta
+            return -np.inf, np.zeros(self.size), None
         log_z, mean, covariance = self._expected(theta)
         value = theta @ self.observed - log_z - 0.5 * (self.penalty * theta**2).sum()
         made = []
@@ -147,10 +148,22 @@ def fit_exact(rasters, *, model="pairwise", lags=(1,), test=0.2, ridge=0.0, n_bl
             f"{exact.MAX_BITS} with them; valid here is --method boltzmann"
         )
     objective = ExactObjective(problem.operators, problem.train, ridge)
-    theta, _, information = newton.maximize(objective.evaluate, start_theta(problem.operators, problem.train))
+    theta, information = _maximum(objective, start_theta(problem.operators, problem.train))
     return problem.finish(
         theta, information, objective.expected(theta), "exact", n_blocks, bin_s, unit, started, method="exact"
     )
+
+
+def _maximum(objective, start):
+    """(theta, information); couplings that run to infinity are named."""
+    try:
+        theta, _, information = newton.maximize(objective.evaluate, start)
+    except newton.DivergenceError:
+        if objective.far is None:
+            raise
+        far = np.flatnonzero(np.abs(objective.far) > FARTHEST)
+        newton.raise_runaway([objective.operators.names()[k] for k in far], objective.far[far])
+    return theta, information
 
 
 class Problem:
