@@ -20,8 +20,8 @@ from lft.inference.likelihood.result import GibbsFit, couplings, scores, split_t
 from lft.inference.trials import checked_lags, checked_rasters
 
 _STEP = 1e-4
-FARTHEST = 30.0
-"""Log-odds beyond which a coupling is taken to run to infinity."""
+FARTHEST = {"a": 30.0, "b": 30.0, "V": 300.0, "c": 300.0}
+"""Log-odds beyond which a coupling is taken to run to infinity; V makes up for whole sums of the others."""
 
 
 class ExactObjective:
@@ -41,6 +41,7 @@ class ExactObjective:
         self.n_rows = sum(len(r) for r in rasters)
         self.lengths = trial_lengths(rasters)
         self.observed = sum(operators.total(r) for r in rasters)
+        self.farthest = np.repeat(list(FARTHEST.values()), operators.sizes)
         self.far = None  # couplings beyond reach that a step has asked for
         self.penalty = np.zeros(self.size)
         self.penalty[: len(operators.pairs)] = ridge / 4
@@ -74,7 +75,7 @@ class ExactObjective:
 
     def evaluate(self, theta):
         """As :class:`lft.inference.protocols.Objective`."""
-        if np.abs(theta).max() > FARTHEST:
+        if (np.abs(theta) > self.farthest).any():
             self.far = theta
             return -np.inf, np.zeros(self.size), None
         log_z, mean, covariance = self._expected(theta)
@@ -161,7 +162,7 @@ def _maximum(objective, start):
     except newton.DivergenceError:
         if objective.far is None:
             raise
-        far = np.flatnonzero(np.abs(objective.far) > FARTHEST)
+        far = np.flatnonzero(np.abs(objective.far) > objective.farthest)
         newton.raise_runaway([objective.operators.names()[k] for k in far], objective.far[far])
     return theta, information
 
