@@ -15,8 +15,10 @@ import numpy as np
 from lft.errors import InputError
 from lft.inference import newton
 from lft.inference.likelihood import exact
+from lft.inference.likelihood.model import from_fit
 from lft.inference.likelihood.operators import free_operators, sandwich, start_theta
 from lft.inference.likelihood.result import GibbsFit, couplings, scores, split_trials, trial_lengths
+from lft.inference.pseudo.fit import fit_gibbs
 from lft.inference.trials import checked_lags, checked_rasters
 
 _STEP = 1e-4
@@ -149,10 +151,18 @@ def fit_exact(rasters, *, model="pairwise", lags=(1,), test=0.2, ridge=0.0, n_bl
             f"{exact.MAX_BITS} with them; valid here is --method boltzmann"
         )
     objective = ExactObjective(problem.operators, problem.train, ridge)
-    theta, information = _maximum(objective, start_theta(problem.operators, problem.train))
+    theta, information = _maximum(objective, _start(problem, test, ridge))
     return problem.finish(
         theta, information, objective.expected(theta), "exact", n_blocks, bin_s, unit, started, method="exact"
     )
+
+
+def _start(problem, test, ridge):
+    """Independent units; with a V the maximum of the pseudo-likelihood, since the former never reach large counts."""
+    if problem.model != "k-pairwise":
+        return start_theta(problem.operators, problem.train)
+    near = fit_gibbs(problem.model, problem.rasters, is_counted=True, test=test, ridge=ridge)
+    return problem.operators.theta(from_fit(near))
 
 
 def _maximum(objective, start):
