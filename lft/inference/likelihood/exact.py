@@ -180,7 +180,7 @@ class Transfer:
         settled = len(self.left_log)
         logs = self.left_log[:n_bins]
         total = float(logs.sum()) + self.left_log[-1] * max(n_bins - settled, 0)
-        return total + n_bins * self.top  # forward vectors have sum 1
+        return float(total + n_bins * self.top)  # forward vectors have sum 1
 
     def joint(self, n_bins):
         """Expected number of times that (state, next bin) occurs in a stretch: (2^(N k), 2^N), sum n_bins."""

@@ -15,13 +15,15 @@ import numpy as np
 from lft.errors import InputError
 from lft.inference import newton
 from lft.inference.likelihood import exact
+from lft.inference.likelihood.model import from_fit
 from lft.inference.likelihood.operators import free_operators, sandwich, start_theta
 from lft.inference.likelihood.result import GibbsFit, couplings, scores, split_trials, trial_lengths
+from lft.inference.pseudo.fit import fit_gibbs
 from lft.inference.trials import checked_lags, checked_rasters
 
 _STEP = 1e-4
-FARTHEST = 30.0
-"""Log-odds beyond which a coupling is taken to run to infinity."""
+FARTHEST = {"a": 30.0, "b": 30.0, "V": 300.0, "c": 300.0}
+"""Log-odds beyond which a coupling is taken to run to infinity; V makes up for whole sums of the others."""
 
 
 class ExactObjective:
@@ -41,6 +43,8 @@ class ExactObjective:
         self.n_rows = sum(len(r) for r in rasters)
         self.lengths = trial_lengths(rasters)
         self.observed = sum(operators.total(r) for r in rasters)
+        self.farthest = np.repeat(list(FARTHEST.values()), operators.sizes)
+        self.far = None  # couplings beyond reach that a step has asked for
         self.penalty = np.zeros(self.size)
         self.penalty[: len(operators.pairs)] = ridge / 4
 
@@ -73,9 +77,9 @@ class ExactObjective:
 
     def evaluate(self, theta):
         """As :class:`lft.inference.protocols.Objective`."""
-        far = np.flatnonzero(np.abs(theta) > FARTHEST)
-        if len(far):
-            newton.raise_runaway([self.operators.names()[k] for k in far], theta[far])
+        if (np.abs(theta) > self.farthest).any():
+            self.far = theta
+            return -np.inf, np.zeros(self.size), None
         log_z, mean, covariance = self._expected(theta)
         value = theta @ self.observed - log_z - 0.5 * (self.penalty * theta**2).sum()
         made = []
@@ -147,10 +151,30 @@ def fit_exact(rasters, *, model="pairwise", lags=(1,), test=0.2, ridge=0.0, n_bl
             f"{exact.MAX_BITS} with them; valid here is --method boltzmann"
         )
     objective = ExactObjective(problem.operators, problem.train, ridge)
-    theta, _, information = newton.maximize(objective.evaluate, start_theta(problem.operators, problem.train))
+    theta, information = _maximum(objective, _start(problem, test, ridge))
     return problem.finish(
         theta, information, objective.expected(theta), "exact", n_blocks, bin_s, unit, started, method="exact"
     )
+
+
+def _start(problem, test, ridge):
+    """Independent units; with a V the maximum of the pseudo-likelihood, since the former never reach large counts."""
+    if problem.model != "k-pairwise":
+        return start_theta(problem.operators, problem.train)
+    near = fit_gibbs(problem.model, problem.rasters, is_counted=True, test=test, ridge=ridge)
+    return problem.operators.theta(from_fit(near))
+
+
+def _maximum(objective, start):
+    """(theta, information); couplings that run to infinity are named."""
+    try:
+        theta, _, information = newton.maximize(objective.evaluate, start)
+    except newton.DivergenceError:
+        if objective.far is None:
+            raise
+        far = np.flatnonzero(np.abs(objective.far) > objective.farthest)
+        newton.raise_runaway([objective.operators.names()[k] for k in far], objective.far[far])
+    return theta, information
 
 
 class Problem:

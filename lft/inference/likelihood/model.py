@@ -18,6 +18,7 @@ import numpy as np
 from lft.errors import InputError
 
 FAMILIES = ("independent", "pairwise", "neural", "k-pairwise", "lagged")
+CAUSAL = ("kinetic", "glm")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -288,16 +289,16 @@ def load_model(fit):
         from lft.inference.result import load_fit
 
         fit = load_fit(fit)
-    if fit.model in FAMILIES:
-        return from_fit(fit)
-    return _causal(fit)
+    if fit.model in CAUSAL:
+        return _causal(fit)
+    return from_fit(fit)
 
 
 def _causal(fit):
     from importlib import import_module
 
     try:
-        make = import_module("lft.inference.causal").from_fit
-    except (ModuleNotFoundError, AttributeError):
+        module = import_module("lft.inference.causal.result")
+    except ModuleNotFoundError:
         raise InputError(f"model {fit.model!r}: valid are {', '.join(FAMILIES)}") from None
-    return make(fit)
+    return module.model_of(fit.model, fit.arrays() if callable(fit.arrays) else fit.arrays)

@@ -81,7 +81,7 @@ class Normalization:
         return n_bins * self.per_bin + self.ends, n_bins * self.per_bin_error + self.ends_error
 
 
-def normalization(model, *, method="auto", seed=0, n_chains=1024, comm=None):
+def normalization(model, *, method="auto", seed=0, n_chains=None, comm=None):
     """log Z of a Gibbs model.
 
     Parameters
@@ -90,8 +90,8 @@ def normalization(model, *, method="auto", seed=0, n_chains=1024, comm=None):
     method : {"auto", "exact", "annealing", "integration"}
         ``auto``: exact where it is possible, else integration (at equal cost its error is three times smaller).
     seed : int
-    n_chains : int
-        Multiple of 64 >= 128; the error falls as its square root.
+    n_chains : int, optional
+        Multiple of 64 >= 128; the error falls as its square root.  Default 1024, for space-time models 128.
 
     Returns
     -------
@@ -115,6 +115,8 @@ def normalization(model, *, method="auto", seed=0, n_chains=1024, comm=None):
     """
     if method not in ("auto", "exact", "annealing", "integration"):
         raise InputError(f"method {method!r}: valid are auto, exact, annealing, integration")
+    if n_chains is None:
+        n_chains = 1024 if model.kind == "static" else 128
     if not isinstance(n_chains, int | np.integer) or n_chains < 128 or n_chains % 64:
         raise InputError(f"n_chains = {n_chains!r}: valid is a multiple of 64, at least 128")
     if method == "auto":
@@ -317,7 +319,7 @@ def _sample(line, chains, n_samples):
 
 
 # ---- likelihood of recordings
-def log_likelihood(model, rasters, edges=None, *, method="auto", seed=0, n_chains=1024, comm=None):
+def log_likelihood(model, rasters, edges=None, *, method="auto", seed=0, n_chains=None, comm=None):
     """Log-likelihood of trials under a Gibbs model, normalized.
 
     Parameters

@@ -20,6 +20,9 @@ from lft.inference.likelihood.result import trial_lengths
 from lft.inference.likelihood.sampling import Chains
 from lft.rng import Key
 
+FEWEST = 16384
+"""Bins behind a covariance, at least."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -183,8 +186,8 @@ class Stretches:
         out[:, n_pairs + n_lags :] = mean[:, op.units]
         return out
 
-    def covariance(self, times):
-        """cov(O) of the training stretch, from at least ``times`` as many draws as there are operators.
+    def covariance(self, times, at_least=0):
+        """cov(O) of the training stretch, from ``times`` as many draws as there are operators, or ``at_least`` so many.
 
         Returns
         -------
@@ -195,7 +198,7 @@ class Stretches:
         op = self.operators
         total, fewest = np.zeros((op.size,) * 2), math.inf
         for kind, chains, spacing in zip(self.kinds, self.chains, self.spacing, strict=True):
-            n = max(math.ceil(times * op.size / (64 * self.words)), 4)
+            n = max(math.ceil(max(times * op.size, at_least, FEWEST // kind.rows) / (64 * self.words)), 4)
             second, first = np.zeros((op.size,) * 2), np.zeros(op.size)
             for _ in range(n):
                 chains.sweep(2 * spacing)
