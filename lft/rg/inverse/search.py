@@ -29,6 +29,8 @@ MAX_STEPS = 15
 MAX_STALLED = 3
 """Steps without a smaller chi^2 after which a search has ended."""
 MAX_FINAL, SETTLED = 4, 1.5
+HOPELESS = 10.0
+"""chi^2 per observed coupling of a match that no precision will save."""
 MAX_TUNING, MAX_TUNED = 5, 0.2
 """Steps of the field alone before a search, and the largest."""
 FIELD_SHIFTS = (-0.1, 0.1, -0.3, 0.3, -0.6, 0.6)
@@ -279,7 +281,9 @@ class Search:
             self.say(f"final {attempt}: chi2 {chi2:.1f}, step of {size:.2f} errors at "
                      + ", ".join(f"{x:.4f}" for x in theta))  # fmt: skip
             extra = 0
-            while size < SETTLED and frame.in_doubt and extra < MAX_EXTRA:  # flat, or only the Jacobian noisy?
+            is_rejected = chi2 > HOPELESS * len(self.target.names)
+            while size < SETTLED and frame.in_doubt and extra < MAX_EXTRA and not is_rejected:
+                # is a direction flat, or only the Jacobian noisy?
                 extra += 1
                 look = _mean(look, extra, self.look(theta, n, seed=self.seed + 7919 * extra))
                 move, size, chi2, frame = self._step(look)
