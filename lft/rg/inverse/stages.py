@@ -34,7 +34,7 @@ def stages(observation):
     >>> [seen.factor for seen in stages(Observation(array, (2, 2, 3)))]
     [(2, 2, 3)]
     """
-    n = max(round(math.log2(max(observation.factor))), 1)
+    n = max(int(math.log2(max(observation.factor))), 1)
     out = []
     for j in range(1, n + 1):
         factor = tuple(_between(b, j / n) for b in observation.factor)
