@@ -104,7 +104,7 @@ class InverseMap:
         return out
 
 
-def inverse_map(target, observation, estimator, *, displacements=None, starts=None, n_configurations=None, n_pilot=100,
+def inverse_map(target, observation, estimator, *, displacements=None, starts=None, n_configurations=None, n_pilot=None,
                 seed=0, max_fine_sites=None, check_size=True, progress=None):
     """Couplings of the fine lattice whose observation reproduces the target.
 
@@ -124,8 +124,8 @@ def inverse_map(target, observation, estimator, *, displacements=None, starts=No
     n_configurations : int, optional
         Of the last simulations; default: five times the recording, 400 to 2000, fewer (at least 100) where they would
         exceed 2^31 fine sites.  Candidates are compared with a quarter.
-    n_pilot : int
-        Configurations while searching.
+    n_pilot : int, optional
+        Configurations while searching: 100, or 50 where one has more than 2^20 fine sites.
     seed : int
     max_fine_sites : int, optional
         Fine sites of one configuration, default 2^24.
@@ -147,9 +147,9 @@ def inverse_map(target, observation, estimator, *, displacements=None, starts=No
 
     Notes
     -----
-    Cost: two to five simulations of ``n_configurations``, a quarter of that for every candidate and for both sides of
-    every direction, and about ten of ``n_pilot`` per start and stage.  For a Utah array 8 x 8 x 10 finer, 2.6 million
-    fine sites, a configuration takes 10 ms and the whole some minutes of one core.
+    Cost: two to five simulations of ``n_configurations``, a quarter of that for every candidate, a sixth for both sides
+    of every direction, and about ten of ``n_pilot`` per start and stage.  For a Utah array 8 x 8 x 10 finer (2.6
+    million fine sites) a configuration takes 10 ms and the whole some minutes of one core.
     """
     progress = progress or (lambda line: None)
     volume = choose_volume(observation, **({} if max_fine_sites is None else {"max_fine_sites": max_fine_sites}))
@@ -159,6 +159,8 @@ def inverse_map(target, observation, estimator, *, displacements=None, starts=No
     if n_configurations is None:
         most = max(min(2000, MAX_TOTAL_SITES // volume.n_fine), 100)
         n_configurations = min(max(int(5 * target.n_sites / n_sites), 400), most)
+    if n_pilot is None:
+        n_pilot = 100 if volume.n_fine <= 2**20 else 50
     for name, value, least in (("n_configurations", n_configurations, 40), ("n_pilot", n_pilot, 40)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise InputError(f"{name} = {value!r}: valid is an integer >= {least}")
@@ -219,7 +221,7 @@ def _result(search, observation, match, alternatives, n_configurations, check_si
     if target.n_blocks is not None and target.n_blocks < len(target.names) + 5:
         notes.append(f"the covariance of {len(target.names)} couplings rests on {target.n_blocks} blocks only")
     flat = [search_interval(search, match, frame, k) for k in range(frame.flat.shape[1])]
-    bends = profile(search, match, frame, covariance, max(n_configurations // 4, 100))
+    bends = profile(search, match, frame, covariance, max(n_configurations // 6, 100))
     ranges, bent = intervals(bends, names, match.theta)
     notes += bent + bends.weak(names, WEAK)
     size = _finite_size(search, match, frame, covariance, n_configurations, notes) if check_size else {}
@@ -295,7 +297,7 @@ def _finite_size(search, match, frame, covariance, n, notes):
     theta = match.ensemble.theta
     small = match.predicted - match.jacobian @ (match.theta - theta)
     volume = search.volume.doubled()
-    large = search.look(theta, max(n // 2, 40), volume)
+    large = search.look(theta, max(n // 4, 40), volume)
     gap = large.values - small
     z = gap / np.sqrt((large.noise + match.noise).diagonal())
     shift = frame.step(gap)

@@ -29,6 +29,8 @@ MAX_STEPS = 15
 MAX_STALLED = 3
 """Steps without a smaller chi^2 after which a search has ended."""
 MAX_FINAL, SETTLED = 4, 1.5
+HOPELESS = 10.0
+"""chi^2 per observed coupling of a match that no precision will save."""
 MAX_TUNING, MAX_TUNED = 5, 0.2
 """Steps of the field alone before a search, and the largest."""
 FIELD_SHIFTS = (-0.1, 0.1, -0.3, 0.3, -0.6, 0.6)
@@ -273,24 +275,33 @@ class Search:
 
     def refine(self, theta, n):
         """Gauss-Newton with the full simulation until a step stays within the errors."""
+        best = None
         for attempt in range(MAX_FINAL):
             look = self.look(theta, n, keep_modes=True)
             move, size, chi2, frame = self._step(look)
             self.say(f"final {attempt}: chi2 {chi2:.1f}, step of {size:.2f} errors at "
                      + ", ".join(f"{x:.4f}" for x in theta))  # fmt: skip
             extra = 0
-            while size < SETTLED and frame.in_doubt and extra < MAX_EXTRA:  # flat, or only the Jacobian noisy?
+            is_rejected = chi2 > HOPELESS * len(self.target.names)
+            while size < SETTLED and frame.in_doubt and extra < MAX_EXTRA and not is_rejected:
+                # is a direction flat, or only the Jacobian noisy?
                 extra += 1
                 look = _mean(look, extra, self.look(theta, n, seed=self.seed + 7919 * extra))
                 move, size, chi2, frame = self._step(look)
                 self.say(f"final {attempt}, repetition {extra}: chi2 {chi2:.1f}, step of {size:.2f} errors")
+            if best is not None and chi2 > 2 * best[1] + 20:  # the linear step led away: stay where it was best
+                return self._match(best[0], np.zeros(len(theta)), False)
+            best = (look, chi2)
             if size < SETTLED or attempt == MAX_FINAL - 1:
-                _, r, W = look.against(self.target)
-                J, rest = look.jacobian, r - look.jacobian @ move
-                return Match(theta + move, look.values + J @ move, look.noise, look.per_site / self.target.n_sites, J,
-                             look.jacobian_noise, float(rest @ W @ rest), look.ensemble, size < SETTLED)
+                return self._match(look, move, size < SETTLED)
             theta = theta + move * min(1.0, MAX_MOVE / np.abs(move).max())
 
+
+    def _match(self, look, move, is_settled):
+        _, r, W = look.against(self.target)
+        J, rest = look.jacobian, r - look.jacobian @ move
+        return Match(look.theta + move, look.values + J @ move, look.noise, look.per_site / self.target.n_sites, J,
+                     look.jacobian_noise, float(rest @ W @ rest), look.ensemble, is_settled)  # fmt: skip
 
     def _step(self, look):
         """(Gauss-Newton step within the known directions, its length in errors, chi^2, frame)."""

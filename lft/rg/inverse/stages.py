@@ -15,6 +15,9 @@ import numpy as np
 
 from lft.rg.variables import displacement_of
 
+CRITICAL = 1.3
+"""2 sum_d K_d of guesses at most; critical are 1.33 (cubic lattice) and 1.76 (square lattice)."""
+
 
 def stages(observation):
     """Observations by factors that grow about twofold from stage to stage; the last one is ``observation``.
@@ -31,7 +34,7 @@ def stages(observation):
     >>> [seen.factor for seen in stages(Observation(array, (2, 2, 3)))]
     [(2, 2, 3)]
     """
-    n = max(round(math.log2(max(observation.factor))), 1)
+    n = max(int(math.log2(max(observation.factor))), 1)
     out = []
     for j in range(1, n + 1):
         factor = tuple(_between(b, j / n) for b in observation.factor)
@@ -131,7 +134,9 @@ def _along(K, power):
 
 
 def _capped(K, m):
-    gain = 2 * np.abs(K).sum() * (1 - m * m)
+    """Below the mean-field instability at magnetization m and, roughly, below criticality without a field."""
+    total = 2 * np.abs(K).sum()
+    gain = max(total * (1 - m * m), total / CRITICAL)
     return K / gain if len(K) > 1 and gain > 1 else K
 
 
