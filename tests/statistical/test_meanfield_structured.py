@@ -132,11 +132,17 @@ def test_lattice_solution_and_its_network():
     solution = solve(sized)
     by_site = solution.populations["x"]["site_mean"][0]
     assert by_site.shape == (6,) and np.allclose(by_site, by_site[[0, 5, 4, 3, 2, 1]], atol=1e-8)
-    means = []
+    means, variances = [], []
     for draw in range(4):
         network = build_network(sized, dt=0.1, seed=1, draw=draw)
         network.advance(150)
-        means.append(network.advance(300)[0].mean(axis=0).reshape(6, 100).mean(axis=1))
+        y = network.advance(300)[0].reshape(300, 6, 100)
+        means.append(y.mean(axis=(0, 2)))
+        variances.append(y.var(axis=(0, 2)))
+    variance, measured = solution.populations["x"]["site_output_variance"][0], np.mean(variances, axis=0)
+    spread = np.std(variances, axis=0, ddof=1) / 2
+    assert (np.abs(measured - variance) < 6.0 * spread + 0.03 * variance.max()).all()
+    assert np.ptp(variance) > 0.3 * variance.max()
     error = np.std(means, axis=0, ddof=1) / 2
     assert (np.abs(np.mean(means, axis=0) - by_site) < 6.0 * error + 0.01 * by_site.max()).all()
     assert np.ptp(by_site) > 10 * error.max()

@@ -8,7 +8,8 @@ outweighing each other by their rounding; it is no error, and does not enter tho
     Cov(theta) = G diag(error^2) G^T,        G = (J^T W J)^-1 J^T W                      (linear propagation)
 
 Steps are those of Levenberg and Marquardt, in units of the size of each parameter; a step to where the model is not
-valid or has no solution is shortened.  Sampled models keep their seed, so that their noise is the same at all
+valid or has no solution is shortened; a search that ends with a poor misfit begins again from the best of 12 places
+around the start.  Sampled models keep their seed, so that their noise is the same at all
 parameters; derivatives are taken over wide steps.
 
 What is not determined: in units of the parameters' sizes, directions along which a change by half leaves all
@@ -35,6 +36,10 @@ SHARE = 0.1
 CURVE_POINTS = 8
 EXACT_STEP, SAMPLED_STEP = 1e-4, 0.05
 MAX_STEPS = 60
+POOR = 3.0
+"""Misfit above which the search begins again at other places."""
+PLACES, BEST, SPREAD = 12, 2, 20.0
+"""Places that are tried then, how many of them searches begin at, and how far apart they lie (factor up and down)."""
 CONVERGED = 1e-7
 
 
@@ -243,8 +248,7 @@ def match(describe, start, target, statistics=None, tolerance=TOLERANCE, is_exac
     search = _Search(describe, paths, t, t_error, tolerance * _sizes(t, labels),
                      lambda p: vector(p, target, statistics, order)[:2])
     search.step = EXACT_STEP if is_exact else SAMPLED_STEP
-    scale = np.where(np.abs(theta) > 0, np.abs(theta), 0.1)
-    theta, state = search.run(theta, scale, first)
+    theta, state = search.from_several(theta, np.where(np.abs(theta) > 0, np.abs(theta), 0.1), first)
     return _report(search, theta, state, paths, start, labels)
 
 
@@ -284,6 +288,44 @@ class _Search:
             else:
                 raise ConvergenceError(f"{self.paths[k]} = {theta[k]:.6g}: no solution on either side of it", [])
         return np.array(columns).T
+
+    def from_several(self, theta, scale, first):
+        """(theta, state) of the least misfit: from the start, and where that is poor, from places around it."""
+        found, failed = [], None
+
+        def attempt(theta, scale, portrait=None):
+            nonlocal failed
+            try:
+                theta, state = self.run(theta, scale, portrait)
+                found.append((float(np.mean(((state[1] - self.t) / self.weights) ** 2)), len(found), theta, state,
+                              (self.weights, self.derivative, self.scale)))
+            except ConvergenceError as error:
+                failed = failed or error
+
+        attempt(theta, scale, first)
+        if not found or found[0][0] > POOR**2:
+            for _, _, other in sorted(self.around(theta, scale))[:BEST]:
+                attempt(other, np.maximum(np.abs(other), 1e-2 * scale))
+                if found and min(found)[0] <= POOR**2:
+                    break
+        if not found:
+            raise failed
+        _, _, theta, state, (self.weights, self.derivative, self.scale) = min(found)
+        return theta, state
+
+    def around(self, theta, scale):
+        """[(misfit, number, theta)] at places that are spread over a factor of SPREAD up and down (Halton points)."""
+        from scipy.stats import qmc
+
+        out = []
+        for number, point in enumerate(qmc.Halton(len(theta), scramble=False).random(PLACES + 1)[1:]):
+            factors = SPREAD ** (2 * point - 1)
+            other = np.where(theta != 0, theta * factors, scale * np.log(factors))
+            there = self.try_at(other)
+            if there is not None:
+                w2 = self.t_error**2 + there[2] ** 2 + self.floor**2
+                out.append((float(np.sum((there[1] - self.t) ** 2 / w2)), number, other))
+        return out
 
     def run(self, theta, scale, first):
         state, damping, history = self.at(theta, first), 1e-3, []

@@ -111,7 +111,7 @@ class LatticeSystem:
         at, out = k * (2 + self.n_lags), []
         for x in range(self.n):
             small[at], small[at + 1], small[at + 2 : at + 2 + self.n_lags] = m[x], q[x], own[x]
-            out.append(function(small))
+            out.append(np.array(function(small)))  # a copy: the function may return a view of the state
         return out
 
     def output(self, state, k):
