@@ -162,3 +162,13 @@ def test_parameters_of_a_recorded_network():
     both = match(lambda v: portrait(spiking(v), window=0.1), {**true, "input": 0.1}, seen)
     (direction,) = both.undetermined
     assert abs(direction["rate"]) > 0.05 and abs(direction["input"]) > 0.05 and abs(direction["std"]) < 0.05
+
+
+@pytest.mark.validate
+def test_a_poor_start_is_left_behind():
+    """From a start beside which rates run away, the search begins again elsewhere."""
+    def model(values):
+        return portrait(spiking({"mean": 0.0, **values}, size=1000, dt=0.02), window=0.1)
+
+    found = match(model, {"rate": 1.0, "std": 0.1}, model({"rate": 6.0, "std": 0.03}), ["mean", "frozen_variance"])
+    assert found.parameters["rate"][0] == pytest.approx(6.0, rel=1e-3) and found.misfit < 0.1
