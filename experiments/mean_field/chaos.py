@@ -28,8 +28,9 @@ for k, g in enumerate((2.0, 3.0)):
     theory = solve(model)
     x = theory.populations["x"]
     table = Table(f"\ng = {g:g}, N = {args.size}")
-    seen = simulate_network(model, duration=args.duration, warmup=40.0, max_lag=7.0, draws=args.draws, dt=args.dt,
-                            pairs=False)
+    seen = simulate_network(
+        model, duration=args.duration, warmup=40.0, max_lag=7.0, draws=args.draws, dt=args.dt, pairs=False
+    )
     curve, error = x["autocovariance"]
     measured = seen["autocovariance"]
     variance = seen["state_variance"]
@@ -38,15 +39,23 @@ for k, g in enumerate((2.0, 3.0)):
         n = round(lag / args.dt)
         at = float(np.interp(lag, theory.axis, curve))
         table.row(f"C_phi({lag:g})", at, measured.value[0, n], measured.error[0, n])
-    exponents = [lyapunov_exponent(model, duration=80.0, warmup=20.0, dt=args.dt, draw=d).value
-                 for d in range(args.draws)]
+    exponents = [
+        lyapunov_exponent(model, duration=80.0, warmup=20.0, dt=args.dt, draw=d).value for d in range(args.draws)
+    ]
     table.row("largest Lyapunov exponent", theory.network["lyapunov"][0], *mean_error(exponents))
     table.end()
     ax = axes[0, 0]
     inside = theory.axis <= 7.0
     ax.plot(theory.axis[inside], curve[inside], color=COLORS[k], label=f"theory, g = {g:g}")
-    ax.errorbar(seen.lags[::4], measured.value[0, ::4], measured.error[0, ::4], fmt="o", ms=3, color=COLORS[k],
-                label=f"network, N = {args.size}")
+    ax.errorbar(
+        seen.lags[::4],
+        measured.value[0, ::4],
+        measured.error[0, ::4],
+        fmt="o",
+        ms=3,
+        color=COLORS[k],
+        label=f"network, N = {args.size}",
+    )
 axes[0, 0].set(xlabel="time lag", ylabel="autocovariance of tanh(x)", ylim=(0, None))
 axes[0, 0].legend(frameon=False, fontsize=7)
 gs = np.linspace(1.15, 3.2, 12)

@@ -27,8 +27,15 @@ table = Table(f"PR/N, N = {args.size}")
 found = []
 for g, s2 in ((0.5, 0.5), (1.0, 0.5), (1.5, 0.5), (2.0, 0.5), (3.0, 0.0)):
     theory = portrait(network(g, s2))["participation"]
-    seen = simulate_network(network(g, s2, args.size), duration=args.duration, warmup=50.0, max_lag=4.0, dt=0.1,
-                            draws=args.draws, sample_every=5)["participation"]
+    seen = simulate_network(
+        network(g, s2, args.size),
+        duration=args.duration,
+        warmup=50.0,
+        max_lag=4.0,
+        dt=0.1,
+        draws=args.draws,
+        sample_every=5,
+    )["participation"]
     found.append((g, s2, seen.value[0], seen.error[0]))
     table.row(f"g = {g:g}, s2 = {s2:g}", float(theory[0]), seen.value[0], seen.error[0], float(theory[1]))
 table.end()
@@ -39,8 +46,15 @@ ax.plot(gs, [portrait(network(g, 0.5))["participation"][0] for g in gs], color=C
 gs = np.linspace(1.3, 3.5, 10)
 ax.plot(gs, [portrait(network(g, 0.0))["participation"][0] for g in gs], color=COLORS[1], label="theory, no noise")
 for g, s2, value, error in found:
-    ax.errorbar(g, value, error, fmt="o", ms=4, color=COLORS[0 if s2 else 1],
-                label=f"network, N = {args.size}" if g == 0.5 else None)
+    ax.errorbar(
+        g,
+        value,
+        error,
+        fmt="o",
+        ms=4,
+        color=COLORS[0 if s2 else 1],
+        label=f"network, N = {args.size}" if g == 0.5 else None,
+    )
 ax.set(xlabel="g", ylabel="PR/N", ylim=(0, 1))
 ax.legend(frameon=False, fontsize=7)
 save(figure, args.figures / "dimension.png")

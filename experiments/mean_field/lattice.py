@@ -20,8 +20,9 @@ from lft.plotting.figure import COLORS, new_figure, save
 
 args = arguments(__doc__, sites=32, neurons=60, draws=6)
 wave = tuple(1.2 * np.cos(2 * np.pi * np.arange(args.sites) / args.sites))
-ring = Population("x", Rate("relu", noise=0.2), size=args.sites * args.neurons, input=0.3,
-                  sites=Sites((args.sites,), wave))
+ring = Population(
+    "x", Rate("relu", noise=0.2), size=args.sites * args.neurons, input=0.3, sites=Sites((args.sites,), wave)
+)
 weights = (Connection("x", "x", Gaussian(-1.0, 0.9), profile=Profile("gaussian", 3.0)),)
 model = Model((ring,), weights, Solve("stationary", 0.1, 30.0))
 x = solve(model).populations["x"]
@@ -40,14 +41,19 @@ for site in range(0, args.sites, 4):
 for site in range(0, args.sites, 8):
     table.row(f"variance at site {site}", x["site_output_variance"][0][site], variance[site], variance_e[site])
 z = (mean - x["site_mean"][0]) / mean_e
-print(f"means of all sites: root mean square z {np.sqrt(np.mean(z**2)):.2f}, network lower by "
-      f"{100 * (1 - mean.mean() / x['mean'][0]):.2f} %")
+print(
+    f"means of all sites: root mean square z {np.sqrt(np.mean(z**2)):.2f}, network lower by "
+    f"{100 * (1 - mean.mean() / x['mean'][0]):.2f} %"
+)
 table.end()
 
 n, lam, width = 1000, 0.6, 80.0
 line = Population("x", Rate("linear", noise=0.5), size=n, sites=Sites((n,)))
-local = Model((line,), (Connection("x", "x", Gaussian(0.0, lam), profile=Profile("gaussian", width)),),
-              Solve("stationary", 0.1, 60.0))
+local = Model(
+    (line,),
+    (Connection("x", "x", Gaussian(0.0, lam), profile=Profile("gaussian", width)),),
+    Solve("stationary", 0.1, 60.0),
+)
 expected = n * spread_by_distance(solve(local), "x")
 found = []
 for draw in range(args.draws):

@@ -30,8 +30,10 @@ table = Table(f"\nlargest Lyapunov exponent, N = {args.size}")
 measured = []
 for g in couplings:
     theory = solve(network(g)).network
-    values = [lyapunov_exponent(network(g, args.size), duration=args.duration, warmup=20.0, dt=0.1, draw=d).value
-              for d in range(args.draws)]
+    values = [
+        lyapunov_exponent(network(g, args.size), duration=args.duration, warmup=20.0, dt=0.1, draw=d).value
+        for d in range(args.draws)
+    ]
     measured.append(mean_error(values))
     table.row(f"g = {g:.4g} (radius {theory['spectral_radius'][0]:.3f})", theory["lyapunov"][0], *measured[-1])
 table.end()
@@ -46,8 +48,15 @@ ax = axes[0, 0]
 ax.axvspan(begin, point.g, color=COLORS[4], alpha=0.25, lw=0, label="expansive, not chaotic")
 ax.plot(gs, exponents, color=COLORS[0], label="largest exponent, theory")
 ax.plot(gs, radii - 1, color=COLORS[1], label="local radius - 1, theory")
-ax.errorbar(couplings, [m for m, _ in measured], [e for _, e in measured], fmt="o", ms=4, color=COLORS[0],
-            label=f"network, N = {args.size}")
+ax.errorbar(
+    couplings,
+    [m for m, _ in measured],
+    [e for _, e in measured],
+    fmt="o",
+    ms=4,
+    color=COLORS[0],
+    label=f"network, N = {args.size}",
+)
 ax.axhline(0.0, color="0.6", lw=0.8)
 ax.set(xlabel="g")
 ax.legend(frameon=False, fontsize=7)

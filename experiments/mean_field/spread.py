@@ -39,11 +39,14 @@ for r, (value, error) in zip(radii, spreads, strict=True):
 table.end()
 figure, axes = new_figure(1, 2, width=4.2)
 x = np.linspace(0, 0.9, 200)
-for ax, line, points, label in ((axes[0, 0], [relative_spread(r) for r in x], spreads, "N Var(c_ij)/(mean c_ii)^2"),
-                                (axes[0, 1], (1 - x * x) ** 2, dimensions, "PR/N")):
+for ax, line, points, label in (
+    (axes[0, 0], [relative_spread(r) for r in x], spreads, "N Var(c_ij)/(mean c_ii)^2"),
+    (axes[0, 1], (1 - x * x) ** 2, dimensions, "PR/N"),
+):
     ax.plot(x, line, color=COLORS[0], label="theory")
-    ax.errorbar(radii, [v for v, _ in points], [e for _, e in points], fmt="o", ms=4, color=COLORS[1],
-                label=f"network, N = {n}")
+    ax.errorbar(
+        radii, [v for v, _ in points], [e for _, e in points], fmt="o", ms=4, color=COLORS[1], label=f"network, N = {n}"
+    )
     ax.set(xlabel="spectral radius", ylabel=label)
 axes[0, 0].set_yscale("log")
 axes[0, 0].legend(frameon=False, fontsize=7)
