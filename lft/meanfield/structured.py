@@ -52,16 +52,20 @@ class LowRank:
         n = len(self.left_mean)
         rows = [self.left_std, self.right_mean, self.right_std, self.overlap, *self.overlap]
         if n < 1 or any(len(row) != n for row in rows):
-            raise InputError(f"low-rank: {n} left vectors; valid are as many entries in each list, and in each row and "
-                             "column of overlap")
+            raise InputError(
+                f"low-rank: {n} left vectors; valid are as many entries in each list, and in each row and "
+                "column of overlap"
+            )
         if min(self.left_std) < 0 or min(self.right_std) < 0 or self.std < 0:
             raise InputError("low-rank: standard deviations are >= 0")
         for k in range(n):
             left = self._residual(k)
             if left < -1e-9 * max(self.right_std[k] ** 2, 1.0):
-                raise InputError(f"low-rank: overlap = {list(self.overlap[k])} of vector {k + 1} is more than its "
-                                 f"standard deviations allow: valid is sum_l (overlap_l/left_std_l)^2 <= "
-                                 f"{self.right_std[k] ** 2:g}")
+                raise InputError(
+                    f"low-rank: overlap = {list(self.overlap[k])} of vector {k + 1} is more than its "
+                    f"standard deviations allow: valid is sum_l (overlap_l/left_std_l)^2 <= "
+                    f"{self.right_std[k] ** 2:g}"
+                )
 
     @property
     def rank(self):

@@ -21,9 +21,12 @@ def plot_models(comparison, path):
     """
     figure, axes = new_figure(2, 2, width=4.4, height=3.1)
     pair = (comparison.one, comparison.two)
-    for ax, name, text in zip(axes.ravel(), ("state_autocovariance", "autocovariance", "spectrum"),
-                              ("autocovariance of the state", "autocovariance of the output",
-                               "spectrum of the output"), strict=False):
+    for ax, name, text in zip(
+        axes.ravel(),
+        ("state_autocovariance", "autocovariance", "spectrum"),
+        ("autocovariance of the state", "autocovariance of the output", "spectrum of the output"),
+        strict=False,
+    ):
         _curves(ax, pair, comparison.labels, name)
         ax.set(ylabel=text, xlabel="frequency" if name == "spectrum" else "time lag")
     axes[0, 0].legend(frameon=False, fontsize=7)
@@ -43,8 +46,9 @@ def _curves(ax, pair, labels, name):
         for a, population in enumerate(portrait.names):
             color = COLORS[a % len(COLORS)]
             ax.plot(at[start:], values[a, start:], style, color=color, lw=1.4, label=f"{label}, {population}")
-            ax.fill_between(at[start:], (values - errors)[a, start:], (values + errors)[a, start:], color=color,
-                            alpha=0.25, lw=0)
+            ax.fill_between(
+                at[start:], (values - errors)[a, start:], (values + errors)[a, start:], color=color, alpha=0.25, lw=0
+            )
             size = np.abs(values[a, start:])
             above = np.flatnonzero(size > 0.01 * size.max()) if size.max() > 0 else []
             end = max(end, float(at[start:][above[-1]]) if len(above) else float(at[-1]))
@@ -66,8 +70,9 @@ def _holds_delta(portrait, name):
 
 
 def _ratios(ax, comparison):
-    rows = [r for r in comparison.rows if not r.name.endswith(("autocovariance", "spectrum"))
-            and math.isfinite(r.relative)]
+    rows = [
+        r for r in comparison.rows if not r.name.endswith(("autocovariance", "spectrum")) and math.isfinite(r.relative)
+    ]
     for k, r in enumerate(rows):
         error = math.hypot(r.one_error * r.two / r.one, r.two_error) / abs(r.one)
         ax.errorbar(r.two / r.one, -k, xerr=error if math.isfinite(error) else None, fmt="o", ms=3.5, color=COLORS[0])

@@ -87,8 +87,11 @@ def test_portraits_have_the_known_numbers():
     chaos = portrait(one(Rate("tanh"), 2.0, size=3200, duration=100.0))
     assert chaos["participation"][0] == pytest.approx(0.0197, rel=0.01)
     assert chaos["spectral_radius"][0] > 1 and chaos["lyapunov"][0] == pytest.approx(0.1125, rel=1e-3)
-    inhibitory = Model((Population("x", Binary(threshold=1.0), size=2000, input=3.05),),
-                       (Connection("x", "x", FixedIndegree(100, -0.1)),), Solve("stationary", 0.05, 40.0))
+    inhibitory = Model(
+        (Population("x", Binary(threshold=1.0), size=2000, input=3.05),),
+        (Connection("x", "x", FixedIndegree(100, -0.1)),),
+        Solve("stationary", 0.05, 40.0),
+    )
     seen = portrait(inhibitory)
     assert seen["mean"][0][0] == pytest.approx(0.2349, rel=1e-3)
     value, error = (2000 * x[0, 0] for x in seen["population_covariance"])
@@ -102,8 +105,9 @@ def test_portraits_have_the_known_numbers():
 def test_populations_are_coherent_through_their_weights():
     def two(weight):
         cells = [Population(n, Rate("linear", noise=1.0), size=100) for n in "ab"]
-        return portrait(Model(tuple(cells), (Connection("a", "b", Gaussian(weight, 0.0)),),
-                              Solve("stationary", 0.05, 40.0)))
+        return portrait(
+            Model(tuple(cells), (Connection("a", "b", Gaussian(weight, 0.0)),), Solve("stationary", 0.05, 40.0))
+        )
 
     # b = w a + own noise at frequency 0: |S_ab|^2/(S_aa S_bb) = w^2/(1 + w^2)
     assert two(2.0)["coherence"][0][0, 1] == pytest.approx(0.8, abs=1e-6)
@@ -142,8 +146,11 @@ def test_statistics_of_recordings_have_calibrated_errors():
 
 def spiking(values, size=160, dt=0.01):
     neuron = EscapeRate(gain="exp", rate=values["rate"], tau=0.05)
-    return Model((Population("x", neuron, size=size, input=values.get("input", 0.0)),),
-                 (Connection("x", "x", Gaussian(values["mean"], values["std"])),), Solve("stationary", dt, 8.0))
+    return Model(
+        (Population("x", neuron, size=size, input=values.get("input", 0.0)),),
+        (Connection("x", "x", Gaussian(values["mean"], values["std"])),),
+        Solve("stationary", dt, 8.0),
+    )
 
 
 @pytest.mark.validate
@@ -162,3 +169,14 @@ def test_parameters_of_a_recorded_network():
     both = match(lambda v: portrait(spiking(v), window=0.1), {**true, "input": 0.1}, seen)
     (direction,) = both.undetermined
     assert abs(direction["rate"]) > 0.05 and abs(direction["input"]) > 0.05 and abs(direction["std"]) < 0.05
+
+
+@pytest.mark.validate
+def test_a_poor_start_is_left_behind():
+    """From a start beside which rates run away, the search begins again elsewhere."""
+
+    def model(values):
+        return portrait(spiking({"mean": 0.0, **values}, size=1000, dt=0.02), window=0.1)
+
+    found = match(model, {"rate": 1.0, "std": 0.1}, model({"rate": 6.0, "std": 0.03}), ["mean", "frozen_variance"])
+    assert found.parameters["rate"][0] == pytest.approx(6.0, rel=1e-3) and found.misfit < 0.1

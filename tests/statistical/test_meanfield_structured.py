@@ -25,8 +25,12 @@ OVERLAP = 1.8
 
 def low_rank(std=0.6, size=None, **more):
     weights = LowRank(std, (0.0,), (1.0,), (0.0,), (2.0,), ((OVERLAP,),))
-    return Model((Population("x", Rate("tanh"), size=size),), (Connection("x", "x", weights),),
-                 Solve("stationary", 0.1, 30.0), **more)
+    return Model(
+        (Population("x", Rate("tanh"), size=size),),
+        (Connection("x", "x", weights),),
+        Solve("stationary", 0.1, 30.0),
+        **more,
+    )
 
 
 def test_overlap_of_a_low_rank_network():
@@ -62,8 +66,10 @@ def test_outlier_eigenvalue():
 
 
 def pair_model(shared, sizes=(40, 20)):
-    cells = (Population("E", Rate("linear", noise=0.5), size=sizes[0]),
-             Population("I", Rate("linear", noise=0.5, tau=0.5), size=sizes[1]))
+    cells = (
+        Population("E", Rate("linear", noise=0.5), size=sizes[0]),
+        Population("I", Rate("linear", noise=0.5, tau=0.5), size=sizes[1]),
+    )
     m = ((0.5, -1.0), (0.8, -0.4))
     connections = tuple(Connection("EI"[b], "EI"[a], Gaussian(m[a][b], 0.0)) for a in range(2) for b in range(2))
     return Model(cells, connections, Solve("stationary", 0.01, 40.0), shared=shared), np.array(m)
@@ -97,8 +103,9 @@ def test_shared_noise_correlates_populations_exactly():
 
 def test_shared_noise_in_the_network():
     model, m = pair_model((SharedNoise(0.4, 0.5, (("E", 1.0), ("I", 0.5))),))
-    seen = simulate_network(model, duration=300.0, warmup=10.0, max_lag=4.0, dt=0.05, draws=4, sample_every=8,
-                            pairs=False)["population_covariance"]
+    seen = simulate_network(
+        model, duration=300.0, warmup=10.0, max_lag=4.0, dt=0.05, draws=4, sample_every=8, pairs=False
+    )["population_covariance"]
     now = len(seen.value) // 2
     z = (seen.value[now] - exact_covariance(m, model.shared[0], (40, 20))) / seen.error[now]
     assert np.abs(z).max() < 6.0  # four networks: Student's t with 3 degrees of freedom
@@ -107,9 +114,11 @@ def test_shared_noise_in_the_network():
 
 def ring(neuron, shape=(6,), width=1.0):
     drive = 0.8 * np.cos(2 * np.pi * np.arange(math.prod(shape)) / math.prod(shape))
-    return Model((Population("x", neuron, sites=Sites(shape, tuple(drive)), input=0.3),),
-                 (Connection("x", "x", Gaussian(-0.8, 1.1), profile=Profile("gaussian", width)),),
-                 Solve("stationary", 0.1, 20.0))
+    return Model(
+        (Population("x", neuron, sites=Sites(shape, tuple(drive)), input=0.3),),
+        (Connection("x", "x", Gaussian(-0.8, 1.1), profile=Profile("gaussian", width)),),
+        Solve("stationary", 0.1, 20.0),
+    )
 
 
 @pytest.mark.parametrize("shape", [(6,), (2, 3)])
@@ -132,11 +141,17 @@ def test_lattice_solution_and_its_network():
     solution = solve(sized)
     by_site = solution.populations["x"]["site_mean"][0]
     assert by_site.shape == (6,) and np.allclose(by_site, by_site[[0, 5, 4, 3, 2, 1]], atol=1e-8)
-    means = []
+    means, variances = [], []
     for draw in range(4):
         network = build_network(sized, dt=0.1, seed=1, draw=draw)
         network.advance(150)
-        means.append(network.advance(300)[0].mean(axis=0).reshape(6, 100).mean(axis=1))
+        y = network.advance(300)[0].reshape(300, 6, 100)
+        means.append(y.mean(axis=(0, 2)))
+        variances.append(y.var(axis=(0, 2)))
+    variance, measured = solution.populations["x"]["site_output_variance"][0], np.mean(variances, axis=0)
+    spread = np.std(variances, axis=0, ddof=1) / 2
+    assert (np.abs(measured - variance) < 6.0 * spread + 0.03 * variance.max()).all()
+    assert np.ptp(variance) > 0.3 * variance.max()
     error = np.std(means, axis=0, ddof=1) / 2
     assert (np.abs(np.mean(means, axis=0) - by_site) < 6.0 * error + 0.01 * by_site.max()).all()
     assert np.ptp(by_site) > 10 * error.max()

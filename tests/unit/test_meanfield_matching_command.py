@@ -55,7 +55,9 @@ def test_match_to_a_raster(models, capsys):
     np.savez(models / "raster.npz", raster=(rng.random((4000, 40)) < p).astype(np.int8).T, bin_s=0.1)
     (models / "c.toml").write_text(
         '[population.x]\nneuron = "binary"\ngain = "erfc"\nupdate = "synchronous"\ninput = -1.0\nsize = 1000\n'
-        + WEIGHTS.format(0.4) + SETTINGS)
+        + WEIGHTS.format(0.4)
+        + SETTINGS
+    )
     words = ["meanfield", "c.toml", "--match", "raster.npz", "--free", "population.x.input,connection.1.std"]
     code = main([*words, "--statistics", "mean,frozen_variance", "-o", "m.h5", "--json", "m.json"])
     assert code == 0, capsys.readouterr().err
@@ -65,17 +67,20 @@ def test_match_to_a_raster(models, capsys):
         assert rows[name]["model"] == pytest.approx(rows[name]["target"], rel=1e-2)
 
 
-@pytest.mark.parametrize("words, message", [
-    (["--match", "b.toml"], "--free"),
-    (["--free", "population.x.noise"], "--match"),
-    (["--match", "b.toml", "--free", "population.x.nose"], "valid are population.x"),
-    (["--match", "b.toml", "--free", "population.x.noise,population.x.noise"], "named twice"),
-    (["--match", "b.toml", "--free", "population.x.noise", "--statistics", "mean,size"], "'size'"),
-    (["--match", "b.toml", "--free", "population.x.noise", "--compare", "b.toml"], "one of them"),
-    (["--compare", "none.toml"], "no such file"),
-    (["--compare", "b.toml", "--statistics", "mean"], "--match"),
-    (["--bin", "20 ms"], "--bin"),
-])
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--match", "b.toml"], "--free"),
+        (["--free", "population.x.noise"], "--match"),
+        (["--match", "b.toml", "--free", "population.x.nose"], "valid are population.x"),
+        (["--match", "b.toml", "--free", "population.x.noise,population.x.noise"], "named twice"),
+        (["--match", "b.toml", "--free", "population.x.noise", "--statistics", "mean,size"], "'size'"),
+        (["--match", "b.toml", "--free", "population.x.noise", "--compare", "b.toml"], "one of them"),
+        (["--compare", "none.toml"], "no such file"),
+        (["--compare", "b.toml", "--statistics", "mean"], "--match"),
+        (["--bin", "20 ms"], "--bin"),
+    ],
+)
 def test_bad_options(models, capsys, words, message):
     assert main(["meanfield", "a.toml", "-o", "m.h5", *words]) == 2
     assert message in capsys.readouterr().err
@@ -84,7 +89,7 @@ def test_bad_options(models, capsys, words, message):
 
 LATTICE = RATE.format(0.5, 0.8).replace("gain", "lattice = [4]\ngain")
 LOW_RANK = RATE.format(0.5, 0.8).replace('"gaussian"', '"low-rank"')
-SHARED = '\n[[shared_noise]]\nintensity = 0.1\nto = {{ {} = 1.0 }}\n'
+SHARED = "\n[[shared_noise]]\nintensity = 0.1\nto = {{ {} = 1.0 }}\n"
 
 
 def test_structured_files():
@@ -98,20 +103,30 @@ def test_structured_files():
     assert model.connections[0].weights.rank == 2
     wave = LATTICE.replace("lattice", "site_input = { amplitude = 0.5, waves = [1] }\nlattice")
     assert build_model(wave).populations[0].sites.drive == pytest.approx((0.5, 0.0, -0.5, 0.0), abs=1e-12)
-    assert build_model(LATTICE.replace("std = 0.8", 'std = 0.8\nprofile = { shape = "box", width = 1.0 }')).connections[
-        0].profile.width == 1.0
+    assert (
+        build_model(LATTICE.replace("std = 0.8", 'std = 0.8\nprofile = { shape = "box", width = 1.0 }'))
+        .connections[0]
+        .profile.width
+        == 1.0
+    )
 
 
-@pytest.mark.parametrize("text, message", [
-    (LATTICE.replace("lattice", "site_input = [1.0]\nlattice"), "4 numbers"),
-    (RATE.format(0.5, 0.8).replace("gain", "site_input = [1.0]\ngain"), "lattice"),
-    (RATE.format(0.5, 0.8).replace("std = 0.8", 'std = 0.8\nprofile = { shape = "box", width = 1.0 }'), "same lattice"),
-    (RATE.format(0.5, 0.8).replace("std = 0.8", "std = 0.8\nsymmetry = 1.5"), "-1 to 1"),
-    (LATTICE.replace("gain", "size = 6\ngain"), "multiple"),
-    (LOW_RANK.replace("std = 0.8", "std = 0.8\noverlap = 2.0"), "overlap"),
-    (RATE.format(0.5, 0.8) + SHARED.format("y"), "'y'"),
-    (RATE.format(0.5, 0.8) + SHARED.format("x").replace("0.1", "-0.1"), "intensity"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (LATTICE.replace("lattice", "site_input = [1.0]\nlattice"), "4 numbers"),
+        (RATE.format(0.5, 0.8).replace("gain", "site_input = [1.0]\ngain"), "lattice"),
+        (
+            RATE.format(0.5, 0.8).replace("std = 0.8", 'std = 0.8\nprofile = { shape = "box", width = 1.0 }'),
+            "same lattice",
+        ),
+        (RATE.format(0.5, 0.8).replace("std = 0.8", "std = 0.8\nsymmetry = 1.5"), "-1 to 1"),
+        (LATTICE.replace("gain", "size = 6\ngain"), "multiple"),
+        (LOW_RANK.replace("std = 0.8", "std = 0.8\noverlap = 2.0"), "overlap"),
+        (RATE.format(0.5, 0.8) + SHARED.format("y"), "'y'"),
+        (RATE.format(0.5, 0.8) + SHARED.format("x").replace("0.1", "-0.1"), "intensity"),
+    ],
+)
 def test_bad_structure(tmp_path, monkeypatch, capsys, text, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m.toml").write_text(text)

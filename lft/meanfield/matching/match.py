@@ -8,7 +8,8 @@ outweighing each other by their rounding; it is no error, and does not enter tho
     Cov(theta) = G diag(error^2) G^T,        G = (J^T W J)^-1 J^T W                      (linear propagation)
 
 Steps are those of Levenberg and Marquardt, in units of the size of each parameter; a step to where the model is not
-valid or has no solution is shortened.  Sampled models keep their seed, so that their noise is the same at all
+valid or has no solution is shortened; a search that ends with a poor misfit begins again from the best of 12 places
+around the start.  Sampled models keep their seed, so that their noise is the same at all
 parameters; derivatives are taken over wide steps.
 
 What is not determined: in units of the parameters' sizes, directions along which a change by half leaves all
@@ -35,6 +36,10 @@ SHARE = 0.1
 CURVE_POINTS = 8
 EXACT_STEP, SAMPLED_STEP = 1e-4, 0.05
 MAX_STEPS = 60
+POOR = 3.0
+"""Misfit above which the search begins again at other places."""
+PLACES, BEST, SPREAD = 12, 2, 20.0
+"""Places that are tried then, how many of them searches begin at, and how far apart they lie (factor up and down)."""
 CONVERGED = 1e-7
 
 
@@ -90,24 +95,38 @@ class Match:
         for r in self.rows:
             z = "-" if math.isnan(r.z) else f"{r.z:.1f}"
             lines.append(f"  {r.name} {r.where}: {r.one:.6g}  {r.two:.6g}  {z}")
-        lines.append(f"misfit {self.misfit:.3g} (root mean square over tolerance and error), chi2 {self.chi2:.4g} for "
-                     f"{self.n_free} degrees of freedom, {self.evaluations} solutions")
+        lines.append(
+            f"misfit {self.misfit:.3g} (root mean square over tolerance and error), chi2 {self.chi2:.4g} for "
+            f"{self.n_free} degrees of freedom, {self.evaluations} solutions"
+        )
         return "\n".join(lines)
 
     def as_json(self):
         """Plain numbers; what is not finite becomes None."""
+
         def plain(x):
             return float(x) if math.isfinite(x) else None
 
         return {
-            "parameters": {k: {"value": v, "error": plain(e), "start": self.start[k]}
-                           for k, (v, e) in self.parameters.items()},
+            "parameters": {
+                k: {"value": v, "error": plain(e), "start": self.start[k]} for k, (v, e) in self.parameters.items()
+            },
             "undetermined": list(self.undetermined),
             "statistics": [
-                {"name": r.name, "where": r.where, "target": plain(r.one), "target_error": plain(r.one_error),
-                 "model": plain(r.two), "model_error": plain(r.two_error), "z": plain(r.z)} for r in self.rows
+                {
+                    "name": r.name,
+                    "where": r.where,
+                    "target": plain(r.one),
+                    "target_error": plain(r.one_error),
+                    "model": plain(r.two),
+                    "model_error": plain(r.two_error),
+                    "z": plain(r.z),
+                }
+                for r in self.rows
             ],
-            "chi2": plain(self.chi2), "degrees_of_freedom": self.n_free, "misfit": plain(self.misfit),
+            "chi2": plain(self.chi2),
+            "degrees_of_freedom": self.n_free,
+            "misfit": plain(self.misfit),
             "evaluations": self.evaluations,
         }
 
@@ -149,8 +168,10 @@ def vector(portrait, target, statistics, order):
             v, e = portrait.curves[name]
             places = _places(name, target)
             if at[places[-1]] > mine[-1] * (1 + 1e-9):
-                raise InputError(f"{name}: the model has it up to {mine[-1]:g}, the target is matched up to "
-                                 f"{at[places[-1]]:g}: a longer duration (or a smaller dt)")
+                raise InputError(
+                    f"{name}: the model has it up to {mine[-1]:g}, the target is matched up to "
+                    f"{at[places[-1]]:g}: a longer duration (or a smaller dt)"
+                )
             for a, k in enumerate(order):
                 values += np.interp(at[places], mine, v[k]).tolist()
                 errors += np.interp(at[places], mine, e[k]).tolist()
@@ -173,8 +194,11 @@ def vector(portrait, target, statistics, order):
 
 
 def _check_statistics(statistics, target, first):
-    valid = [n for n in (*SCALARS, *MATRICES, *WHOLE, *CURVES)
-             if (n in target and n in first) or (n in target.curves and n in first.curves)]
+    valid = [
+        n
+        for n in (*SCALARS, *MATRICES, *WHOLE, *CURVES)
+        if (n in target and n in first) or (n in target.curves and n in first.curves)
+    ]
     for name in statistics:
         if name not in valid:
             raise InputError(f"statistic {name!r}: valid are those of target and model, {', '.join(valid)}")
@@ -240,11 +264,11 @@ def match(describe, start, target, statistics=None, tolerance=TOLERANCE, is_exac
     _check_statistics(statistics, target, first)
     into, order = pairing(target.names, first.names)[:2]
     t, t_error, labels = vector(target, target, statistics, into)
-    search = _Search(describe, paths, t, t_error, tolerance * _sizes(t, labels),
-                     lambda p: vector(p, target, statistics, order)[:2])
+    search = _Search(
+        describe, paths, t, t_error, tolerance * _sizes(t, labels), lambda p: vector(p, target, statistics, order)[:2]
+    )
     search.step = EXACT_STEP if is_exact else SAMPLED_STEP
-    scale = np.where(np.abs(theta) > 0, np.abs(theta), 0.1)
-    theta, state = search.run(theta, scale, first)
+    theta, state = search.from_several(theta, np.where(np.abs(theta) > 0, np.abs(theta), 0.1), first)
     return _report(search, theta, state, paths, start, labels)
 
 
@@ -285,6 +309,51 @@ class _Search:
                 raise ConvergenceError(f"{self.paths[k]} = {theta[k]:.6g}: no solution on either side of it", [])
         return np.array(columns).T
 
+    def from_several(self, theta, scale, first):
+        """(theta, state) of the least misfit: from the start, and where that is poor, from places around it."""
+        found, failed = [], None
+
+        def attempt(theta, scale, portrait=None):
+            nonlocal failed
+            try:
+                theta, state = self.run(theta, scale, portrait)
+                found.append(
+                    (
+                        float(np.mean(((state[1] - self.t) / self.weights) ** 2)),
+                        len(found),
+                        theta,
+                        state,
+                        (self.weights, self.derivative, self.scale),
+                    )
+                )
+            except ConvergenceError as error:
+                failed = failed or error
+
+        attempt(theta, scale, first)
+        if not found or found[0][0] > POOR**2:
+            for _, _, other in sorted(self.around(theta, scale))[:BEST]:
+                attempt(other, np.maximum(np.abs(other), 1e-2 * scale))
+                if found and min(found)[0] <= POOR**2:
+                    break
+        if not found:
+            raise failed
+        _, _, theta, state, (self.weights, self.derivative, self.scale) = min(found)
+        return theta, state
+
+    def around(self, theta, scale):
+        """[(misfit, number, theta)] at places that are spread over a factor of SPREAD up and down (Halton points)."""
+        from scipy.stats import qmc
+
+        out = []
+        for number, point in enumerate(qmc.Halton(len(theta), scramble=False).random(PLACES + 1)[1:]):
+            factors = SPREAD ** (2 * point - 1)
+            other = np.where(theta != 0, theta * factors, scale * np.log(factors))
+            there = self.try_at(other)
+            if there is not None:
+                w2 = self.t_error**2 + there[2] ** 2 + self.floor**2
+                out.append((float(np.sum((there[1] - self.t) ** 2 / w2)), number, other))
+        return out
+
     def run(self, theta, scale, first):
         state, damping, history = self.at(theta, first), 1e-3, []
         for _ in range(MAX_STEPS):
@@ -310,14 +379,18 @@ class _Search:
             gain = chi - float(np.sum(((state[1] - self.t) / w) ** 2))
             if not moved or np.max(np.abs(step)) < CONVERGED or gain <= 1e-10 * (chi + 1e-12):
                 if not moved and float(np.linalg.norm(j.T @ r)) > 1e-2 * np.sqrt(chi * np.trace(normal)) and chi > 1:
-                    raise ConvergenceError(f"the misfit falls no more, at {chi:.4g}, though its slope is not 0: "
-                                           "begin elsewhere, or free fewer parameters"
-                                           + (f" (on the way: {self.obstacle})" if self.obstacle else ""), history)
+                    raise ConvergenceError(
+                        f"the misfit falls no more, at {chi:.4g}, though its slope is not 0: "
+                        "begin elsewhere, or free fewer parameters"
+                        + (f" (on the way: {self.obstacle})" if self.obstacle else ""),
+                        history,
+                    )
                 self.weights, self.derivative = w, self.jacobian(theta, scale, state)
                 self.scale = scale
                 return theta, state
-        raise ConvergenceError(f"no least misfit in {MAX_STEPS} steps (chi2 {history[0]:.4g} -> {history[-1]:.4g})",
-                               history)
+        raise ConvergenceError(
+            f"no least misfit in {MAX_STEPS} steps (chi2 {history[0]:.4g} -> {history[-1]:.4g})", history
+        )
 
 
 def _report(search, theta, state, paths, start, labels):
@@ -334,10 +407,18 @@ def _report(search, theta, state, paths, start, labels):
     r = state[1] - search.t
     has_error = error > 0
     chi2 = float(np.sum((r[has_error] / error[has_error]) ** 2))
-    rows = tuple(Beside(n, w, *map(float, four)) for (n, w), *four in
-                 zip(labels, search.t, search.t_error, state[1], state[2], strict=True))
+    rows = tuple(
+        Beside(n, w, *map(float, four))
+        for (n, w), *four in zip(labels, search.t, search.t_error, state[1], state[2], strict=True)
+    )
     return Match(
-        {p: (float(v), float(e)) for p, v, e in zip(paths, theta, own, strict=True)}, dict(start), rows, chi2,
-        int(len(r) - seen.sum()), float(np.sqrt(np.mean((r / search.weights) ** 2))),
-        tuple({p: float(x) for p, x in zip(paths, row, strict=True)} for row in blind), state[0], search.evaluations,
+        {p: (float(v), float(e)) for p, v, e in zip(paths, theta, own, strict=True)},
+        dict(start),
+        rows,
+        chi2,
+        int(len(r) - seen.sum()),
+        float(np.sqrt(np.mean((r / search.weights) ** 2))),
+        tuple({p: float(x) for p, x in zip(paths, row, strict=True)} for row in blind),
+        state[0],
+        search.evaluations,
     )

@@ -39,8 +39,18 @@ from lft.meanfield.saddle.stationary_closed import form_of
 from lft.meanfield.solver import solve
 from lft.meanfield.structure.closed import private_power, shared_spectrum
 
-SCALARS = ("mean", "state_mean", "state_variance", "output_variance", "frozen_variance", "variance", "timescale",
-           "state_timescale", "fano", "response")
+SCALARS = (
+    "mean",
+    "state_mean",
+    "state_variance",
+    "output_variance",
+    "frozen_variance",
+    "variance",
+    "timescale",
+    "state_timescale",
+    "fano",
+    "response",
+)
 MATRICES = ("population_covariance", "coherence", "pair_mean", "pair_spread")
 WHOLE = ("participation", "spectral_radius", "bulk_radius", "mean_loop", "unstable_modes", "lyapunov")
 CURVES = ("autocovariance", "state_autocovariance", "spectrum")

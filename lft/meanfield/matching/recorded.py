@@ -63,8 +63,9 @@ def recorded(counts, bin_s, is_rate=True, name="recording"):
     """
     counts = np.asarray(counts)
     if counts.ndim != 2 or len(counts) < SEGMENTS * MIN_BINS or counts.shape[1] < MIN_UNITS:
-        raise InputError(f"recording of shape {counts.shape}: valid is at least {SEGMENTS * MIN_BINS} bins and "
-                         f"{MIN_UNITS} units")
+        raise InputError(
+            f"recording of shape {counts.shape}: valid is at least {SEGMENTS * MIN_BINS} bins and {MIN_UNITS} units"
+        )
     if not (bin_s > 0 and math.isfinite(bin_s)):
         raise InputError(f"bin_s = {bin_s!r}: valid is a number > 0")
     scale = 1.0 / bin_s if is_rate else 1.0

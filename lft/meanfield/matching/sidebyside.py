@@ -75,12 +75,21 @@ class ModelComparison:
         """Text, one line for each number."""
         lines = [("quantity", "where", *self.labels, "diff %", "z")]
         for r in self.rows:
-            lines.append((r.name, r.where, _number(r.one, r.one_error), _number(r.two, r.two_error),
-                          _or_dash(100 * r.relative, ".2f"), _or_dash(r.z, ".1f")))
+            lines.append(
+                (
+                    r.name,
+                    r.where,
+                    _number(r.one, r.one_error),
+                    _number(r.two, r.two_error),
+                    _or_dash(100 * r.relative, ".2f"),
+                    _or_dash(r.z, ".1f"),
+                )
+            )
         widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
         sides = ("<", "<", *(">" * (len(widths) - 2)))
-        text = ["  ".join(f"{c:{s}{w}}" for c, s, w in zip(line, sides, widths, strict=True)).rstrip()
-                for line in lines]
+        text = [
+            "  ".join(f"{c:{s}{w}}" for c, s, w in zip(line, sides, widths, strict=True)).rstrip() for line in lines
+        ]
         for label, key in zip(self.labels, ("one", "two"), strict=True):
             if self.only[key]:
                 text.append(f"only {label} has: {', '.join(self.only[key])}")
@@ -91,8 +100,12 @@ class ModelComparison:
         rows = [{**dataclasses.asdict(r), "z": r.z, "relative": r.relative} for r in self.rows]
         for row in rows:
             row.update({k: None for k, v in row.items() if isinstance(v, float) and not math.isfinite(v)})
-        return {"labels": list(self.labels), "rows": rows, "only": self.only,
-                "warnings": {"one": list(self.one.notes), "two": list(self.two.notes)}}
+        return {
+            "labels": list(self.labels),
+            "rows": rows,
+            "only": self.only,
+            "warnings": {"one": list(self.one.notes), "two": list(self.two.notes)},
+        }
 
 
 def _number(value, error):
@@ -143,11 +156,16 @@ def compare_models(one, two, labels=("A", "B")):
     for name in shared:
         (x, ex), (y, ey) = one[name], two[name]
         if name in SCALARS:
-            rows += [Beside(name, label, *map(float, (x[i], ex[i], y[j], ey[j])))
-                     for i, j, label in zip(a, b, names, strict=True)]
+            rows += [
+                Beside(name, label, *map(float, (x[i], ex[i], y[j], ey[j])))
+                for i, j, label in zip(a, b, names, strict=True)
+            ]
         elif name in MATRICES:
-            rows += [Beside(name, f"{m}, {n}", *map(float, (x[i, k], ex[i, k], y[j, h], ey[j, h])))
-                     for i, j, m in zip(a, b, names, strict=True) for k, h, n in zip(a, b, names, strict=True)]
+            rows += [
+                Beside(name, f"{m}, {n}", *map(float, (x[i, k], ex[i, k], y[j, h], ey[j, h])))
+                for i, j, m in zip(a, b, names, strict=True)
+                for k, h, n in zip(a, b, names, strict=True)
+            ]
         else:
             rows.append(Beside(name, "", *map(float, (x, ex, y, ey))))
     for name in CURVES:
@@ -167,7 +185,14 @@ def _curve(name, one, two, a, b, names):
     places = np.unique(np.searchsorted(at, np.linspace(0.0, end, N_POINTS)).clip(0, len(at) - 1))
     symbol = "f" if name == "spectrum" else "lag"
     return [
-        Beside(name, f"{label}, {symbol} {at[k]:.4g}", float(x[i, k]), float(ex[i, k]),
-               float(np.interp(at[k], other, y[j])), float(np.interp(at[k], other, ey[j])))
-        for i, j, label in zip(a, b, names, strict=True) for k in places
+        Beside(
+            name,
+            f"{label}, {symbol} {at[k]:.4g}",
+            float(x[i, k]),
+            float(ex[i, k]),
+            float(np.interp(at[k], other, y[j])),
+            float(np.interp(at[k], other, ey[j])),
+        )
+        for i, j, label in zip(a, b, names, strict=True)
+        for k in places
     ]

@@ -60,8 +60,10 @@ def as_populations(model):
     for p in model.populations:
         drives = p.sites.drive or (0.0,) * n
         size = None if p.size is None else p.size // n
-        populations += [dataclasses.replace(p, name=f"{p.name}{x}", input=p.input + d, size=size, sites=None)
-                        for x, d in enumerate(drives)]
+        populations += [
+            dataclasses.replace(p, name=f"{p.name}{x}", input=p.input + d, size=size, sites=None)
+            for x, d in enumerate(drives)
+        ]
     for c in model.connections:
         table = np.full((n, n), 1.0 / n) if c.profile is None else displacement_table(c.profile, shape)
         for x in range(n):
@@ -80,17 +82,21 @@ class LatticeSystem:
         self.forms = [form_of(p.neuron) for p in model.populations]
         for p, form in zip(model.populations, self.forms, strict=True):
             if form is None:
-                raise InputError(f"population {p.name}: its neuron has no closed form; valid with site_input are rate, "
-                                 "binary and escape-rate neurons")
+                raise InputError(
+                    f"population {p.name}: its neuron has no closed form; valid with site_input are rate, "
+                    "binary and escape-rate neurons"
+                )
         self.n_lags = len(grid.lags)
         self.width = self.n * (2 + self.n_lags)
-        plain = dataclasses.replace(model, connections=(), populations=tuple(
-            dataclasses.replace(p, sites=None) for p in model.populations))
+        plain = dataclasses.replace(
+            model, connections=(), populations=tuple(dataclasses.replace(p, sites=None) for p in model.populations)
+        )
         self.plain = _System(plain, grid)
         self.drive = [p.drive(0.0) + np.array(p.sites.drive or np.zeros(self.n)) for p in model.populations]
         flat = np.full(self.shape, 1.0 / self.n)
-        self.kernels = [np.fft.fftn(flat if c.profile is None else c.profile.table(self.shape))
-                        for c in model.connections]
+        self.kernels = [
+            np.fft.fftn(flat if c.profile is None else c.profile.table(self.shape)) for c in model.connections
+        ]
 
     def parts(self, state, k):
         """(m, q, F) of a population: (sites,), (sites,), (sites, lags)."""
@@ -111,7 +117,7 @@ class LatticeSystem:
         at, out = k * (2 + self.n_lags), []
         for x in range(self.n):
             small[at], small[at + 1], small[at + 2 : at + 2 + self.n_lags] = m[x], q[x], own[x]
-            out.append(function(small))
+            out.append(np.array(function(small)))  # a copy: the function may return a view of the state
         return out
 
     def output(self, state, k):
@@ -123,13 +129,16 @@ class LatticeSystem:
         source, grid = self.forms[b], self.grid
         m, _, own = self.parts(state, b)
         if source.kind == "binary" and source.tau_out:
+
             def one(s):
                 smooth, jump = self.plain.binary_parts(s, b)
                 return grid.convolve(smooth, *taus) + jump * _exponential_behind(grid, source.tau_out, taus)
+
             return np.array(self._sites(state, b, one))
         if source.kind == "spikes":
-            return np.array([grid.convolve(f, *taus) + x * white_response(grid.lags, taus)
-                             for f, x in zip(own, m, strict=True)])
+            return np.array(
+                [grid.convolve(f, *taus) + x * white_response(grid.lags, taus) for f, x in zip(own, m, strict=True)]
+            )
         values = own if source.kind == "value" else self.output(state, b)
         return np.array([grid.convolve(f, *taus) for f in values])
 
@@ -174,9 +183,11 @@ class LatticeSystem:
 
 
 def _start(model, grid, scale, push):
-    without = dataclasses.replace(model, populations=tuple(
-        dataclasses.replace(p, sites=None) for p in model.populations),
-        connections=tuple(dataclasses.replace(c, profile=None) for c in model.connections))
+    without = dataclasses.replace(
+        model,
+        populations=tuple(dataclasses.replace(p, sites=None) for p in model.populations),
+        connections=tuple(dataclasses.replace(c, profile=None) for c in model.connections),
+    )
     system = _System(without, grid)
     begin, damping = system.start(scale, push)
     try:
@@ -206,20 +217,26 @@ def solve_lattice(model, begin=(1.0, 0.0)):
         grid = _Grid(n, dt)
         system = LatticeSystem(model, grid)
         if system.width * len(system.forms) > MAX_STATE:
-            raise InputError(f"{system.n} sites and {n // 2} lags: valid are {MAX_STATE} numbers in all; a larger dt "
-                             "or a shorter duration")
+            raise InputError(
+                f"{system.n} sites and {n // 2} lags: valid are {MAX_STATE} numbers in all; a larger dt "
+                "or a shorter duration"
+            )
         state, damping = system.start(*begin)
         if start is not None:
             _take_over(system, state, *start)
-        state, more = fixed_point(system, state, max_sweeps=max(model.solve.sweeps, 2000),
-                                  damping=max(damping, model.solve.damping))
+        state, more = fixed_point(
+            system, state, max_sweeps=max(model.solve.sweeps, 2000), damping=max(damping, model.solve.damping)
+        )
         history += more
         slowest = max(_tail(half) for k in range(len(system.forms)) for half in system.output(state, k))
         if slowest < DECAYED:
             return system, state, history
         if 2 * n > MAX_POINTS:
-            raise ConvergenceError(f"the autocovariance has not decayed after {n * dt / 2:g}: {slowest:.2g} of its "
-                                   "start is left; take a larger dt, or another point than a transition", history)
+            raise ConvergenceError(
+                f"the autocovariance has not decayed after {n * dt / 2:g}: {slowest:.2g} of its "
+                "start is left; take a larger dt, or another point than a transition",
+                history,
+            )
         n, start = 2 * n, (system, state)
 
 

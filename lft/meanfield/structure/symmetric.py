@@ -44,8 +44,10 @@ def feedback(model):
     for c in model.connections:
         if c.symmetry:
             if c.delay or c.synapse:
-                raise InputError(f"the connection from {c.source!r} to itself has symmetry and a delay or a filter; "
-                                 "valid: one of them")
+                raise InputError(
+                    f"the connection from {c.source!r} to itself has symmetry and a delay or a filter; "
+                    "valid: one of them"
+                )
             out[model.index(c.target)] += c.symmetry * model.statistics(c).variance
     return out
 
@@ -173,8 +175,13 @@ def solve_replica(system, grid, replica, back):
     start, scale = [], 2.0 ** ((replica % 4) - 1.5)
     for runner in system.runners:
         slow = 2 * max(float(getattr(runner.neuron, "timescale", 10 * grid.dt)), 2 * grid.dt)
-        start += [np.zeros(1), np.full(1, 0.01 * scale), scale * np.exp(-grid.lags / slow), np.zeros(2),
-                  np.zeros(grid.n_lags)]
+        start += [
+            np.zeros(1),
+            np.full(1, 0.01 * scale),
+            scale * np.exp(-grid.lags / slow),
+            np.zeros(2),
+            np.zeros(grid.n_lags),
+        ]
     return average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: ")
 
 
@@ -246,9 +253,15 @@ def solve_symmetric(model, comm=None):
         populations[p.name] = PopulationResult(q)
         if abs(answer[-1]) > 0.01 * np.abs(answer).max():
             share = abs(answer[-1]) / np.abs(answer).max()
-            notes.append(f"{p.name}: the response is at {share:.1%} of its largest value at the longest lag, "
-                         f"{grid.lags[-1]:g}: a longer max_lag is needed")
-    settings = {"samples": model.solve.samples, "replicas": model.solve.replicas,
-                "settling sweeps": evidence["settling"], "averaged sweeps": evidence["averaged"],
-                "damping": evidence["damping"]}
+            notes.append(
+                f"{p.name}: the response is at {share:.1%} of its largest value at the longest lag, "
+                f"{grid.lags[-1]:g}: a longer max_lag is needed"
+            )
+    settings = {
+        "samples": model.solve.samples,
+        "replicas": model.solve.replicas,
+        "settling sweeps": evidence["settling"],
+        "averaged sweeps": evidence["averaged"],
+        "damping": evidence["damping"],
+    }
     return Solution("stationary", "sampling", grid.lags, populations, model, evidence["residuals"], notes, settings)
