@@ -4,10 +4,10 @@
 
 The density of the potential and its flux obey, at the frequency w of a small modulation of mu or D,
 
-    J = [(mu - V)/tau] P - D/(2 tau^2) dP/dV,   i w P = -dJ/dV + r exp(-i w tau_ref) delta(V - reset),   P(theta) = 0
-
     J = (mu - V)/tau P - D/(2 tau^2) dP/dV,    i w P = -dJ/dV + r exp(-i w tau_ref) delta(V - reset),    P(theta) = 0
-modulation, r follows from J = 0 far below ("threshold integration", a standard method); w may be complex, so that
+
+and r is the flux at the threshold.  Integrated from the threshold down with one solution for a unit rate and one for
+the modulation, r follows from J = 0 far below ("threshold integration", a standard method); w may be complex, so that
 the growing and decaying modes of a network,
 
     det(1 - L(lambda)) = 0,     L_ab = [R_mu,a M_ab + R_D,a V_ab] exp(-lambda d_ab)
