@@ -79,6 +79,7 @@ def white_noise_response(neuron, mean, intensity, omega, cells=CELLS):
 
     Examples
     --------
+    >>> from lft.meanfield.fluctuations.integrate_fire import white_noise_response
     >>> from lft.meanfield.neurons import LIF
     >>> answer = white_noise_response(LIF(), 15.0, 25.0 * 0.02, [0.0])
     >>> round(answer.rate, 3), round(float(answer.to_mean[0].real), 3)

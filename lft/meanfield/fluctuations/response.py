@@ -135,6 +135,7 @@ def response(
     Examples
     --------
     >>> import numpy as np
+    >>> from lft.meanfield.fluctuations.response import response
     >>> from lft.meanfield.neurons import Rate
     >>> still = lambda key, m: np.zeros((40, m))
     >>> r = response(Rate("linear"), 0.1, still, 20, white=1.0)
