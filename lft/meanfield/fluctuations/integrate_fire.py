@@ -83,7 +83,7 @@ def white_noise_response(neuron, mean, intensity, omega, cells=CELLS):
     >>> from lft.meanfield.neurons import LIF
     >>> answer = white_noise_response(LIF(), 15.0, 25.0 * 0.02, [0.0])
     >>> round(answer.rate, 3), round(float(answer.to_mean[0].real), 3)
-    (9.461, 2.288)
+    (9.461, 2.907)
     """
     tau, top, reset = neuron.tau, neuron.threshold, neuron.reset
     variance = intensity / tau

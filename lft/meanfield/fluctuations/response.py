@@ -137,7 +137,7 @@ def response(
     >>> import numpy as np
     >>> from lft.meanfield.fluctuations.response import response
     >>> from lft.meanfield.neurons import Rate
-    >>> still = lambda key, m: np.zeros((40, m))
+    >>> still = lambda key, m: np.zeros((20, m))
     >>> r = response(Rate("linear"), 0.1, still, 20, white=1.0)
     >>> bool(np.allclose(r.value, (1 - np.exp(-0.1)) * np.exp(-r.lags + 0.1) / 0.1))
     True
