@@ -106,7 +106,7 @@ def white_noise_response(neuron, mean, intensity, omega, cells=CELLS):
     for k in range(n):
         density[k + 1] = density[k] * keep[k] + slope * flux[k] * share[k]
     inside = 0.5 * (density[1:] + density[:-1])
-    rate = 1.0 / (dv * inside.sum() + neuron.refractory)
+    rate = 1.0 / (dv * float(inside.sum()) + neuron.refractory)
     falling = pull * inside - slope * flux  # dP0/dV for a rate of 1
 
     p = np.zeros((3, len(omega)), complex)  # for a unit rate; for mu; for sigma^2
