@@ -24,6 +24,7 @@ from lft.commands import roofs
 from lft.errors import InputError
 from lft.geometry import Graph, Lattice
 from lft.implementations import choose
+from lft.meanfield.neurons import LIF, Binary, Rate
 from lft.protocols import State
 from lft.rng import Key
 from lft.updaters import HMC, HeatBath, Metropolis, Overrelax, SwendsenWang, Wolff, start
@@ -181,6 +182,30 @@ def _sparse(n_chains, is_real, n):
     return measure
 
 
+def _neuron_steps(neuron, dt, input_mean, n_steps=200, m=1250):
+    """Neuron-steps per ns along given input paths, as a replica of a mean-field sampler runs them."""
+
+    def measure(scale):
+        from lft.meanfield.neurons import prepared
+        from lft.meanfield.saddle.draws import Draws
+        from lft.meanfield.saddle.simulate import Runner
+
+        runner = Runner(prepared(neuron, dt), "bench")
+        h = input_mean + np.random.default_rng(5).normal(0, 1, (n_steps, m))
+        white = np.full(n_steps, 0.3)
+        count = [0]
+
+        def run(repeats):
+            for _ in range(repeats):
+                count[0] += 1
+                runner.run(h, Draws(Key(count[0]), m), white)
+
+        run(1)
+        return n_steps * m / roofs.median_ns(run, 20, scale)
+
+    return measure
+
+
 BITS = "ising-bits"
 HEAD, BLOCK = ("ars-bits", 11), ("uniform", 2)
 
@@ -226,6 +251,9 @@ def _cases():
         ("sparse-64-chains", _sparse(64, True, 40), 1.9, 2**23),
         ("sparse-pm-512-chains", _sparse(512, False, 40), 1.1, 2**23, HEAD),
         ("neural-100-rare", _updates(sparks, Graph(100, 10000), HeatBath(), 2, "neural-cached"), 9, 2**20, BLOCK),
+        ("meanfield-lif-steps", _neuron_steps(LIF(), 4e-4, 18.0), 16, 2**22, ("uniform", 1)),
+        ("meanfield-rate-steps", _neuron_steps(Rate("tanh", noise=0.3), 0.1, 0.0), 16, 2**22, ("normal", 1)),
+        ("meanfield-binary-steps", _neuron_steps(Binary(), 0.1, 0.0), 16, 2**22, ("uniform", 1)),
         ("neural-dense-100-heatbath", _updates(neural, Graph(100, 2000), HeatBath(), 2), 100 * 9, 2**18, BLOCK),
     ]
 

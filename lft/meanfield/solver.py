@@ -10,6 +10,7 @@ import numpy as np
 
 from lft.errors import ConvergenceError, InputError
 from lft.meanfield.fluctuations.covariance_closed import population_covariance, susceptibility
+from lft.meanfield.fluctuations.integrate_fire import collective_mode, has_white_loop
 from lft.meanfield.fluctuations.stability import stability
 from lft.meanfield.neurons import prepared
 from lft.meanfield.result import PopulationResult, Solution
@@ -298,8 +299,30 @@ def _sampled_stationary(model, comm, start):
     if evidence["negative_power"] > 0.01:
         notes.append(f"{evidence['negative_power']:.1%} of the input's spectrum came out negative and was cut: "
                      "longer duration or more samples")
-    return Solution("stationary", "sampling", grid.lags, populations, model, evidence["residuals"], notes,
-                    _settings(model, evidence))
+    solution = Solution("stationary", "sampling", grid.lags, populations, model, evidence["residuals"], notes,
+                        _settings(model, evidence))
+    return dataclasses.replace(solution, network=_collective(model, populations, notes))
+
+
+def _collective(model, populations, notes):
+    """The least damped mode of a network of integrate-and-fire neurons in Brunel's limit, white noise alone."""
+    means = np.array([populations[p]["mean"][0] for p in model.names])
+    if not (model.connections and has_white_loop(model) and np.all(means > 0)):
+        return {}
+    try:
+        mode = collective_mode(model, means)
+    except ConvergenceError as error:
+        notes.append(f"stability is not known: {error}")
+        return {}
+    if mode is None:
+        return {}
+    growth, frequency = mode
+    if growth[0] > 0:
+        notes.append(
+            f"the populations oscillate together at about {frequency[0]:.3g} Hz: in white noise a mode grows at "
+            f"{growth[0]:.3g}/s, so that this stationary state is unstable; a network's time averages may differ"
+        )
+    return {"collective_growth": growth, "collective_frequency": frequency}
 
 
 def _item(pair, k):

@@ -50,8 +50,10 @@ def test_rate_neuron_with_white_input(method, most):
     cell, a, n_lags = Rate("tanh", initial_std=0.7), math.exp(-DT), 30
     variance = 1.0 / DT * (1 - a) / (1 + a)
     step = 1e-4
-    slope = float(mean_gain(cell.closed_form.gain, 0.4 + step, math.sqrt(variance))
-                  - mean_gain(cell.closed_form.gain, 0.4 - step, math.sqrt(variance))) / (2 * step)
+    slope = float(
+        mean_gain(cell.closed_form.gain, 0.4 + step, math.sqrt(variance))
+        - mean_gain(cell.closed_form.gain, 0.4 - step, math.sqrt(variance))
+    ) / (2 * step)
     exact = slope * (1 - a) * a ** np.arange(n_lags) / DT
     r = response(cell, DT, constant(0.4, 150), n_lags, white=1.0, method=method, warmup=60)
     agrees(r, exact, most)
@@ -91,8 +93,9 @@ def test_integrate_and_fire_neuron():
     omega = 2 * np.pi * np.array([0.0, 20.0])
     exact = white_noise_response(cell, mean, white, omega).to_mean
     for method in ("common-noise", "correlation"):
-        r = response(cell, dt, constant(mean, 700), 200, white=white, method=method, warmup=250, kick=35.0,
-                     samples=32768)
+        r = response(
+            cell, dt, constant(mean, 700), 200, white=white, method=method, warmup=250, kick=35.0, samples=32768
+        )
         value, error = r.spectrum(omega)
         assert np.all(np.abs(value - exact) < 4.5 * error + 0.03 * np.abs(exact)), (method, value, exact, error)
         assert error < 0.2 * abs(exact[0])

@@ -63,6 +63,7 @@ def test_another_random_number_is_seen():
 
 def test_adaptation_and_other_steps_stay_with_the_reference():
     """A class that inherits compiled steps and defines another step is run by its own."""
+
     class Deaf(type(prepared(LIF(), 1e-4))):
         def step(self, state, h, k):
             return np.zeros(len(h))

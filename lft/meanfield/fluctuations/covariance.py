@@ -193,6 +193,17 @@ def determinant(response, mean):
     return np.linalg.det(np.eye(loop.shape[1]) - loop)
 
 
+def winding(determinant):
+    """Turns of a real system's determinant around 0 as w runs over the real line, from its values at w >= 0.
+
+    >>> w = np.linspace(0, 100, 20001)
+    >>> winding(1 - 0.5 / (1 + 1j * w)), winding(1 - 2.0 / (1 + 1j * w))
+    (0, 1)
+    """
+    phase = np.unwrap(np.angle(determinant))
+    return round(abs(phase[-1] - phase[0]) / np.pi)
+
+
 def unstable_modes(omega, response, mean):
     """Number of growing modes: how often ``det(1 - R M)`` circles the origin (Nyquist's criterion).
 

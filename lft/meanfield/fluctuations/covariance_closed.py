@@ -17,6 +17,7 @@ import math
 
 import numpy as np
 
+from lft.meanfield.fluctuations.covariance import couplings, determinant, population_spectrum, winding
 from lft.meanfield.saddle.closed import mean_gain
 
 
@@ -40,31 +41,25 @@ def population_covariance(model, system, state):
         return None, []
     from lft.meanfield.structure.closed import private_power, shared_spectrum
 
-    loop = loop_matrix(model, system, state)
-    one = np.eye(len(forms))
-    turns = winding(np.linalg.det(one - loop))
+    omega, sizes = system.grid.omega, np.array([p.size for p in populations])
+    response, mean = responses(system, state), couplings(model, omega)
+    turns = winding(determinant(response, mean))
     if turns:
         return None, [
             f"the populations oscillate or run away together: det(1 - R M) winds {abs(turns)} times around 0, so that "
             "the state is not stable in a finite network and has no population covariance"
         ]
     n = system.grid.n
-    omega, dt = system.grid.omega, system.grid.dt
-    single = np.array([np.fft.rfft(system.grid.whole(system.output(state, k))).real for k in range(len(populations))])
-    inverse = np.linalg.inv(one - loop)
-    response = responses(system, state)
-    private = private_power(model, omega, response, single * dt) / dt
-    noise = private / np.array([p.size for p in populations])[:, None]
-    spectrum = np.einsum("wac,cw,wbc->wab", inverse, noise, inverse.conj())
-    if model.shared:
-        whole = np.einsum("aw,wab,bw->wab", response, shared_spectrum(model, omega), response.conj())
-        spectrum += inverse @ whole @ inverse.conj().swapaxes(1, 2) / dt
-    whole = np.fft.irfft(spectrum.reshape(len(spectrum), -1), n, axis=0)[0]
-    return whole.reshape(one.shape), []
+    dt = system.grid.dt
+    power = np.array([np.fft.rfft(system.grid.whole(system.output(state, k))).real for k in range(len(forms))])
+    private = private_power(model, omega, response, power * dt) / dt
+    common = shared_spectrum(model, omega) / dt if model.shared else None
+    spectrum = population_spectrum(response, mean, private, sizes, common)
+    return np.fft.irfft(spectrum.reshape(n // 2 + 1, -1), n, axis=0)[0].reshape(spectrum.shape[1:]), []
 
 
 def responses(system, state):
-    """``R_a(w)``, (P, frequencies)."""
+    """R_a(w) of every population on the grid's frequencies, (P, F): the slope of the mean gain behind the filters."""
     omega, out = system.grid.omega, []
     for k, form in enumerate(system.forms):
         mu, frozen, dynamic = system.inputs(state, k)
@@ -73,34 +68,8 @@ def responses(system, state):
     return np.array(out)
 
 
-def loop_matrix(model, system, state):
-    """``R_a(w) M_ab(w)`` on the grid's frequencies, (frequencies, P, P)."""
-    omega, forms = system.grid.omega, system.forms
-    out = np.zeros((len(omega), len(forms), len(forms)), complex)
-    for c in model.connections:
-        a, b = model.index(c.target), model.index(c.source)
-        filters = np.exp(-1j * omega * c.delay) / (1 + 1j * omega * c.synapse)
-        out[:, a, b] += model.statistics(c).mean * filters
-    for k, form in enumerate(forms):
-        mu, frozen, dynamic = system.inputs(state, k)
-        out[:, k] *= (susceptibility(form.gain, mu, math.sqrt(frozen + max(dynamic[0], 0.0)))
-                      / ((1 + 1j * omega * form.tau_in) * (1 + 1j * omega * form.tau_out)))[:, None]
-    return out
-
-
 def susceptibility(gain, mu, std):
     """``d E[phi]/d mu``."""
     step = 1e-3 * max(std, 1e-6 * abs(mu), 1e-9)
     high, low = (float(mean_gain(gain, mu + s * step, std)) for s in (1, -1))
     return (high - low) / (2 * step)
-
-
-def winding(determinant):
-    """Turns of a real system's determinant around 0 as w runs over the real line, from its values at w >= 0.
-
-    >>> w = np.linspace(0, 100, 20001)
-    >>> winding(1 - 0.5 / (1 + 1j * w)), winding(1 - 2.0 / (1 + 1j * w))
-    (0, 1)
-    """
-    phase = np.unwrap(np.angle(determinant))
-    return round(abs(phase[-1] - phase[0]) / np.pi)

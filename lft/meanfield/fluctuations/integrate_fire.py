@@ -1,14 +1,13 @@
 """Leaky integrate-and-fire neurons in white noise: linear responses of the rate, and modes of networks of them.
 
-    tau V' = -V + mu + white noise of intensity D      (sigma^2 = D/tau of Siegert's formula; Var V = sigma^2/2 without
-                                                        a threshold)
+    tau V' = -V + mu + white noise of intensity D          sigma^2 = D/tau of Siegert's formula
 
 The density of the potential and its flux obey, at the frequency w of a small modulation of mu or D,
 
-    J = [(mu - V)/tau] P - D/(2 tau^2) dP/dV,      i w P = -dJ/dV + r exp(-i w tau_ref) delta(V - reset),   P(theta) = 0
+    J = (mu - V)/tau P - D/(2 tau^2) dP/dV,    i w P = -dJ/dV + r exp(-i w tau_ref) delta(V - reset),    P(theta) = 0
 
-and r is the flux at the threshold.  Integrated from the threshold down with one solution for a unit rate and one for the
-modulation, r follows from J = 0 far below ("threshold integration", a standard method); w may be complex, so that
+and r is the flux at the threshold.  Integrated from the threshold down with one solution for a unit rate and one for
+the modulation, r follows from J = 0 far below ("threshold integration", a standard method); w may be complex, so that
 the growing and decaying modes of a network,
 
     det(1 - L(lambda)) = 0,     L_ab = [R_mu,a M_ab + R_D,a V_ab] exp(-lambda d_ab)
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lft.errors import ConvergenceError
 from lft.meanfield.neurons.lif import LIF
 
 CELLS = 600
@@ -53,7 +53,7 @@ class WhiteNoiseResponse:
     to_intensity: np.ndarray
 
 
-def white_noise_response(neuron, mean, intensity, omega):
+def white_noise_response(neuron, mean, intensity, omega, cells=CELLS):
     """Rate and linear responses of a LIF neuron with delta synapses.
 
     Parameters
@@ -65,6 +65,8 @@ def white_noise_response(neuron, mean, intensity, omega):
         D > 0 of the white noise in h: ``tau^2 sum_j J_j^2 r_j`` for spikes of jumps J.
     omega : array_like of real or complex
         Angular frequencies, 1/s; ``exp(i w t)``.  A mode ``exp(lambda t)`` is ``w = -i lambda``.
+    cells : int, optional
+        Least number of cells between reset and threshold.
 
     Returns
     -------
@@ -77,16 +79,17 @@ def white_noise_response(neuron, mean, intensity, omega):
 
     Examples
     --------
+    >>> from lft.meanfield.fluctuations.integrate_fire import white_noise_response
     >>> from lft.meanfield.neurons import LIF
     >>> answer = white_noise_response(LIF(), 15.0, 25.0 * 0.02, [0.0])
     >>> round(answer.rate, 3), round(float(answer.to_mean[0].real), 3)
-    (9.461, 2.288)
+    (9.461, 2.907)
     """
     tau, top, reset = neuron.tau, neuron.threshold, neuron.reset
     variance = intensity / tau
     omega = np.atleast_1d(np.asarray(omega, complex))
     omega = np.where(np.abs(omega) < SMALLEST, SMALLEST, omega)
-    dv = min((top - reset) / CELLS, 0.02 * math.sqrt(variance))
+    dv = min((top - reset) / cells, 12.0 / cells * math.sqrt(variance))
     to_reset = math.ceil((top - reset) / dv)
     dv = (top - reset) / to_reset
     n = to_reset + math.ceil((max(reset - mean, 0.0) + WIDTHS * math.sqrt(variance)) / dv)
@@ -103,7 +106,7 @@ def white_noise_response(neuron, mean, intensity, omega):
     for k in range(n):
         density[k + 1] = density[k] * keep[k] + slope * flux[k] * share[k]
     inside = 0.5 * (density[1:] + density[:-1])
-    rate = 1.0 / (dv * inside.sum() + neuron.refractory)
+    rate = 1.0 / (dv * float(inside.sum()) + neuron.refractory)
     falling = pull * inside - slope * flux  # dP0/dV for a rate of 1
 
     p = np.zeros((3, len(omega)), complex)  # for a unit rate; for mu; for sigma^2
@@ -140,7 +143,7 @@ def white_inputs_of(model, rates):
     return mu, intensity
 
 
-def white_loop(model, rates, omega):
+def white_loop(model, rates, omega, cells=CELLS):
     """L(w), (F, P, P), of the module's second equation at given rates of the populations."""
     omega = np.atleast_1d(np.asarray(omega, complex))
     mu, intensity = white_inputs_of(model, rates)
@@ -150,13 +153,13 @@ def white_loop(model, rates, omega):
         a, b, s = model.index(c.target), model.index(c.source), model.statistics(c)
         key = (model.populations[a].neuron, float(mu[a]), float(intensity[a]))
         if key not in answers:  # populations that are alike have the same answer
-            answers[key] = white_noise_response(key[0], mu[a], intensity[a], omega)
+            answers[key] = white_noise_response(key[0], mu[a], intensity[a], omega, cells)
         answer = answers[key]
         out[:, a, b] += (answer.to_mean * s.mean + answer.to_intensity * s.variance) * np.exp(-1j * omega * c.delay)
     return out
 
 
-def slowest_modes(model, rates, n_scan=400, max_hz=400.0):
+def slowest_modes(model, rates, n_scan=160, max_hz=400.0):
     """Modes ``exp(lambda t)`` of a network near the imaginary axis, the least damped first.
 
     Parameters
@@ -191,22 +194,68 @@ def slowest_modes(model, rates, n_scan=400, max_hz=400.0):
     return sorted(found, key=lambda m: -m.real)
 
 
-def _characteristic(model, rates, omega):
-    loop = white_loop(model, rates, omega)
+def white_noise_rates(model, start, tolerance=1e-9):
+    """Rates (P,) that reproduce themselves in Brunel's limit, from ``start`` on; None where there is no noise.
+
+    Raises
+    ------
+    ConvergenceError
+        No fixed point was found.
+    """
+    rates, history = np.array(start, float), []
+    share, before = 0.5, None
+    for _ in range(200):
+        mu, intensity = white_inputs_of(model, rates)
+        if np.any(intensity <= 0):
+            return None
+        answers = {}
+        for p, key in zip(model.populations, zip(mu, intensity, strict=True), strict=True):
+            answers.setdefault((p.neuron, *key), None)
+        for key in answers:
+            answers[key] = white_noise_response(*key, []).rate
+        change = np.array([answers[p.neuron, m, d] for p, m, d in zip(model.populations, mu, intensity, strict=True)])
+        change -= rates
+        history.append(float(np.max(np.abs(change)) / np.max(np.abs(rates) + 1e-6)))
+        if history[-1] < tolerance:
+            return rates
+        if before is not None and change @ before < -0.3 * (before @ before):
+            share = max(0.6 * share, 0.02)
+        before = change
+        rates = np.maximum(rates + share * change, 1e-6)
+    raise ConvergenceError("the rates in white noise did not converge", history)
+
+
+def collective_mode(model, start):
+    """((growth, error), (frequency in Hz, error)) of the least damped mode around the rates in white noise, or None.
+
+    The errors are a third of what half of the cells changes.
+    """
+    rates = white_noise_rates(model, start)
+    modes = [] if rates is None else slowest_modes(model, rates)
+    if not modes:
+        return None
+    rough = _newton(model, rates, modes[0], cells=CELLS // 2)
+    change = (modes[0] - rough) / 3 if rough is not None else complex(math.inf, math.inf)
+    turn = 2 * math.pi
+    return (modes[0].real, abs(change.real)), (modes[0].imag / turn, abs(change.imag) / turn)
+
+
+def _characteristic(model, rates, omega, cells=CELLS):
+    loop = white_loop(model, rates, omega, cells)
     return np.linalg.det(np.eye(len(rates)) - loop)
 
 
-def _newton(model, rates, start, n_steps=25):
+def _newton(model, rates, start, n_steps=25, cells=CELLS):
     """A zero of det(1 - L) near ``start`` (secant), or None."""
     one, two = start, start + complex(2.0, 2.0)
-    f_one, f_two = (complex(v) for v in _characteristic(model, rates, np.array([-1j * one, -1j * two])))
+    f_one, f_two = (complex(v) for v in _characteristic(model, rates, np.array([-1j * one, -1j * two]), cells))
     for _ in range(n_steps):
         if f_two == f_one:
             break
         step = -f_two * (two - one) / (f_two - f_one)
         step *= min(1.0, 60.0 / max(abs(step), 1e-300))
         one, f_one, two = two, f_two, two + step
-        f_two = complex(_characteristic(model, rates, np.array([-1j * two]))[0])
+        f_two = complex(_characteristic(model, rates, np.array([-1j * two]), cells)[0])
         if not cmath.isfinite(f_two):
             return None
         if abs(step) < 1e-7 * (1 + abs(two)):

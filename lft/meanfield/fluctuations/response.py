@@ -68,12 +68,30 @@ def _result(batches, dt, method):
     batches = np.asarray(batches)
     root = math.sqrt(len(batches))
     static = dt * batches.sum(axis=1)
-    return Response(dt * np.arange(1, batches.shape[1] + 1), batches.mean(axis=0), batches.std(axis=0, ddof=1) / root,
-                    float(static.mean()), float(static.std(ddof=1)) / root, method)
+    return Response(
+        dt * np.arange(1, batches.shape[1] + 1),
+        batches.mean(axis=0),
+        batches.std(axis=0, ddof=1) / root,
+        float(static.mean()),
+        float(static.std(ddof=1)) / root,
+        method,
+    )
 
 
-def response(neuron, dt, paths, n_lags, *, white=0.0, method="common-noise", warmup=0, kick=None, seed=1,
-             samples=4096, covariance=None):
+def response(
+    neuron,
+    dt,
+    paths,
+    n_lags,
+    *,
+    white=0.0,
+    method="common-noise",
+    warmup=0,
+    kick=None,
+    seed=1,
+    samples=4096,
+    covariance=None,
+):
     """Stationary response of a neuron to its mean input.
 
     Parameters
@@ -117,8 +135,9 @@ def response(neuron, dt, paths, n_lags, *, white=0.0, method="common-noise", war
     Examples
     --------
     >>> import numpy as np
+    >>> from lft.meanfield.fluctuations.response import response
     >>> from lft.meanfield.neurons import Rate
-    >>> still = lambda key, m: np.zeros((40, m))
+    >>> still = lambda key, m: np.zeros((20, m))
     >>> r = response(Rate("linear"), 0.1, still, 20, white=1.0)
     >>> bool(np.allclose(r.value, (1 - np.exp(-0.1)) * np.exp(-r.lags + 0.1) / 0.1))
     True
@@ -145,7 +164,7 @@ def response(neuron, dt, paths, n_lags, *, white=0.0, method="common-noise", war
             if xi is not None:
                 found.append(_by_lag(y, xi / white, n_lags, warmup))
             elif covariance is None:
-                raise InputError("method = 'correlation': the input has no white part; give the covariance of its paths")
+                raise InputError("method = 'correlation': the input has no white part: give the covariance of paths")
             else:
                 found.append(_novikov(y, h, covariance, n_lags, warmup) / dt)
         else:

@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 
+from lft.meanfield.fluctuations.covariance import spectral_radius
 from lft.meanfield.neurons.gains import Gain
 from lft.meanfield.saddle.closed import pair_moment
 from lft.meanfield.structured import structure_of
@@ -39,7 +40,7 @@ def stability(model, system, state):
     _, variance = model.matrices()
     slopes = [_slopes(system, state, k) for k in range(len(forms))]
     squares = np.array([s[0] for s in slopes])
-    radius = math.sqrt(max(np.abs(np.linalg.eigvals(np.array(variance) * squares)).max(), 0.0))
+    radius = spectral_radius(variance, np.sqrt(squares))
     out = {"spectral_radius": (radius, 1e-8 * radius)}
     is_plain = all(c.synapse == 0 and c.delay == 0 for c in model.connections)
     if len(forms) == 1 and is_plain and forms[0].noise[1] == 0:

@@ -117,7 +117,8 @@ class _EscapeStep:
             u = u[1:]
         hazard = model.rate * np.maximum(self.gain((u - model.threshold) / model.width), 0.0) * self.dt
         y = np.empty_like(h)
-        _neurons.fire(state.rest, hazard, self.dt, model.refractory, state.rng.supply("standard_exponential", len(h)), y)
+        variates = state.rng.supply("standard_exponential", len(h))
+        _neurons.fire(state.rest, hazard, self.dt, model.refractory, variates, y)
         state.u = u[-1].copy()
         return y, None
 

@@ -148,7 +148,8 @@ class _RateStep:
             drive, state.z = h + z[:-1], z[-1].copy()
         x = np.empty((n_steps + 1, m))
         x[0] = state.x
-        _neurons.leaky(drive, self.decay, self.kick, state.rng.supply("standard_normal", n_steps if self.kick else 0), x)
+        kicks = state.rng.supply("standard_normal", n_steps if self.kick else 0)
+        _neurons.leaky(drive, self.decay, self.kick, kicks, x)
         state.x = x[-1].copy()
         observed = np.array([x[1:].mean(axis=1), np.empty(n_steps)])
         y = np.empty((n_steps, m))

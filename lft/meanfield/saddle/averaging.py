@@ -203,8 +203,14 @@ def _check_growth(out, name):
 
 
 def mix(old, new, gain):
-    """(1 - gain) old + gain new, array by array."""
-    return [a + gain * (b - a) for a, b in zip(old, new, strict=True)]
+    """(1 - gain) old + gain new, array by array; one temporary each."""
+    out = []
+    for a, b in zip(old, new, strict=True):
+        c = b - a
+        c *= gain
+        c += a
+        out.append(c)
+    return out
 
 
 class Replicas:

@@ -17,6 +17,9 @@ import numpy as np
 
 from lft.meanfield.model import WeightStatistics
 
+ROWS = 64
+"""Rows of a covariance that are formed at once: they stay in the cache."""
+
 
 @dataclass(frozen=True)
 class Link:
@@ -111,21 +114,27 @@ def input_covariance(target, links, external, means, seconds, dt):
     """C_a(k, l) of one population from the means and second moments of all."""
     n = len(external[target].mean)
     total = external[target].covariance(dt)
+    alike = {}  # links from one source with one filter and delay add up before they are applied
     for link in links:
-        if link.target != target or link.statistics.variance == 0:
-            continue
-        m, s = means[link.source], link.statistics
-        if link.decay:
-            pair = seconds[link.source] * s.variance
-            if s.covariance:
-                pair -= np.outer(s.covariance * m, m)
+        if link.target == target and link.statistics.variance:
+            both = alike.setdefault((link.source, link.shift, link.decay), [0.0, 0.0, link])
+            both[0] += link.statistics.variance
+            both[1] += link.statistics.covariance
+    for (source, shift, decay), (variance, fixed, link) in alike.items():
+        m = means[source]
+        if decay:
+            pair = seconds[source] * variance
+            if fixed:
+                pair -= np.outer(fixed * m, m)
             total += through(link, pair, n, (0, 1))
             continue
-        left = max(n - link.shift, 0)  # without a filter: a delayed block, added in place
-        block = total[link.shift :, link.shift :]
-        block += s.variance * seconds[link.source][:left, :left]
-        if s.covariance:
-            block -= np.outer(s.covariance * m[:left], m[:left])
+        left = max(n - shift, 0)  # without a filter: a delayed block, added in place, some rows at a time
+        for first in range(0, left, ROWS):
+            rows = slice(first, min(first + ROWS, left))
+            part = variance * seconds[source][rows, :left]
+            if fixed:
+                part -= np.outer(fixed * m[rows], m[:left])
+            total[shift + rows.start : shift + rows.stop, shift : shift + left] += part
     return total
 
 
