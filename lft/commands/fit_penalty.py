@@ -175,7 +175,7 @@ class Plan:
             self.arrays["penalty_strengths"] = np.array(strengths)
         at = f"{strengths[0]:.4g}" if len(strengths) == 1 else f"{min(strengths):.4g} to {max(strengths):.4g}"
         rule = next(iter(self.penalized.values()))["report"]["rule"]
-        self.lines.append(f"penalty: {self.args.penalty} at {at} nats ({rule}), {chosen} parameters kept")
+        self.lines.append(f"penalty: {self.args.penalty} at {at} nats ({rule}), {chosen} couplings kept")
 
     def _discover(self, fit, names, value, error, null):
         args = self.args

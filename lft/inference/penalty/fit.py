@@ -31,7 +31,7 @@ class PenalizedFit:
     errors : Errors
         Root mean squared errors of ``theta`` (their meaning: ``lft.inference.penalty.errors``).
     selected : ndarray (size,) of bool
-        Parameters that are not exactly zero.
+        Penalized parameters that are not exactly zero.
     kkt, gap : float
         Certificate of the estimate before a refit.
     path : dict of ndarray
@@ -192,7 +192,7 @@ def fit_penalized(
             raise InputError(f"rule {rule!r}: the strength {strength:g} is given, there is nothing to choose")
         solution, used = maximize_penalized(objective, penalty, float(strength), null.theta), "given"
     theta = solution.theta
-    selected = theta != 0
+    selected = (theta != 0) & penalty.penalized
     if refit:
         theta = maximize_on(objective, selected | ~penalty.penalized, theta)[0]
         warnings.append("refit: errors take the selection of the couplings as given")
