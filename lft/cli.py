@@ -376,7 +376,7 @@ def cmd_fit(args, comm):
 
         plot_fit(fit, args.plot)
     if args.json != "-":
-        print(fit, *fit.findings, sep="\n")
+        print(fit, *getattr(fit, "findings", ()), sep="\n")
     if hasattr(fit, "verdict"):
         from lft.commands.fit_check import show
 

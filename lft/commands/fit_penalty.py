@@ -137,7 +137,8 @@ class Plan:
         kept = self.penalized[None]
         kind, strength = self.args.penalty, kept["report"]["strength"]
         mix = self.args.mix or 0.0
-        return lambda objective, start: fit_penalized(objective, kind, strength=strength, mix=mix, n_blocks=2).theta
+        options = {"strength": strength, "mix": mix, "refit": self.args.refit, "n_blocks": 2}
+        return lambda objective, start: fit_penalized(objective, kind, **options).theta
 
     # ---- after the fit
     def attach(self, fit, recording, bin_s, fitter, comm=None):
@@ -156,10 +157,10 @@ class Plan:
         unbiased = not self.penalized
         if unbiased and names:
             self._power(fit, names, value, error)
-        fit.extra = {**fit.extra, **self.report}
-        fit.extra_arrays = {**fit.extra_arrays, **self.arrays}
-        fit.warnings += self.warnings
-        fit.findings += self.lines
+        fit.extra = {**getattr(fit, "extra", {}), **self.report}
+        fit.extra_arrays = {**getattr(fit, "extra_arrays", {}), **self.arrays}
+        fit.findings = [*getattr(fit, "findings", ()), *self.lines]
+        fit.warnings = [*fit.warnings, *self.warnings]
         args.examine = None  # further fits of this command, such as those of a scan of bins, are not examined
 
     def _attach_penalty(self):
@@ -175,7 +176,7 @@ class Plan:
             self.arrays["penalty_strengths"] = np.array(strengths)
         at = f"{strengths[0]:.4g}" if len(strengths) == 1 else f"{min(strengths):.4g} to {max(strengths):.4g}"
         rule = next(iter(self.penalized.values()))["report"]["rule"]
-        self.lines.append(f"penalty: {self.args.penalty} at {at} nats ({rule}), {chosen} parameters kept")
+        self.lines.append(f"penalty: {self.args.penalty} at {at} nats ({rule}), {chosen} couplings kept")
 
     def _discover(self, fit, names, value, error, null):
         args = self.args

@@ -108,21 +108,21 @@ def test_bootstrap_intervals_over_40_recordings():
 def test_adjusted_posterior_intervals_over_recordings():
     rng = np.random.default_rng(5)
     inside, raw = [], []
-    for k in range(20):
+    for k in range(40):
         j, h = couplings(4, rng)
         objective = pseudo_likelihood(ising_exact(j, h, 4000, rng))
         theta, _ = maximum(objective)
         truth = log_odds(j, h)
-        for adjust, out in ((True, inside), (False, raw)):
+        for adjust, out in ((True, inside), (False, raw))[: 1 if k >= 10 else 2]:
             p = sample_posterior(
-                objective, theta, prior=Prior("gaussian", 1.0), adjust=adjust, n_samples=300, n_warmup=100, seed=k,
+                objective, theta, prior=Prior("gaussian", 1.0), adjust=adjust, n_samples=200, n_warmup=100, seed=k,
                 n_chains=2, n_blocks=400,
             )  # fmt: skip
             low, high = p.interval(0.95)
             out.append(((low < truth) & (truth < high))[:6].mean())
-    error = np.std(inside, ddof=1) / np.sqrt(20)
+    error = np.std(inside, ddof=1) / np.sqrt(40)
     print(f"posterior: coverage {np.mean(inside):.3f}({error:.3f}), unadjusted {np.mean(raw):.3f}")
-    assert abs(np.mean(inside) - 0.95) < 4.5 * error and error < 0.02
+    assert abs(np.mean(inside) - 0.95) < 4.5 * error and error < 0.025
     assert np.mean(raw) < 0.9  # mutant: a pseudo-likelihood taken for a likelihood
 
 

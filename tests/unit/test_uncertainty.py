@@ -130,7 +130,7 @@ def test_posterior_of_couplings_on_a_grid(kind):
     raster = ising_exact(np.array([[0, 0.4], [0.4, 0]]), np.array([-0.6, -0.2]), 60, np.random.default_rng(1))
     o = ExactIsing(raster)
     theta = free_maximum(o, np.zeros(3))
-    p = sample_posterior(o, theta, prior=Prior(kind, 0.8), adjust=False, n_samples=3000, n_warmup=300, seed=4)
+    p = sample_posterior(o, theta, prior=Prior(kind, 0.8), adjust=False, n_samples=1500, n_warmup=200, seed=4)
     axes = [np.linspace(t - 6 * s, t + 6 * s, 61) for t, s in zip(p.mean, p.sd, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     e = points @ o.features.T
@@ -256,7 +256,7 @@ def test_surrogates_keep_units_and_lose_couplings():
         theta, information = maximum(o)
         return (theta / standard_errors(influences(o, theta, information)[0]))[:3]
 
-    z = null_z(x, z_of, 30, seed=1)
+    z = null_z(x, z_of, 20, seed=1)
     assert abs(z_of(x)[0]) > 10 and abs((z**2).sum() - z.size) < LIMIT * np.sqrt(2 * z.size)
     y = shifted(x, 1, 0)
     assert np.array_equal(y.sum(axis=0), x.sum(axis=0)) and not np.array_equal(y, x)

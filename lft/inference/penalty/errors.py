@@ -35,7 +35,7 @@ import numpy as np
 from lft.inference.uncertainty.sandwich import influences
 from lft.rng import Key, Stream
 
-EXACT_SIZE = 3000
+EXACT_SIZE = 1200
 PROBES = 32
 
 
@@ -80,7 +80,7 @@ def ridge_errors(objective, penalty, solution, n_blocks=None, seed=0):
     solution : Solution
     n_blocks : int, optional
     seed : int
-        Of the random probes that estimate the bias above 3000 parameters (32 probes: its square to 25 %).
+        Of the random probes that estimate the bias above 1200 parameters (32 probes: its square to 25 %).
 
     Returns
     -------

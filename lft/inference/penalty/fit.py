@@ -12,6 +12,7 @@ from lft.inference.penalty.crossval import CrossValidation, cross_validate, time
 from lft.inference.penalty.errors import Errors, ridge_errors, sparse_errors
 from lft.inference.penalty.path import make_penalty, null_fit, solve_path, strengths
 from lft.inference.penalty.solver import maximize_on, maximize_penalized
+from lft.inference.penalty.terms import penalty_for
 from lft.inference.uncertainty.sandwich import longest_lag
 
 MAX_STORED = 5 * 10**6  # numbers of a path that a result keeps
@@ -31,7 +32,7 @@ class PenalizedFit:
     errors : Errors
         Root mean squared errors of ``theta`` (their meaning: ``lft.inference.penalty.errors``).
     selected : ndarray (size,) of bool
-        Parameters that are not exactly zero.
+        Penalized parameters that are not exactly zero.
     kkt, gap : float
         Certificate of the estimate before a refit.
     path : dict of ndarray
@@ -175,13 +176,16 @@ def fit_penalized(
         raise InputError(f"strength = {strength!r}: valid is 'auto' or a number > 0 (nats)")
     if refit and kind == "l2":
         raise InputError("refit: an l2 penalty drops no coupling, so there is no support to fit again")
-    null = null_fit(objective)
-    penalty = make_penalty(objective, kind, null, mix, weights)
+    if strength != "auto" and kind == "l2" and weights in (None, "equal"):
+        penalty, begin = penalty_for(objective, kind, mix=mix), getattr(objective, "start", lambda: None)()
+    else:
+        null = null_fit(objective)
+        penalty, begin = make_penalty(objective, kind, null, mix, weights), null.theta
     path, cv, warnings = {}, None, []
     if strength == "auto":
         folds = time_folds(objective.n_rows, n_folds, longest_lag(objective) if gap is None else gap)
         grid = strengths(penalty, null, n_strengths, span)
-        solutions = solve_path(objective, penalty, grid, null.theta, progress=progress)
+        solutions = solve_path(objective, penalty, grid, begin, progress=progress)
         cv = cross_validate(objective, penalty, grid, folds, [s.theta for s in solutions])
         used = "best" if rule is None else rule
         solution = solutions[cv.chosen(used)]
@@ -190,9 +194,9 @@ def fit_penalized(
     else:
         if rule is not None:
             raise InputError(f"rule {rule!r}: the strength {strength:g} is given, there is nothing to choose")
-        solution, used = maximize_penalized(objective, penalty, float(strength), null.theta), "given"
+        solution, used = maximize_penalized(objective, penalty, float(strength), begin), "given"
     theta = solution.theta
-    selected = theta != 0
+    selected = (theta != 0) & penalty.penalized
     if refit:
         theta = maximize_on(objective, selected | ~penalty.penalized, theta)[0]
         warnings.append("refit: errors take the selection of the couplings as given")

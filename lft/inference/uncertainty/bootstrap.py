@@ -61,7 +61,8 @@ class Bootstrap:
         """Percentile interval: (low, high), each (size,)."""
         if not 0 < level < 1:
             raise InputError(f"level = {level!r}: valid is a number, 0 < level < 1")
-        return tuple(np.nanquantile(self.samples, [(1 - level) / 2, (1 + level) / 2], axis=0))
+        # the k-th of n samples is the quantile k/(n + 1): with the usual k/n few samples give too short an interval
+        return tuple(np.nanquantile(self.samples, [(1 - level) / 2, (1 + level) / 2], axis=0, method="weibull"))
 
 
 def multiplicities(n_blocks, seed, sample):
