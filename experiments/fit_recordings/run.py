@@ -3,8 +3,8 @@
     python experiments/fit_recordings/run.py [DATA_FOLDER] [-o FOLDER] [--only NAME] [--groups 3] [--units 8]
 
 DATA_FOLDER (default: the environment variable LFT_DATA) holds the recordings.  From each, some groups of nearby active
-units are fitted with every family, scored on the held-out last fifth, simulated and compared, and searched for pitfalls;
-README.md beside this file tells the question and the findings.  About 2 minutes of one core per recording.
+units are fitted with every family, scored on the held-out last fifth, simulated and compared, and searched for
+pitfalls; README.md beside this file tells the question and the findings.  About 2 minutes of one core per recording.
 """
 
 import argparse

@@ -150,7 +150,8 @@ def test_ranking_prefers_the_simpler_of_two_that_tie():
     model = Chain(np.full(6, -2.0), 0.0)
     train, test = split_trials([model.simulate(4000, seed=1)[0]], 0.25)
     independent = IndependentModel.fitted(train)
-    ranking = rank({"independent": (independent, 6), "same": (independent, 9), "wrong": (Chain([-2.0] * 6, 2.0), 7)}, test)
+    wrong = Chain([-2.0] * 6, 2.0)
+    ranking = rank({"independent": (independent, 6), "same": (independent, 9), "wrong": (wrong, 7)}, test)
     assert ranking.selected == "independent" and ranking["same"].ties and not ranking["wrong"].ties
     assert ranking["wrong"].bits_per_spike[0] < 0 and ranking["same"].bits_per_spike == (0.0, 0.0)
     assert "selected" in ranking.table() and ranking.as_json()["selected"] == "independent"
