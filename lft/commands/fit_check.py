@@ -58,7 +58,7 @@ def check_arguments(args):
 
 # ---- the model of a fit
 def model_of(fit):
-    """The :class:`lft.inference.protocols.BinaryModel` of a fit or of its file; InputError where there is none."""
+    """The :class:`lft.inference.protocols.BinaryModel` of a fit or its file; InputError if there is none."""
     if len(getattr(fit, "input_names", ())):
         raise InputError(f"model {fit.model!r} with --input: inputs beyond the training stretch are not known, so it can "
                          "be neither checked nor compared")
@@ -191,7 +191,7 @@ def heat_of(fit, fit_again, train, seed=0, n_bins=200, n_chains=400):
             specific_heat(
                 lambda beta, m=model, zero=nothing: m.scaled(beta, zero), model.log_weights, model.n_units, BETAS,
                 is_static=model.kind == "static", n_bins=n_bins, n_chains=n_chains, seed=seed,
-            )  # fmt: skip
+            )
         )
     return Heat(*curves)
 
@@ -231,6 +231,8 @@ def options(args, model):
     changes = {"model": model, "method": "pseudo", "output": f"{args.output}.{model}"}
     if model != "glm":
         changes |= dict.fromkeys(ONLY_GLM)
+    elif getattr(args, "basis", None) is not None:
+        changes |= {"lags": None}  # a basis has its own duration; --lags is for kinetic
     if model not in CAUSAL:
         changes |= {"input": None, "trials": None, "events": None}
     return argparse.Namespace(**{**vars(args), **changes})
