@@ -1,6 +1,6 @@
 """Which theory describes spontaneous activity best, out of sample?  Six recordings, one command.
 
-    python experiments/fit_recordings/run.py [DATA_FOLDER] [-o FOLDER] [--only NAME] [--groups 3] [--units 8]
+    python experiments/fit_recordings/run.py [DATA_FOLDER] [-o FOLDER] [--only NAME] [--groups 3] [--units 8] [--bins 30000]
 
 DATA_FOLDER (default: the environment variable LFT_DATA) holds the recordings.  From each, some groups of nearby active
 units are fitted with every family, scored on the held-out last fifth, simulated and compared, and searched for
@@ -40,7 +40,6 @@ RECORDINGS = {  # bin in s, widths of the scan in s
 }
 TEST = 0.2
 RIDGE = 1.0  # nats, L2: keeps pairs that never coincide finite
-MAX_TRAIN = 72_000
 
 
 class Groups:
@@ -90,10 +89,12 @@ def study(name, path, folder, args):
     """Everything about one recording, as plain numbers."""
     began, (bin_s, widths) = time.process_time(), RECORDINGS[name]
     recording = read_recording(path)
+    if args.bins * bin_s < recording.duration_s:
+        recording = recording.window(0, args.bins * bin_s)
     groups = groups_of(recording, args.groups, args.units)
     chosen = recording.select([i for g in groups for i in g])
     raster = chosen.bin(bin_s)
-    train, test = split_trials([raster.values[: round(MAX_TRAIN / (1 - TEST))]], TEST)
+    train, test = split_trials([raster.values], TEST)
     columns = np.split(np.arange(raster.n_units), len(groups))
     fits, references, failed = {}, [], {}
     for part in columns:
@@ -156,6 +157,7 @@ def main():
     parser.add_argument("--only", choices=list(RECORDINGS), action="append")
     parser.add_argument("--groups", type=int, default=3)
     parser.add_argument("--units", type=int, default=8)
+    parser.add_argument("--bins", type=int, default=30_000, help="from the start of the recording, at most")
     args = parser.parse_args()
     if args.data is None:
         parser.error("no recordings: give their folder, or set LFT_DATA")

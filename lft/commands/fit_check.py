@@ -58,7 +58,7 @@ def check_arguments(args):
 
 # ---- the model of a fit
 def model_of(fit):
-    """The :class:`lft.inference.protocols.BinaryModel` of a fit or its file; InputError if there is none."""
+    """The :class:`lft.inference.protocols.BinaryModel` of a fit or file; InputError if there is none."""
     if len(getattr(fit, "input_names", ())):
         raise InputError(f"model {fit.model!r} with --input: inputs beyond the training stretch are not known, so it can "
                          "be neither checked nor compared")
