@@ -1,6 +1,6 @@
 """Which theory describes spontaneous activity best, out of sample?  Six recordings, one command.
 
-    python experiments/fit_recordings/run.py [DATA_FOLDER] [-o FOLDER] [--only NAME] [--groups 3] [--units 8] [--bins 30000]
+    python experiments/fit_recordings/run.py [DATA_FOLDER] [-o FOLDER] [--only NAME] [--groups 3] [--units 8] [--bins N]
 
 DATA_FOLDER (default: the environment variable LFT_DATA) holds the recordings.  From each, some groups of nearby active
 units are fitted with every family, scored on the held-out last fifth, simulated and compared, and searched for
