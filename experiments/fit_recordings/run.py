@@ -112,8 +112,14 @@ def study(name, path, folder, args):
             models[family] = (Groups(parts, columns, references), sum(map(n_parameters, made)))
     ranking = rank(models, test, failed=failed)
     plot_ranking(ranking, folder / f"{name}_ranking.png", name)
-    out = {"units": [recording_units(g) for g in groups], "bin_s": bin_s, "n_bins": raster.n_bins,
-           "spike_probability": float(raster.values.mean()), "ranking": ranking.as_json(), "checks": {}}
+    out = {
+        "units": [recording_units(g) for g in groups],
+        "bin_s": bin_s,
+        "n_bins": raster.n_bins,
+        "spike_probability": float(raster.values.mean()),
+        "ranking": ranking.as_json(),
+        "checks": {},
+    }
     print(f"\n==== {name}: {args.groups} groups of {args.units} units, bins of {1e3 * bin_s:g} ms\n{ranking.table()}")
     first = [r[:, columns[0]] for r in train]
     for family in ("pairwise", "neural", "glm"):

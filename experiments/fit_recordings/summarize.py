@@ -1,6 +1,6 @@
 """Tables of what run.py found, as Markdown.
 
-    python experiments/fit_recordings/summarize.py FOLDER
+python experiments/fit_recordings/summarize.py FOLDER
 """
 
 import json
@@ -66,12 +66,15 @@ def pitfalls(found):
         heat = one["specific_heat"]
         peaks = ", ".join(f"{c['peak_beta']['value']:g} +- {c['peak_beta']['error']:.2g}"
                           for c in (heat["fit"], heat["control"]))  # fmt: skip
-        lines.append(
-            f"| {name} | {100 * drift['rate_change']:.0f} % ({drift['p_rates']:.2g}) | "
-            f"{100 * drift['pair_change']:.0f} % ({drift['p_pairs']:.2g}) | "
-            f"{common['significant_before']}, {common['significant_after']} of {common['n_pairs']} | {100 * common['lost']:.0f} % | {100 * common['slope']:.0f} % | "
-            f"{100 * one['pitfalls']['clipped']:.1f} % | {peaks} |"
-        )
+        cells = [
+            name,
+            f"{100 * drift['rate_change']:.0f} % ({drift['p_rates']:.2g})",
+            f"{100 * drift['pair_change']:.0f} % ({drift['p_pairs']:.2g})",
+            f"{common['significant_before']}, {common['significant_after']} of {common['n_pairs']}",
+            *(f"{100 * x:.0f} %" for x in (common["lost"], common["slope"], one["pitfalls"]["clipped"])),
+            peaks,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 

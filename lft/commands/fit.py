@@ -65,6 +65,7 @@ def _compare(args):
         if fit is None:  # independent: fitted like the others, by its own fitter
             fit = _fitter("independent", "pseudo")(binned(recording, bin_s), bin_s, options(args, "independent"))[0]
     fit.verdict = {"ranking": ranking}
+    fit.warnings = [*fit.warnings, *ranking.warnings]
     return _saved(fit, report, recording, caught, args)
 
 

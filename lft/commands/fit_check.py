@@ -58,10 +58,12 @@ def check_arguments(args):
 
 # ---- the model of a fit
 def model_of(fit):
-    """The :class:`lft.inference.protocols.BinaryModel` of a fit or file; InputError if there is none."""
+    """The :class:`lft.inference.protocols.BinaryModel` of a fit or its file, or InputError."""
     if len(getattr(fit, "input_names", ())):
-        raise InputError(f"model {fit.model!r} with --input: inputs beyond the training stretch are not known, so it can "
-                         "be neither checked nor compared")
+        raise InputError(
+            f"model {fit.model!r} with --input: inputs beyond the training stretch are not known, so it can be "
+            "neither checked nor compared"
+        )
     if hasattr(fit, "causal_model"):
         return fit.causal_model()
     arrays = fit.arrays() if callable(fit.arrays) else fit.arrays
@@ -181,16 +183,24 @@ def heat_of(fit, fit_again, train, seed=0, n_bins=200, n_chains=400):
     ``fit_again``: rasters -> fit of the same model.
     """
     if fit.model in (*CAUSAL, "independent") or fit.model not in COMPARED:
-        raise InputError(f"--heat: the model {fit.model!r} is no Gibbs model with couplings; valid are "
-                         "pairwise, k-pairwise, neural, lagged")
+        raise InputError(
+            f"--heat: the model {fit.model!r} is no Gibbs model with couplings; valid are "
+            "pairwise, k-pairwise, neural, lagged"
+        )
     curves = []
     for made in (fit, fit_again(shifted(train, seed))):
         model = model_of(made)
         nothing = type(model)(np.zeros(model.n_units))
         curves.append(
             specific_heat(
-                lambda beta, m=model, zero=nothing: m.scaled(beta, zero), model.log_weights, model.n_units, BETAS,
-                is_static=model.kind == "static", n_bins=n_bins, n_chains=n_chains, seed=seed,
+                lambda beta, m=model, zero=nothing: m.scaled(beta, zero),
+                model.log_weights,
+                model.n_units,
+                BETAS,
+                is_static=model.kind == "static",
+                n_bins=n_bins,
+                n_chains=n_chains,
+                seed=seed,
             )
         )
     return Heat(*curves)
@@ -243,8 +253,10 @@ def compared(args):
     names = [name.strip() for name in args.compare.split(",") if name.strip()]
     wrong = [name for name in names if name not in COMPARED]
     if wrong or not names:
-        raise InputError(f"--compare {args.compare!r}: {wrong[0] if wrong else 'nothing'} is no model that can be "
-                         f"compared; valid are {', '.join(COMPARED)}")
+        raise InputError(
+            f"--compare {args.compare!r}: {wrong[0] if wrong else 'nothing'} is no model that can be "
+            f"compared; valid are {', '.join(COMPARED)}"
+        )
     return list(dict.fromkeys(["independent", *names]))
 
 

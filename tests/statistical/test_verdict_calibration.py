@@ -6,6 +6,7 @@ Short versions run by default; ``-m validate`` repeats over seeds.
 import numpy as np
 import pytest
 
+from lft.errors import DivergenceError
 from lft.inference.causal.basis import make_basis
 from lft.inference.causal.fit import fit_glm, fit_kinetic
 from lft.inference.causal.model import CausalModel
@@ -114,17 +115,22 @@ def test_fits_of_the_right_family_are_not_rejected():
 def ranking_of(name, seed, n_bins=20000):
     raster = TRUE[name](seed).simulate(n_bins, seed=500 + seed)[0]
     train, test = split_trials([raster], 0.25)
-    fits = {
-        "pairwise": fit_gibbs("pairwise", train, test=0.0),
-        "k-pairwise": fit_gibbs("k-pairwise", train, is_counted=True, test=0.0),
-        "neural": fit_gibbs("neural", train, lags=(1,), test=0.0),
-        "lagged": fit_gibbs("lagged", train, k_max=1, test=0.0),
-        "kinetic": fit_kinetic(train, n_lags=1, test=0.0),
-        "glm": fit_glm(train, basis=BASIS, test=0.0),
+    fitters = {
+        "pairwise": lambda: fit_gibbs("pairwise", train, test=0.0),
+        "k-pairwise": lambda: fit_gibbs("k-pairwise", train, is_counted=True, test=0.0),
+        "neural": lambda: fit_gibbs("neural", train, lags=(1,), test=0.0),
+        "lagged": lambda: fit_gibbs("lagged", train, k_max=1, test=0.0),
+        "kinetic": lambda: fit_kinetic(train, n_lags=1, test=0.0),
+        "glm": lambda: fit_glm(train, basis=BASIS, test=0.0),
     }
     sizes = {"pairwise": 21, "k-pairwise": 25, "neural": 22, "lagged": 57, "kinetic": 42, "glm": N + 4 * N * N}
     models = {"independent": (IndependentModel.fitted(train), N)}
-    for key, fit in fits.items():
+    for key, fitter in fitters.items():
+        try:
+            fit = fitter()
+        except DivergenceError:  # all units at once never fire: V of k-pairwise has no maximum, and no score
+            assert key == "k-pairwise"
+            continue
         models[key] = (fit.causal_model() if hasattr(fit, "causal_model") else from_fit(fit), sizes[key])
     return rank(models, test)
 
@@ -140,6 +146,12 @@ def test_the_right_family_wins_the_ranking(name):
 def test_the_right_family_wins_in_19_of_20_recordings(name):
     won = [ranking_of(name, seed) for seed in range(1, 21)]
     best = sum(r.entries[0].name == name for r in won)
-    print(name, "selected in", sum(r.selected == name for r in won), "of 20; best score in", best,
-          [r.selected for r in won if r.selected != name])
+    print(
+        name,
+        "selected in",
+        sum(r.selected == name for r in won),
+        "of 20; best score in",
+        best,
+        [r.selected for r in won if r.selected != name],
+    )
     assert sum(r.selected == name for r in won) >= 19
