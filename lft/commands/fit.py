@@ -88,7 +88,7 @@ def _opened(args):
 
 def _saved(fit, report, recording, caught, args):
     if wants(args):
-        judge(fit, recording, fit.bin_s, args, _fitter(fit.model, "pseudo"))
+        judge(fit, recording, fit.bin_s, args, _fitter(fit.model, fit.method))
     notes = [*getattr(recording, "notes", ()), *describe(report), *_messages(caught)]
     _save(fit, args, notes)
     return fit, notes

@@ -217,10 +217,10 @@ def judge(fit, recording, bin_s, args, fitter):
         verdict["pitfalls"] = find_pitfalls(train, raster.bin_s, raster.report.clipped_fraction)
         fit.warnings = [*fit.warnings, *verdict["checks"].notes, *verdict["pitfalls"].warnings]
     if args.bin_scan is not None:
-        verdict["bin_scan"] = _scan(recording, args, fitter)
+        verdict["bin_scan"] = _scan(recording, fit, args, fitter)
         fit.warnings = [*fit.warnings, *verdict["bin_scan"].warnings]
     if args.heat is not None:
-        quiet = options(args, fit.model)
+        quiet = options(args, fit.model, fit.method)
 
         def again(rasters):
             control = Raster(np.concatenate(rasters), raster.bin_s, None, raster.unit)
@@ -236,9 +236,9 @@ def binned(recording, bin_s):
     return recording if isinstance(recording, Raster) else recording.bin(bin_s)
 
 
-def options(args, model):
+def options(args, model, method="pseudo"):
     """The arguments of the fit of one of several models: no file of its own, and only options that the model knows."""
-    changes = {"model": model, "method": "pseudo", "output": f"{args.output}.{model}"}
+    changes = {"model": model, "method": method, "output": f"{args.output}.{model}"}
     if model != "glm":
         changes |= dict.fromkeys(ONLY_GLM)
     elif getattr(args, "basis", None) is not None:
@@ -273,11 +273,21 @@ def compare_models(recording, bin_s, args, fitter_of):
     models, fits, failed = {"independent": (independent, len(independent.c))}, {}, {}
     for name in compared(args)[1:]:
         try:
-            fits[name] = fitter_of(name, "pseudo")(raster, raster.bin_s, options(args, name))[0]
+            method = _method(fitter_of, name, args.method)
+            fits[name] = fitter_of(name, method)(raster, raster.bin_s, options(args, name, method))[0]
             models[name] = (model_of(fits[name]), n_parameters(fits[name]))
         except DivergenceError as reason:
             failed[name] = " ".join(str(reason).split())
     return fits, rank(models, test, failed=failed), raster.report
+
+
+def _method(fitter_of, name, wanted):
+    """The method asked for where the model has it, else pseudo."""
+    try:
+        fitter_of(name, wanted)
+    except InputError:
+        return "pseudo"
+    return wanted
 
 
 def widths(text):
@@ -285,14 +295,14 @@ def widths(text):
     return [parse_quantity(part.strip(), "time", "--bin-scan").si for part in text.split(",")]
 
 
-def _scan(recording, args, fitter):
+def _scan(recording, like, args, fitter):
     first = recording if isinstance(recording, Raster) else None
 
     def fit_at(bin_s):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # clipping is a column of the scan
             raster = recording.bin(bin_s) if first is None else first.coarsen(bin_s)
-            fit = fitter(raster, raster.bin_s, options(args, args.model))[0]
+            fit = fitter(raster, raster.bin_s, options(args, like.model, like.method))[0]
         return fit, float(raster.values.mean()), raster.report.clipped_fraction
 
     return scan_bins(fit_at, widths(args.bin_scan))

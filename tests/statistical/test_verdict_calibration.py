@@ -43,7 +43,7 @@ def kinetic(seed):
 def glm(seed):
     """Filters of 10 bins in the basis that is fitted."""
     rng = np.random.default_rng(seed)
-    weights = rng.normal(0, 0.5, (4, N, N)) - 0.1
+    weights = rng.normal(0, 0.3, (4, N, N)) - 0.1  # stronger ones drive some units to fire in every bin
     return CausalModel(rng.uniform(-2.2, -1.5, N), np.tensordot(BASIS.matrix, weights, 1))
 
 
@@ -128,8 +128,8 @@ def ranking_of(name, seed, n_bins=20000):
     for key, fitter in fitters.items():
         try:
             fit = fitter()
-        except DivergenceError:  # all units at once never fire: V of k-pairwise has no maximum, and no score
-            assert key == "k-pairwise"
+        except DivergenceError:  # such as V of a count that never occurs in training: no maximum, no score
+            assert key != name
             continue
         models[key] = (fit.causal_model() if hasattr(fit, "causal_model") else from_fit(fit), sizes[key])
     return rank(models, test)
