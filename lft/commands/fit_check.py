@@ -50,8 +50,16 @@ def check_arguments(args):
         path = getattr(args, name, None)
         if path:
             check_figure_path(path)
+    if not wants(args) and getattr(args, "compare", None) is None:
+        return
+    if getattr(args, "trials", None) is not None:
+        raise InputError("--trials: not together with --check, --compare, --bin-scan or --heat")
+    if getattr(args, "family", None) == "poisson":
+        raise InputError("--family poisson: counts can be neither checked nor compared; valid is bernoulli")
     if getattr(args, "compare", None) is not None:
         compared(args)
+    elif args.check is not None and args.model not in COMPARED:
+        raise InputError(f"--check: not for --model {args.model}; valid are {', '.join(COMPARED)}")
     if getattr(args, "bin_scan", None) is not None:
         widths(args.bin_scan)
 

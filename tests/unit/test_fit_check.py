@@ -64,6 +64,9 @@ def test_compare_saves_the_selected_model(folder, capsys):
         (("--model", "pairwise", "--bin-scan", "10 ms"), "at least 2"),
         (("--model", "pairwise", "--bin-scan", "10 ms,15 ms"), "multiple"),
         (("--model", "kinetic", "--heat"), "kinetic"),
+        (("--model", "lattice", "--check"), "lattice"),
+        (("--model", "glm", "--family", "poisson", "--check"), "poisson"),
+        (("--model", "glm", "--trials", "0 ms,50 ms", "--check"), "--trials"),
     ],
 )
 def test_bad_input(folder, options, words, capsys):
