@@ -39,6 +39,7 @@ RECORDINGS = {  # bin in s, widths of the scan in s
     "aplysia_Jun0514_da03": (0.05, (0.02, 0.05, 0.1, 0.2)),
 }
 TEST = 0.2
+QUESTIONS = (("neural", "pairwise"), ("kinetic", "pairwise"), ("glm", "pairwise"), ("glm", "neural"))
 RIDGE = 1.0  # nats, L2: keeps pairs that never coincide finite
 
 
@@ -101,6 +102,8 @@ def study(name, path, folder, args):
         stretch = [r[:, part] for r in train]
         references.append(IndependentModel.fitted(stretch))
         for family, fit in families(stretch, bin_s).items():
+            if args.families and family not in args.families.split(","):
+                continue
             try:
                 fits.setdefault(family, []).append(fit())
             except DivergenceError as reason:
@@ -112,7 +115,12 @@ def study(name, path, folder, args):
             models[family] = (Groups(parts, columns, references), sum(map(n_parameters, made)))
     ranking = rank(models, test, failed=failed)
     plot_ranking(ranking, folder / f"{name}_ranking.png", name)
+    print(f"\n==== {name}: {args.groups} groups of {args.units} units, bins of {1e3 * bin_s:g} ms\n{ranking.table()}")
+    differences = {f"{a} - {b}": ranking.difference(a, b) for a, b in QUESTIONS if a in models and b in models}
+    if args.scores_only:
+        return {"differences": differences, "ranking": ranking.as_json(), "cpu_s": time.process_time() - began}
     out = {
+        "differences": differences,
         "units": [recording_units(g) for g in groups],
         "bin_s": bin_s,
         "n_bins": raster.n_bins,
@@ -120,7 +128,6 @@ def study(name, path, folder, args):
         "ranking": ranking.as_json(),
         "checks": {},
     }
-    print(f"\n==== {name}: {args.groups} groups of {args.units} units, bins of {1e3 * bin_s:g} ms\n{ranking.table()}")
     first = [r[:, columns[0]] for r in train]
     for family in ("pairwise", "neural", "glm"):
         if family in models:
@@ -164,6 +171,8 @@ def main():
     parser.add_argument("--groups", type=int, default=3)
     parser.add_argument("--units", type=int, default=8)
     parser.add_argument("--bins", type=int, default=30_000, help="from the start of the recording, at most")
+    parser.add_argument("--families", help="such as pairwise,neural,glm; default: all")
+    parser.add_argument("--scores-only", action="store_true", help="no simulation, no pitfalls")
     args = parser.parse_args()
     if args.data is None:
         parser.error("no recordings: give their folder, or set LFT_DATA")

@@ -47,11 +47,22 @@ def differences(found):
     return lines
 
 
+def questions(found):
+    """Paired differences between families."""
+    names = list(dict.fromkeys(q for one in found.values() for q in one.get("differences", {})))
+    lines = [f"| recording | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for name, one in found.items():
+        shown = one.get("differences", {})
+        cells = [format_with_error(*shown[q]) if q in shown else "" for q in names]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
 def failures(found):
     """Statistics by which the first group rejects each family."""
     lines = ["| recording | family | rejected by |", "|---|---|---|"]
     for name, one in found.items():
-        for family, checks in one["checks"].items():
+        for family, checks in one.get("checks", {}).items():
             failed = [checks["statistics"][key]["label"] for key in checks["failed"]]
             lines.append(f"| {name} | {family} | {', '.join(failed) or 'nothing'} |")
     return lines
@@ -95,8 +106,10 @@ def scans(found):
 def main():
     files = sorted(Path(sys.argv[1]).glob("*.json"))
     found = {path.stem: json.loads(path.read_text()) for path in files}
-    for table in (scores, differences, failures, pitfalls, scans):
-        print(f"{table.__doc__}\n", *table(found), "", sep="\n")
+    whole = {name: one for name, one in found.items() if "checks" in one}
+    for table in (scores, differences, questions, failures, pitfalls, scans):
+        shown = whole if table in (failures, pitfalls, scans) else found
+        print(f"{table.__doc__}\n", *table(shown), "", sep="\n")
     print("CPU seconds:", ", ".join(f"{name} {one['cpu_s']:.0f}" for name, one in found.items()))
 
 

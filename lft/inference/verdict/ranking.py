@@ -78,6 +78,10 @@ class Ranking:
         ``{name: standard error of log Z, nats}`` where it is sampled.
     failed : dict
         ``{name: reason}`` of models that could not be fitted or scored.
+    scores : dict
+        ``{name: LogLikelihood}``, nats, by block.
+    sizes : ndarray
+        Bins of each block.
     """
 
     entries: tuple
@@ -87,6 +91,13 @@ class Ranking:
     threshold: float
     normalization: dict
     failed: dict
+    scores: dict
+    sizes: np.ndarray
+
+    def difference(self, first, second):
+        """Paired difference of two models in bits per spike, and its standard error."""
+        value, error = paired_difference(self.scores[first], self.scores[second], self.sizes)
+        return value / (self.n_spikes * LN2), error / (self.n_spikes * LN2)
 
     @property
     def selected(self):
@@ -277,7 +288,7 @@ def _ranked(models, found, sizes, n_spikes, n_units, reference, failed):
     selected = min(tying, key=lambda name: models[name][1])  # the better one where the numbers are equal
     entries = tuple(Entry(name, int(models[name][1]), **rows[name], selected=name == selected) for name in order)
     errors = {name: float(score.error) for name, score in found.items() if score.error > 0}
-    return Ranking(entries, n_bins, n_blocks, n_spikes, threshold, errors, failed)
+    return Ranking(entries, n_bins, n_blocks, n_spikes, threshold, errors, failed, found, sizes)
 
 
 def split_trials(rasters, test):
