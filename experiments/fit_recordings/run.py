@@ -1,10 +1,10 @@
 """Which theory describes spontaneous activity best, out of sample?  Six recordings, one command.
 
-    python experiments/fit_recordings/run.py [DATA_FOLDER] [-o FOLDER] [--only NAME] [--groups 3] [--units 8]
+    python experiments/fit_recordings/run.py [DATA_FOLDER] [-o FOLDER] [--only NAME] [--groups 3] [--units 8] [--bins N]
 
 DATA_FOLDER (default: the environment variable LFT_DATA) holds the recordings.  From each, some groups of nearby active
-units are fitted with every family, scored on the held-out last fifth, simulated and compared, and searched for pitfalls;
-README.md beside this file tells the question and the findings.  About 2 minutes of one core per recording.
+units are fitted with every family, scored on the held-out last fifth, simulated and compared, and searched for
+pitfalls; README.md beside this file tells the question and the findings.  About 2 minutes of one core per recording.
 """
 
 import argparse
@@ -39,8 +39,8 @@ RECORDINGS = {  # bin in s, widths of the scan in s
     "aplysia_Jun0514_da03": (0.05, (0.02, 0.05, 0.1, 0.2)),
 }
 TEST = 0.2
+QUESTIONS = (("neural", "pairwise"), ("kinetic", "pairwise"), ("glm", "pairwise"), ("glm", "neural"))
 RIDGE = 1.0  # nats, L2: keeps pairs that never coincide finite
-MAX_TRAIN = 72_000
 
 
 class Groups:
@@ -90,16 +90,20 @@ def study(name, path, folder, args):
     """Everything about one recording, as plain numbers."""
     began, (bin_s, widths) = time.process_time(), RECORDINGS[name]
     recording = read_recording(path)
+    if args.bins * bin_s < recording.duration_s:
+        recording = recording.window(0, args.bins * bin_s)
     groups = groups_of(recording, args.groups, args.units)
     chosen = recording.select([i for g in groups for i in g])
     raster = chosen.bin(bin_s)
-    train, test = split_trials([raster.values[: round(MAX_TRAIN / (1 - TEST))]], TEST)
+    train, test = split_trials([raster.values], TEST)
     columns = np.split(np.arange(raster.n_units), len(groups))
     fits, references, failed = {}, [], {}
     for part in columns:
         stretch = [r[:, part] for r in train]
         references.append(IndependentModel.fitted(stretch))
         for family, fit in families(stretch, bin_s).items():
+            if args.families and family not in args.families.split(","):
+                continue
             try:
                 fits.setdefault(family, []).append(fit())
             except DivergenceError as reason:
@@ -111,9 +115,19 @@ def study(name, path, folder, args):
             models[family] = (Groups(parts, columns, references), sum(map(n_parameters, made)))
     ranking = rank(models, test, failed=failed)
     plot_ranking(ranking, folder / f"{name}_ranking.png", name)
-    out = {"units": [recording_units(g) for g in groups], "bin_s": bin_s, "n_bins": raster.n_bins,
-           "spike_probability": float(raster.values.mean()), "ranking": ranking.as_json(), "checks": {}}
     print(f"\n==== {name}: {args.groups} groups of {args.units} units, bins of {1e3 * bin_s:g} ms\n{ranking.table()}")
+    differences = {f"{a} - {b}": ranking.difference(a, b) for a, b in QUESTIONS if a in models and b in models}
+    if args.scores_only:
+        return {"differences": differences, "ranking": ranking.as_json(), "cpu_s": time.process_time() - began}
+    out = {
+        "differences": differences,
+        "units": [recording_units(g) for g in groups],
+        "bin_s": bin_s,
+        "n_bins": raster.n_bins,
+        "spike_probability": float(raster.values.mean()),
+        "ranking": ranking.as_json(),
+        "checks": {},
+    }
     first = [r[:, columns[0]] for r in train]
     for family in ("pairwise", "neural", "glm"):
         if family in models:
@@ -156,6 +170,9 @@ def main():
     parser.add_argument("--only", choices=list(RECORDINGS), action="append")
     parser.add_argument("--groups", type=int, default=3)
     parser.add_argument("--units", type=int, default=8)
+    parser.add_argument("--bins", type=int, default=30_000, help="from the start of the recording, at most")
+    parser.add_argument("--families", help="such as pairwise,neural,glm; default: all")
+    parser.add_argument("--scores-only", action="store_true", help="no simulation, no pitfalls")
     args = parser.parse_args()
     if args.data is None:
         parser.error("no recordings: give their folder, or set LFT_DATA")

@@ -82,6 +82,7 @@ def _compare(args):
         if fit is None:  # independent: fitted like the others, by its own fitter
             fit = _fitter("independent", "pseudo")(binned(recording, bin_s), bin_s, options(args, "independent"))[0]
     fit.verdict = {"ranking": ranking}
+    fit.warnings = [*fit.warnings, *ranking.warnings]
     return _saved(fit, report, recording, caught, args)
 
 
@@ -105,7 +106,7 @@ def _opened(args):
 
 def _saved(fit, report, recording, caught, args):
     if wants(args):
-        judge(fit, recording, fit.bin_s, args, _fitter(fit.model, "pseudo"))
+        judge(fit, recording, fit.bin_s, args, _fitter(fit.model, fit.method))
     notes = [*getattr(recording, "notes", ()), *describe(report), *_messages(caught)]
     _save(fit, args, notes)
     return fit, notes

@@ -50,18 +50,28 @@ def check_arguments(args):
         path = getattr(args, name, None)
         if path:
             check_figure_path(path)
+    if not wants(args) and getattr(args, "compare", None) is None:
+        return
+    if getattr(args, "trials", None) is not None:
+        raise InputError("--trials: not together with --check, --compare, --bin-scan or --heat")
+    if getattr(args, "family", None) == "poisson":
+        raise InputError("--family poisson: counts can be neither checked nor compared; valid is bernoulli")
     if getattr(args, "compare", None) is not None:
         compared(args)
+    elif args.check is not None and args.model not in COMPARED:
+        raise InputError(f"--check: not for --model {args.model}; valid are {', '.join(COMPARED)}")
     if getattr(args, "bin_scan", None) is not None:
         widths(args.bin_scan)
 
 
 # ---- the model of a fit
 def model_of(fit):
-    """The :class:`lft.inference.protocols.BinaryModel` of a fit or of its file; InputError where there is none."""
+    """The :class:`lft.inference.protocols.BinaryModel` of a fit or its file, or InputError."""
     if len(getattr(fit, "input_names", ())):
-        raise InputError(f"model {fit.model!r} with --input: inputs beyond the training stretch are not known, so it can "
-                         "be neither checked nor compared")
+        raise InputError(
+            f"model {fit.model!r} with --input: inputs beyond the training stretch are not known, so it can be "
+            "neither checked nor compared"
+        )
     if hasattr(fit, "causal_model"):
         return fit.causal_model()
     arrays = fit.arrays() if callable(fit.arrays) else fit.arrays
@@ -181,17 +191,25 @@ def heat_of(fit, fit_again, train, seed=0, n_bins=200, n_chains=400):
     ``fit_again``: rasters -> fit of the same model.
     """
     if fit.model in (*CAUSAL, "independent") or fit.model not in COMPARED:
-        raise InputError(f"--heat: the model {fit.model!r} is no Gibbs model with couplings; valid are "
-                         "pairwise, k-pairwise, neural, lagged")
+        raise InputError(
+            f"--heat: the model {fit.model!r} is no Gibbs model with couplings; valid are "
+            "pairwise, k-pairwise, neural, lagged"
+        )
     curves = []
     for made in (fit, fit_again(shifted(train, seed))):
         model = model_of(made)
         nothing = type(model)(np.zeros(model.n_units))
         curves.append(
             specific_heat(
-                lambda beta, m=model, zero=nothing: m.scaled(beta, zero), model.log_weights, model.n_units, BETAS,
-                is_static=model.kind == "static", n_bins=n_bins, n_chains=n_chains, seed=seed,
-            )  # fmt: skip
+                lambda beta, m=model, zero=nothing: m.scaled(beta, zero),
+                model.log_weights,
+                model.n_units,
+                BETAS,
+                is_static=model.kind == "static",
+                n_bins=n_bins,
+                n_chains=n_chains,
+                seed=seed,
+            )
         )
     return Heat(*curves)
 
@@ -207,10 +225,10 @@ def judge(fit, recording, bin_s, args, fitter):
         verdict["pitfalls"] = find_pitfalls(train, raster.bin_s, raster.report.clipped_fraction)
         fit.warnings = [*fit.warnings, *verdict["checks"].notes, *verdict["pitfalls"].warnings]
     if args.bin_scan is not None:
-        verdict["bin_scan"] = _scan(recording, args, fitter)
+        verdict["bin_scan"] = _scan(recording, fit, args, fitter)
         fit.warnings = [*fit.warnings, *verdict["bin_scan"].warnings]
     if args.heat is not None:
-        quiet = options(args, fit.model)
+        quiet = options(args, fit.model, fit.method)
 
         def again(rasters):
             control = Raster(np.concatenate(rasters), raster.bin_s, None, raster.unit)
@@ -226,11 +244,13 @@ def binned(recording, bin_s):
     return recording if isinstance(recording, Raster) else recording.bin(bin_s)
 
 
-def options(args, model):
+def options(args, model, method="pseudo"):
     """The arguments of the fit of one of several models: no file of its own, and only options that the model knows."""
-    changes = {"model": model, "method": "pseudo", "output": f"{args.output}.{model}"}
+    changes = {"model": model, "method": method, "output": f"{args.output}.{model}"}
     if model != "glm":
         changes |= dict.fromkeys(ONLY_GLM)
+    elif getattr(args, "basis", None) is not None:
+        changes |= {"lags": None}  # a basis has its own duration; --lags is for kinetic
     if model not in CAUSAL:
         changes |= {"input": None, "trials": None, "events": None}
     return argparse.Namespace(**{**vars(args), **changes})
@@ -241,8 +261,10 @@ def compared(args):
     names = [name.strip() for name in args.compare.split(",") if name.strip()]
     wrong = [name for name in names if name not in COMPARED]
     if wrong or not names:
-        raise InputError(f"--compare {args.compare!r}: {wrong[0] if wrong else 'nothing'} is no model that can be "
-                         f"compared; valid are {', '.join(COMPARED)}")
+        raise InputError(
+            f"--compare {args.compare!r}: {wrong[0] if wrong else 'nothing'} is no model that can be "
+            f"compared; valid are {', '.join(COMPARED)}"
+        )
     return list(dict.fromkeys(["independent", *names]))
 
 
@@ -259,11 +281,21 @@ def compare_models(recording, bin_s, args, fitter_of):
     models, fits, failed = {"independent": (independent, len(independent.c))}, {}, {}
     for name in compared(args)[1:]:
         try:
-            fits[name] = fitter_of(name, "pseudo")(raster, raster.bin_s, options(args, name))[0]
+            method = _method(fitter_of, name, args.method)
+            fits[name] = fitter_of(name, method)(raster, raster.bin_s, options(args, name, method))[0]
             models[name] = (model_of(fits[name]), n_parameters(fits[name]))
         except DivergenceError as reason:
             failed[name] = " ".join(str(reason).split())
     return fits, rank(models, test, failed=failed), raster.report
+
+
+def _method(fitter_of, name, wanted):
+    """The method asked for where the model has it, else pseudo."""
+    try:
+        fitter_of(name, wanted)
+    except InputError:
+        return "pseudo"
+    return wanted
 
 
 def widths(text):
@@ -271,14 +303,14 @@ def widths(text):
     return [parse_quantity(part.strip(), "time", "--bin-scan").si for part in text.split(",")]
 
 
-def _scan(recording, args, fitter):
+def _scan(recording, like, args, fitter):
     first = recording if isinstance(recording, Raster) else None
 
     def fit_at(bin_s):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # clipping is a column of the scan
             raster = recording.bin(bin_s) if first is None else first.coarsen(bin_s)
-            fit = fitter(raster, raster.bin_s, options(args, args.model))[0]
+            fit = fitter(raster, raster.bin_s, options(args, like.model, like.method))[0]
         return fit, float(raster.values.mean()), raster.report.clipped_fraction
 
     return scan_bins(fit_at, widths(args.bin_scan))

@@ -62,6 +62,7 @@ def _curve(ax, check, bin_s):
     scales = {"yscale": "log"} if logarithmic else {}
     if logarithmic and check.key != "count" and x.max() > 10 * x.min():
         scales["xscale"] = "log"
+        ax.tick_params(axis="x", which="minor", labelbottom=False)
     ax.set(xlabel=label, ylabel=UNIT.get(check.key, "probability per integer"), **scales)
 
 

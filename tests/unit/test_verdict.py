@@ -65,8 +65,9 @@ def test_spectrum_keeps_the_variance():
     frequencies = np.abs(np.fft.rfft(RASTER.sum(axis=1) - RASTER.sum(axis=1).mean())[1:]) ** 2 / (600 * 5)
     (test,) = [s for s in st.statistics(5, 600) if s.key == "spectrum"]
     found = test.values(test.sums(RASTER))
-    assert np.isclose(found[0], frequencies[0]) and np.isclose(found[-1], frequencies[-len(frequencies) // 3 :].mean(),
-                                                               rtol=0.5)
+    assert np.isclose(found[0], frequencies[0]) and np.isclose(
+        found[-1], frequencies[-len(frequencies) // 3 :].mean(), rtol=0.5
+    )
 
 
 def test_rare_classes_are_joined_without_seeing_labels():
@@ -150,9 +151,11 @@ def test_ranking_prefers_the_simpler_of_two_that_tie():
     model = Chain(np.full(6, -2.0), 0.0)
     train, test = split_trials([model.simulate(4000, seed=1)[0]], 0.25)
     independent = IndependentModel.fitted(train)
-    ranking = rank({"independent": (independent, 6), "same": (independent, 9), "wrong": (Chain([-2.0] * 6, 2.0), 7)}, test)
+    wrong = Chain([-2.0] * 6, 2.0)
+    ranking = rank({"independent": (independent, 6), "same": (independent, 9), "wrong": (wrong, 7)}, test)
     assert ranking.selected == "independent" and ranking["same"].ties and not ranking["wrong"].ties
     assert ranking["wrong"].bits_per_spike[0] < 0 and ranking["same"].bits_per_spike == (0.0, 0.0)
+    assert [w.split(":")[0] for w in ranking.warnings] == ["model wrong"]
     assert "selected" in ranking.table() and ranking.as_json()["selected"] == "independent"
 
 
@@ -170,8 +173,16 @@ def test_specific_heat_of_independent_units_is_exact():
                               is_static=is_static, n_bins=50, n_chains=400, seed=3)  # fmt: skip
         exact = np.array([exact_independent(c, b) for b in curve.beta])
         assert (np.abs(curve.value - exact) < 4.5 * curve.error).all() and (curve.error < 0.1 * exact).all()
-    broken = specific_heat(lambda b: IndependentModel(c), lambda r: r @ c, 4, (0.5, 1.0, 1.7), is_static=True,
-                           n_bins=50, n_chains=400, seed=3)  # fmt: skip  the temperature forgotten
+    broken = specific_heat(
+        lambda b: IndependentModel(c),
+        lambda r: r @ c,
+        4,
+        (0.5, 1.0, 1.7),
+        is_static=True,
+        n_bins=50,
+        n_chains=400,
+        seed=3,
+    )  # fmt: skip  the temperature forgotten
     assert (np.abs(broken.value - exact) > 4.5 * broken.error).any()
 
 

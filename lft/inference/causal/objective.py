@@ -277,7 +277,8 @@ def maximize_batch(batch, theta, keeps, ridge=None):
                 if damping[lane] > 1e9:
                     raise DivergenceError(f"unit {batch.targets[lane]}: no step raises the likelihood")
                 continue
-            if gain < 0.1 * promised[lane]:
+            # a gain at the level of rounding says nothing about the quadratic model
+            if gain < 0.1 * promised[lane] and promised[lane] > rounding:
                 damping[lane], information[lane] = max(4 * damping[lane], 1e-3), None
             elif damping[lane]:
                 damping[lane], information[lane] = damping[lane] / 10 if damping[lane] > 1e-5 else 0.0, None

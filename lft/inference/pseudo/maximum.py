@@ -147,7 +147,7 @@ def maximize(evaluate, theta, checkpoint=None, name="search", tolerance=TOLERANC
             if damping > 1e9:
                 raise DivergenceError(f"fit: no step raises the likelihood, promised gain {promised:.3g} nats")
             continue
-        if gain < 0.1 * promised:
+        if gain < 0.1 * promised and promised > rounding:
             damping = max(4 * damping, 1e-3)
         else:
             damping = damping / 10 if damping > 1e-5 else 0.0

@@ -149,8 +149,17 @@ class Checks:
         rows = [("statistic", "of", "recording", "simulation", "chi2", "p", "")]
         for c in self.checks:
             mark = "fails" if c.key in self.failed else "fitted" if c.fitted else ""
-            rows.append((c.label, c.headline_label, shown(c.recording), shown(c.simulation), f"{c.chi2:.3g}",
-                         f"{c.p:.3g}", mark))
+            rows.append(
+                (
+                    c.label,
+                    c.headline_label,
+                    shown(c.recording),
+                    shown(c.simulation),
+                    f"{c.chi2:.3g}",
+                    f"{c.p:.3g}",
+                    mark,
+                )
+            )
         width = [max(len(row[k]) for row in rows) for k in range(7)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, width, strict=True)).rstrip() for row in rows]
         rec, sim = self.n_stretches

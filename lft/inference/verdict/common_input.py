@@ -250,8 +250,12 @@ class _Design:
             value = float((y * z - np.logaddexp(0, z)).sum() - 0.5 * (penalty * theta**2).sum())
             gradient = np.concatenate([self.phi.T @ (y - p), extra.T @ (y - p)])[keep] - penalty * theta
             w = p * (1 - p)
-            return value, gradient, lambda damping: newton.DenseInformation(
-                self._hessian(w, extra)[np.ix_(keep, keep)] + np.diag(penalty), damping
+            return (
+                value,
+                gradient,
+                lambda damping: newton.DenseInformation(
+                    self._hessian(w, extra)[np.ix_(keep, keep)] + np.diag(penalty), damping
+                ),
             )
 
         theta, _, information = newton.maximize(evaluate, start)

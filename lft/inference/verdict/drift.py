@@ -101,9 +101,7 @@ def drift(rasters, n_windows=8, n_cells=8, n_null=400, seed=0):
     raster = max(checked_rasters(rasters), key=len)
     n_bins, n_units = raster.shape
     if n_bins < n_windows * n_cells:
-        raise InputError(
-            f"{n_bins} bins: {n_windows} windows of {n_cells} cells need at least {n_windows * n_cells}"
-        )
+        raise InputError(f"{n_bins} bins: {n_windows} windows of {n_cells} cells need at least {n_windows * n_cells}")
     source = Source(Graph(n_units, n_bins), "gas", 1, lambda _, a, b: raster[a:b])
     found = stationarity(source, n_windows, n_cells, n_null=n_null, seed=seed)
     rate = raster.mean()

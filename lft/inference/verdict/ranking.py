@@ -78,6 +78,10 @@ class Ranking:
         ``{name: standard error of log Z, nats}`` where it is sampled.
     failed : dict
         ``{name: reason}`` of models that could not be fitted or scored.
+    scores : dict
+        ``{name: LogLikelihood}``, nats, by block.
+    sizes : ndarray
+        Bins of each block.
     """
 
     entries: tuple
@@ -87,6 +91,13 @@ class Ranking:
     threshold: float
     normalization: dict
     failed: dict
+    scores: dict
+    sizes: np.ndarray
+
+    def difference(self, first, second):
+        """Paired difference of two models in bits per spike, and its standard error."""
+        value, error = paired_difference(self.scores[first], self.scores[second], self.sizes)
+        return value / (self.n_spikes * LN2), error / (self.n_spikes * LN2)
 
     @property
     def selected(self):
@@ -99,6 +110,17 @@ class Ranking:
                 return entry
         raise KeyError(name)
 
+    @property
+    def warnings(self):
+        """Lines on models that do worse than units without couplings."""
+        return [
+            f"model {e.name}: {-e.bits_per_spike[0]:.3g} bits per spike below independent units on the test stretch: "
+            "its joint distribution has states that the recording does not visit (a pseudo-likelihood does not see "
+            "them: take --method exact or boltzmann), or it is overfitted (give --ridge)"
+            for e in self.entries
+            if e.bits_per_spike[0] < -self.threshold * e.bits_per_spike[1]
+        ]
+
     def table(self):
         """Lines for a terminal."""
         from lft.analysis.estimate import format_with_error
@@ -109,8 +131,9 @@ class Ranking:
         for e in self.entries:
             mark = [*(["tie"] if e.ties and e.name != best else []), *(["selected"] if e.selected else [])]
             behind = "" if e.name == best else shown(e.behind)
-            rows.append((e.name, str(e.n_parameters), shown(e.log_likelihood), shown(e.bits_per_spike), behind,
-                         ", ".join(mark)))
+            rows.append(
+                (e.name, str(e.n_parameters), shown(e.log_likelihood), shown(e.bits_per_spike), behind, ", ".join(mark))
+            )
         width = [max(len(row[k]) for row in rows) for k in range(6)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, width, strict=True)).rstrip() for row in rows]
         head = (
@@ -144,6 +167,7 @@ class Ranking:
             "threshold": self.threshold,
             "normalization_error": self.normalization,
             "failed": self.failed,
+            "warnings": self.warnings,
         }
 
 
@@ -262,11 +286,9 @@ def _ranked(models, found, sizes, n_spikes, n_units, reference, failed):
             "ties": ties,
         }
     selected = min(tying, key=lambda name: models[name][1])  # the better one where the numbers are equal
-    entries = tuple(
-        Entry(name, int(models[name][1]), **rows[name], selected=name == selected) for name in order
-    )
+    entries = tuple(Entry(name, int(models[name][1]), **rows[name], selected=name == selected) for name in order)
     errors = {name: float(score.error) for name, score in found.items() if score.error > 0}
-    return Ranking(entries, n_bins, n_blocks, n_spikes, threshold, errors, failed)
+    return Ranking(entries, n_bins, n_blocks, n_spikes, threshold, errors, failed, found, sizes)
 
 
 def split_trials(rasters, test):

@@ -84,8 +84,17 @@ class Scan:
         gain = lambda p: f"{p.gain[0]:.4f} +- {p.gain[1]:.4f}"  # noqa: E731
         for p in self.points:
             correlation = f"{p.correlation:.3f}" if math.isfinite(p.correlation) else ""
-            rows.append((f"{1e3 * p.bin_s:g} ms", str(p.n_bins), f"{p.spike_probability:.4f}",
-                         f"{100 * p.clipped:.2f} %", gain(p), f"{p.rms:.4f}", correlation))
+            rows.append(
+                (
+                    f"{1e3 * p.bin_s:g} ms",
+                    str(p.n_bins),
+                    f"{p.spike_probability:.4f}",
+                    f"{100 * p.clipped:.2f} %",
+                    gain(p),
+                    f"{p.rms:.4f}",
+                    correlation,
+                )
+            )
         width = [max(len(row[k]) for row in rows) for k in range(7)]
         return "\n".join("  ".join(c.rjust(w) for c, w in zip(row, width, strict=True)) for row in rows)
 
@@ -136,9 +145,14 @@ def scan_bins(fit_at, widths_s):
         per_spike = 1 / (probability * math.log(2))
         points.append(
             ScanPoint(
-                width, fit.n_bins, probability, clipped, tuple(per_spike * np.array(fit.gain, dtype=float)),
+                width,
+                fit.n_bins,
+                probability,
+                clipped,
+                tuple(per_spike * np.array(fit.gain, dtype=float)),
                 float(np.sqrt((couplings[finite] ** 2).mean())) if finite.any() else math.nan,
-                _correlation(before, couplings), int(finite.sum()),
+                _correlation(before, couplings),
+                int(finite.sum()),
             )
         )
         before = couplings

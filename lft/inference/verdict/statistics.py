@@ -165,12 +165,13 @@ def join_rare(statistic, *sums):
         return statistic, list(sums)
     first, edges = statistic.classes
     total = sum(s.sum(axis=0) for s in sums)[first:]
-    starts = _starts(total)
-    joined = [np.hstack([s[:, :first], np.add.reduceat(s[:, first:], starts, axis=1)]) for s in sums]
-    stops = np.append(starts[1:], len(total))
-    low, high = edges[starts], edges[stops] - 1
+    used = int(np.flatnonzero(total).max(initial=0)) + 1  # beyond, no event on either side
+    starts = _starts(total[:used])
+    joined = [np.hstack([s[:, :first], np.add.reduceat(s[:, first : first + used], starts, axis=1)]) for s in sums]
+    bounds = edges[np.append(starts, used)]
+    low, high = bounds[:-1], bounds[1:] - 1
     x = (low + high) / 2 if low[0] == 0 else np.sqrt(low * high)
-    classes = (first, edges[np.append(starts, len(total))])
+    classes = (first, bounds)
     return replace(statistic, x=x, width=high - low + 1.0, classes=classes), joined
 
 
