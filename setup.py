@@ -42,6 +42,7 @@ c_sources = {  # hand-written C of each extension
     "roofs": ["supply.c"],
     "operators": ["products.c"],
     "lagged": ["lagged_lanes.c"],
+    "pseudo": ["pseudo_rows.c"],
 }
 
 # The loops over real fields are compiled once per instruction set and chosen at run time (lft/_kernels/__init__.py).

@@ -99,7 +99,8 @@ def build_parser():
 
     p = command("fit", cmd_fit, "couplings of a recording")
     p.add_argument("recording")
-    p.add_argument("--model", default="lattice", help="independent, lattice, neural, pairwise, kinetic, glm, gaussian")
+    p.add_argument("--model", default="lattice",
+                   help="independent, lattice, neural, pairwise, k-pairwise, lagged, kinetic, glm, gaussian")
     p.add_argument("--method", default="pseudo")
     p.add_argument("--bin", metavar="DURATION", help='such as "20 ms"')
     p.add_argument("-o", "--output", required=True, metavar="FIT.h5")
@@ -329,8 +330,7 @@ def cmd_scale(args, comm):
 def cmd_fit(args, comm):
     from lft.commands.fit import fit_recording
 
-    args.comm = comm
-    fit, notes = fit_recording(args)
+    fit, notes = fit_recording(args, comm)
     if comm is not None and comm.Get_rank():
         return
     if args.json:
@@ -403,7 +403,8 @@ def cmd_info(args, comm):
 COMMANDS = (
     "run", "resume", "anneal", "status", "analyze", "scale", "fit", "flow", "meanfield", "demo", "bench", "info",
 )  # fmt: skip
-PARALLEL = ("run", "resume", "anneal", "analyze", "fit", "meanfield")
+PARALLEL = ("run", "resume", "anneal", "analyze", "meanfield")
+SHARED = ("fit",)  # parallel where a launcher starts several ranks; alone without MPI
 
 
 def main(argv=None):
@@ -417,7 +418,7 @@ def main(argv=None):
         if args.command in PARALLEL or launched_ranks() > 1:
             comm = world()
             channel = comm.Dup() if comm is not None else None
-        if comm is not None and args.command not in PARALLEL:
+        if comm is not None and args.command not in (*PARALLEL, *SHARED):
             if comm.Get_rank():
                 return 0  # a batch script may start everything with srun: rank 0 does it, the others are done
             comm = channel = None

@@ -2,6 +2,8 @@
 
 A fitter is a function ``(recording or raster, bin width in s or None, args) -> (fit, report of the binning)``; a fit is
 what :mod:`lft.inference.result` describes.  A pair (model, method) is served by the fitter that :data:`FITTERS` names.
+Under ``mpirun`` rank 0 alone calls it, unless it has the attribute ``is_parallel``: then all ranks do, with the
+communicator as fourth argument, and None for the recording on the others.
 """
 
 from __future__ import annotations
@@ -26,32 +28,53 @@ FITTERS = {
     ("glm", "exact"): "lft.commands.fit_causal:fit_causal_model",
     ("gaussian", "pseudo"): "lft.commands.fit_causal:fit_gaussian_model",
     ("gaussian", "exact"): "lft.commands.fit_causal:fit_gaussian_model",
+    ("k-pairwise", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
+    ("lagged", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
 }
 
 
-def fit_recording(args):
-    """Fit what the command line asks for and save it; returns (fit, notes about the data)."""
+def fit_recording(args, comm=None):
+    """Fit what the command line asks for and save it; returns (fit, notes about the data), on every rank."""
     fitter = _fitter(args.model, args.method)
-    if not (math.isfinite(args.test) and 0 <= args.test < 1):
-        raise InputError(f"--test {args.test}: valid is a fraction from 0 to below 1")
-    comm = getattr(args, "comm", None)
-    on_root(comm, check_output, args.output, args.overwrite)
+    if getattr(fitter, "is_parallel", False):
+        return _fit_together(fitter, args, comm)
+    return on_root(comm, _fit_alone, fitter, args)
+
+
+def _fit_alone(fitter, args):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DataWarning)
-        recording, bin_s = open_recording(args.recording, args.bin, args.window)
-        if args.units is not None:
-            recording = select_units(recording, args.units)
+        recording, bin_s = _opened(args)
         fit, report = fitter(recording, bin_s, args)
+    return _saved(fit, report, recording, caught, args)
+
+
+def _fit_together(fitter, args, comm):
+    """All ranks fit; the recording stays on rank 0."""
+    held = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        on_root(comm, lambda: held.append(_opened(args)))
+        recording, bin_s = held.pop() if held else (None, None)
+        fit, report = fitter(recording, bin_s, args, comm)
+    return fit, on_root(comm, lambda: _saved(fit, report, recording, caught, args)[1])
+
+
+def _opened(args):
+    if not (math.isfinite(args.test) and 0 <= args.test < 1):
+        raise InputError(f"--test {args.test}: valid is a fraction from 0 to below 1")
+    check_output(args.output, args.overwrite)
+    recording, bin_s = open_recording(args.recording, args.bin, args.window)
+    return recording if args.units is None else select_units(recording, args.units), bin_s
+
+
+def _saved(fit, report, recording, caught, args):
     notes = [*getattr(recording, "notes", ()), *describe(report), *_messages(caught)]
-    on_root(comm, _save, fit, args, notes)
-    return fit, notes
-
-
-def _save(fit, args, notes):
     try:
         save_fit(fit, args.output, args.overwrite, {"recording": str(args.recording), "notes": notes})
     except (OSError, RuntimeError) as error:
         raise LftError(explain(error, args.output, "writing the fit")) from error
+    return fit, notes
 
 
 def _fitter(model, method):

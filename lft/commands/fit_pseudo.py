@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from pathlib import Path
+
+from lft.archive import on_root
 from lft.commands.recordings import lattice_field, parse_reach
 from lft.errors import InputError
 from lft.inference.lattice_fit import fit_independent, fit_lattice
-from lft.inference.neural_fit import fit_neural, fit_pairwise
+from lft.inference.pseudo.fit import fit_gibbs
 from lft.inference.raster import Raster
 
 
@@ -21,13 +26,54 @@ def fit_lattice_model(recording, bin_s, args):
     return fit_lattice(field, reach=reach, diagonals=args.diagonals, test=args.test), report
 
 
-def fit_unit_model(recording, bin_s, args):
-    """``pairwise`` and ``neural``."""
-    reach = parse_reach(args.reach, args.diagonals)
+def fit_unit_model(recording, bin_s, args, comm=None):
+    """``pairwise``, ``neural``, ``k-pairwise`` and ``lagged``; ranks share the units.
+
+    TIME of ``--reach`` is the longest lag of ``neural`` and ``lagged``.  The search is kept in ``OUTPUT.search``: the
+    same command goes on after a kill, and the file goes when the fit is done.
+    """
+    time_reach = parse_reach(args.reach, args.diagonals)[1]
+    held = []
+    on_root(comm, lambda: held.append(_binned(recording, bin_s, args.model, args.reach, time_reach)))
+    raster = held.pop() if held else None
+    bin_s, unit = on_root(comm, lambda: (raster.bin_s, raster.unit))
+    fit = fit_gibbs(
+        args.model,
+        None if raster is None else [raster.values],
+        lags=tuple(range(1, time_reach + 1)) if args.model == "neural" else (),
+        k_max=time_reach if args.model == "lagged" else 0,
+        is_counted=args.model == "k-pairwise",
+        test=args.test,
+        ridge=args.ridge,
+        bin_s=bin_s,
+        unit=unit,
+        comm=comm,
+        checkpoint=Path(f"{args.output}.search"),
+        report=_Progress(),
+    )
+    return fit, None if raster is None else raster.report
+
+
+fit_unit_model.is_parallel = True
+
+
+def _binned(recording, bin_s, model, reach, time_reach):
     raster = recording if isinstance(recording, Raster) else recording.bin(bin_s)
-    options = {"test": args.test, "ridge": args.ridge, "bin_s": raster.bin_s, "unit": raster.unit}
-    if args.model == "pairwise":
-        return fit_pairwise([raster.values], **options), raster.report
-    if reach[1] >= raster.n_bins:
-        raise InputError(f"--reach {args.reach!r}: TIME must stay below the {raster.n_bins} bins")
-    return fit_neural([raster.values], lags=tuple(range(1, reach[1] + 1)), **options), raster.report
+    if model in ("neural", "lagged") and time_reach >= raster.n_bins:
+        raise InputError(f"--reach {reach!r}: TIME must stay below the {raster.n_bins} bins")
+    if model == "lagged" and not time_reach:
+        raise InputError(f"--reach {reach!r}: the model lagged needs a TIME of at least 1 bin")
+    return raster
+
+
+class _Progress:
+    """Lines on standard error, once a fit has taken some seconds."""
+
+    def __init__(self, after_s=5.0):
+        self.shown_at, self.held = time.monotonic() + after_s, []
+
+    def __call__(self, line):
+        self.held.append(line)
+        if time.monotonic() >= self.shown_at:
+            print(*(f"lft fit: {text}" for text in self.held), sep="\n", file=sys.stderr, flush=True)
+            self.held = []

@@ -29,7 +29,7 @@ def checked_rasters(rasters):
             raise InputError(
                 f"raster {n}: values from {r.min()} to {r.max()}; valid are 0 (silent) and 1 (spike)"
             )
-        out.append(r.astype(np.int8))
+        out.append(r.astype(np.int8, copy=False))
     return out
 
 

@@ -654,10 +654,14 @@ CASES += [
           "a": "--units|a|0,3,10-20", "0,": "--units|0,3,10-20", "9": "--units|9|5", "-1": "--units|-1",
           "0,0": "--units|0|twice", "3-1": "--units|3-1", "0-99999999999": "--units|99999999999|5",
           "": "--units|0,3,10-20"}.items()],
-    Case("too many units", "fit {}/rec.npz -o {}/fit.h5 --model neural", "151 units|150",
-         lambda: raster(raster=raster_of(151, 50), positions=None)),
-    Case("--reach beyond the raster", f"{FIT_NPZ} --model neural --reach 0,400", "--reach|0,400|400 bins",
-         raster),
+    *[Case(f"more parameters than bins, {model}", f"fit {{}}/rec.npz -o {{}}/fit.h5 --model {model}",
+           "40 training bins|parameters of each unit|ridge", lambda: raster(raster=raster_of(151, 50), positions=None))
+      for model in ("pairwise", "neural", "k-pairwise", "lagged")],
+    *[Case(f"--reach beyond the raster, {model}", f"{FIT_NPZ} --model {model} --reach 0,400",
+           "--reach|0,400|400 bins", raster) for model in ("neural", "lagged")],
+    Case("lagged without a lag", f"{FIT_NPZ} --model lagged --reach 1,0", "--reach|1,0|lagged|at least 1 bin", raster),
+    Case("the search of a fit is another file", f"{FIT_NPZ} --model pairwise", "fit.h5.search|not the search of a fit",
+         lambda: {**raster(), "fit.h5.search": b"mine"}),
 ]
 
 # ---- flow, the rest

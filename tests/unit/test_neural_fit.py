@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lft.errors import DivergenceError, InputError
-from lft.inference import neural_fit, trials
 from lft.inference.neural_fit import fit_neural, fit_pairwise
+from lft.inference.pseudo.objective import neural_objective
 from lft.inference.result import fit_json, load_fit, save_fit
 
 
@@ -32,16 +32,8 @@ def slow_likelihood(raster, a, b, i):
     return total
 
 
-def model_of(rasters, lags, n_train=None, ridge=0.0, sparse=False):
-    rows = trials.Rows(trials.checked_rasters(rasters), lags)
-    n_train = rows.n_rows if n_train is None else n_train
-    pairs = np.argwhere(np.triu(np.ones((rows.n_units,) * 2), 1))
-    pieces = neural_fit._coincidences(rows, n_train) if sparse else []
-    return neural_fit._Model(rows, n_train, pairs, np.arange(rows.n_units), ridge, pieces)
-
-
-def pack(model, a, b, i):
-    x, y = model.pairs.T
+def pack(objective, a, b, i):
+    x, y = objective.layout.pairs.T
     return np.concatenate([-2 * a[x, y], -2 * np.array(list(b.values())), -i])
 
 
@@ -50,34 +42,9 @@ def test_likelihood_is_the_conditional_of_the_action(lags):
     rng = np.random.default_rng(1)
     rasters = [(rng.random((t, 4)) < 0.4).astype(np.int8) for t in (12, 7)]
     a, b, i = random_couplings(rng, 4, lags)
-    model = model_of(rasters, lags)
+    model = neural_objective(rasters, lags=lags)
     value, _, _ = model.evaluate(pack(model, a, b, i))
     assert value == pytest.approx(sum(slow_likelihood(r, a, b, i) for r in rasters), rel=1e-12)
-
-
-@pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("ridge", [0.0, 3.0])
-def test_gradient_and_information_are_derivatives(monkeypatch, sparse, ridge):
-    monkeypatch.setattr(trials, "CHUNK_BINS", 37)
-    rng = np.random.default_rng(2)
-    raster = (rng.random((150, 5)) < 0.25).astype(np.int8)
-    model = model_of([raster[:60], raster[60:]], (1, 3), ridge=ridge, sparse=sparse)
-    assert bool(model.coincidences) == sparse
-    theta = 0.4 * rng.normal(size=model.size)
-    _, gradient, make = model.evaluate(theta)
-    information = make(None)
-    step = 1e-5
-    ups = [model.evaluate(theta + e)[:2] for e in np.eye(model.size) * step]
-    downs = [model.evaluate(theta - e)[:2] for e in np.eye(model.size) * step]
-    numeric = [(u[0] - d[0]) / (2 * step) for u, d in zip(ups, downs, strict=True)]
-    assert np.allclose(gradient, numeric, atol=1e-6)
-    matrix = np.array([-(u[1] - d[1]) / (2 * step) for u, d in zip(ups, downs, strict=True)])
-    vector = rng.normal(size=model.size)
-    assert np.allclose(information.solve(vector), np.linalg.solve(matrix, vector), rtol=1e-5, atol=1e-8)
-    assert np.allclose(information.inverse_diagonal(), np.linalg.inv(matrix).diagonal(), rtol=1e-5)
-    score = model.score(theta, 0, 41) + model.score(theta, 41, 150)
-    score[: model.n_pairs] -= ridge / 4 * theta[: model.n_pairs]
-    assert np.allclose(score, gradient, atol=1e-9)
 
 
 def test_score_vanishes_at_the_truth_by_enumeration():
@@ -86,7 +53,7 @@ def test_score_vanishes_at_the_truth_by_enumeration():
     states = np.array(list(itertools.product((0, 1), repeat=9)), np.int8).reshape(-1, 3, 3)
     weight = -np.array([action(s.astype(float), a, b, i) for s in states])
     probability = np.exp(weight - np.logaddexp.reduce(weight))
-    model = model_of(list(states), (1, 2))
+    model = neural_objective(list(states), lags=(1, 2))
     scores = np.array([model.score(pack(model, a, b, i), 3 * n, 3 * n + 3) for n in range(len(states))])
     assert np.abs(probability @ scores).max() < 1e-13
     wrong = np.array(
@@ -201,7 +168,6 @@ def test_bad_input_is_one_clear_line():
         (lambda: fit_neural(raster, ridge=-1.0), "ridge = -1.0"),
         (lambda: fit_neural(raster, test=-0.1), "test = -0.1"),
         (lambda: fit_neural(raster, unit=[1, 2]), "one integer per unit"),
-        (lambda: fit_neural(np.zeros((20, 151), np.int8)), "151 units.*select at most 150"),
         (lambda: fit_neural(np.zeros((20, 3), np.int8)), "nothing to fit"),
     ]:
         with pytest.raises(InputError, match=words):

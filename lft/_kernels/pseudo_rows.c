@@ -1,0 +1,197 @@
+/* Logistic regressions of all units of a binary raster on shared patterns: expected sums, curvature, second moments.
+ *
+ * Design
+ * ------
+ * - Patterns, not matrices.  The log-odds of 32 target units (a tile) are kept in registers while the weights of the
+ *   active features of a bin are added: 0/1 features need additions alone, and even units that fire in 30 % of the
+ *   bins leave two thirds of a matrix product out.  Nothing of size bins x units is ever stored in floating point.
+ *   Rejected: single-precision matrix products of unpacked rasters.
+ * - Two kinds of features.  A shared feature acts on every target with a weight of its own (another unit, now or at a
+ *   lag; the number of active units).  An own entry acts on one target in one bin (its own spikes at a lag; the
+ *   correction where the unit itself is one of the active ones).  All families of Gibbs models are sums of the two.
+ * - What is data is counted once, in integers, elsewhere; the loops add up the model's side alone.  log(1 + exp(z)) =
+ *   max(z, 0) + log(1 + x), x = exp(-|z|), and the factors 1 + x <= 2 of 512 bins are multiplied before one
+ *   logarithm is taken.
+ * - Precision.  Value and gradient in double.  Products with the curvature in single precision, spilled into double
+ *   every 4096 bins: they steer the search, whose end the gradient decides.  p (1 - p) is kept between the products of
+ *   one step where it fits in memory, which makes them 2.5 times as fast.  Second moments in either.
+ * - Bits.  Every target is added up in the order of the bins and lanes never mix, so results depend neither on the
+ *   instruction set (no fused multiply-add, exponential from basic operations) nor on how targets are shared out.
+ * - Second moments.  Pairs of active features rather than a product per target: at 40 units that fire in 30 % of the
+ *   bins a row has 91 pairs where a symmetric product has 861 entries.
+ */
+#include "pseudo_rows.h"
+#include <math.h>
+#include <string.h>
+
+#if defined(__GNUC__) && defined(__x86_64__)
+#define LFT_X86 1
+#else
+#define LFT_X86 0
+#endif
+#ifdef __GNUC__
+#pragma GCC diagnostic ignored "-Wpsabi" /* vectors are passed between inlined functions alone */
+#endif
+enum { SPILL = 4096 };
+
+/* First own entry at or after a row. */
+static ptrdiff_t first_own(const lft_pseudo_rows *rows, ptrdiff_t a)
+{
+    ptrdiff_t low = 0, high = rows->n_own;
+    while (low < high) {
+        const ptrdiff_t middle = low + (high - low) / 2;
+        if (rows->own_row[middle] < a)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static const double taylor_double[] = {1 / 6227020800.0, 1 / 479001600.0, 1 / 39916800.0, 1 / 3628800.0, 1 / 362880.0,
+                                       1 / 40320.0, 1 / 5040.0, 1 / 720.0, 1 / 120.0, 1 / 24.0, 1 / 6.0, 0.5, 1.0, 1.0};
+static const float taylor_float[] = {1 / 5040.f, 1 / 720.f, 1 / 120.f, 1 / 24.f, 1 / 6.f, 0.5f, 1.f, 1.f};
+#define AVX2 __attribute__((target("avx2")))
+#define AVX512 __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,prefer-vector-width=512")))
+
+#define REAL double
+#define INT int64_t
+#define MAGIC 0x1.8p52
+#define MANTISSA 52
+#define LN2_HIGH 0x1.62e42fee00000p-1
+#define LN2_LOW 0x1.a39ef35793c76p-33
+#define LARGEST 700.0
+#define POLYNOMIAL taylor_double
+#define DEGREE 13
+#define WITH_EXPECT
+#define ATTR
+#define NAME(x) x##_base_double
+#include "pseudo_loops.h"
+#undef ATTR
+#undef NAME
+#if LFT_X86
+#define ATTR AVX2
+#define NAME(x) x##_avx2_double
+#include "pseudo_loops.h"
+#undef ATTR
+#undef NAME
+#define ATTR AVX512
+#define NAME(x) x##_avx512_double
+#include "pseudo_loops.h"
+#undef ATTR
+#undef NAME
+#endif
+#undef REAL
+#undef INT
+#undef MAGIC
+#undef MANTISSA
+#undef LN2_HIGH
+#undef LN2_LOW
+#undef LARGEST
+#undef POLYNOMIAL
+#undef DEGREE
+#undef WITH_EXPECT
+
+#define REAL float
+#define INT int32_t
+#define MAGIC 0x1.8p23f
+#define MANTISSA 23
+#define LN2_HIGH 0x1.62e4p-1f
+#define LN2_LOW 0x1.7f7d1cp-20f
+#define LARGEST 80.0f
+#define POLYNOMIAL taylor_float
+#define DEGREE 7
+#define ATTR
+#define NAME(x) x##_base_float
+#include "pseudo_loops.h"
+#undef ATTR
+#undef NAME
+#if LFT_X86
+#define ATTR AVX2
+#define NAME(x) x##_avx2_float
+#include "pseudo_loops.h"
+#undef ATTR
+#undef NAME
+#define ATTR AVX512
+#define NAME(x) x##_avx512_float
+#include "pseudo_loops.h"
+#endif
+
+typedef void (*expect_f)(const lft_pseudo_rows *, ptrdiff_t, ptrdiff_t, const lft_pseudo_weights *,
+                         const lft_pseudo_sums *);
+typedef void (*product_f)(const lft_pseudo_rows *, ptrdiff_t, ptrdiff_t, const lft_pseudo_weights *,
+                          const lft_pseudo_weights *, void *, const lft_pseudo_sums *, void *, int);
+typedef void (*blocks_f)(const lft_pseudo_rows *, ptrdiff_t, ptrdiff_t, const lft_pseudo_weights *, void *, void *,
+                         void *);
+typedef struct {
+    const char *name;
+    expect_f expect;
+    product_f product[2];
+    blocks_f blocks[2];
+} pseudo_path;
+
+#define PATH(set)                                                                                                     \
+    {#set, expect_##set##_double, {product_##set##_double, product_##set##_float},                                    \
+     {blocks_##set##_double, blocks_##set##_float}}
+static const pseudo_path paths[] = {
+    PATH(base),
+#if LFT_X86
+    PATH(avx2),
+    PATH(avx512),
+#endif
+};
+static const pseudo_path *chosen = 0;
+
+static int usable(const char *name)
+{
+#if LFT_X86
+    __builtin_cpu_init();
+    if (!strcmp(name, "avx2")) return __builtin_cpu_supports("avx2") != 0;
+    if (!strcmp(name, "avx512"))
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+#endif
+    return !strcmp(name, "base");
+}
+
+static const pseudo_path *path(void)
+{
+    if (!chosen) {
+        const pseudo_path *best = paths;
+        for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
+            if (usable(paths[i].name)) best = &paths[i];
+        chosen = best;
+    }
+    return chosen;
+}
+
+const char *lft_pseudo_path(void) { return path()->name; }
+
+int lft_pseudo_force(const char *name)
+{
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
+        if (!strcmp(name, paths[i].name) && usable(name)) {
+            chosen = paths + i;
+            return 1;
+        }
+    return 0;
+}
+
+void lft_pseudo_expect(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,
+                       const lft_pseudo_sums *out)
+{
+    path()->expect(rows, first, last, at, out);
+}
+
+void lft_pseudo_product(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,
+                        const lft_pseudo_weights *along, int is_single, void *scratch, const lft_pseudo_sums *out,
+                        void *kept, int is_kept)
+{
+    path()->product[is_single != 0](rows, first, last, at, along, scratch, out, kept, is_kept);
+}
+
+void lft_pseudo_blocks(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,
+                       int is_single, void *pairs, void *cross, void *square)
+{
+    path()->blocks[is_single != 0](rows, first, last, at, pairs, cross, square);
+}

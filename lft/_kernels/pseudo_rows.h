@@ -1,0 +1,44 @@
+/* Logistic regressions of all units of a binary raster on shared patterns: the C face.  Design: pseudo_rows.c. */
+#ifndef LFT_PSEUDO_ROWS_H
+#define LFT_PSEUDO_ROWS_H
+#include <stddef.h>
+#include <stdint.h>
+
+enum { LFT_PSEUDO_LANES = 32 }; /* target units of a tile */
+
+/* The rows as one tile of targets sees them.  A shared feature acts on all targets; an own entry on one lane alone. */
+typedef struct {
+    const int64_t *start;   /* [rows + 1] first entry of each row */
+    const int32_t *feature; /* ascending within a row */
+    ptrdiff_t n_features;
+    const int32_t *own_row, *own_lane, *own_feature; /* entries of this tile, by row */
+    ptrdiff_t n_own, n_own_features;
+    ptrdiff_t n_lanes; /* targets of this tile */
+} lft_pseudo_rows;
+
+/* weight[n_features][LANES], own[n_own_features][LANES], constant[LANES] */
+typedef struct {
+    const void *weight, *own, *constant;
+} lft_pseudo_weights;
+
+/* Added to: sums[n_features][LANES], own[n_own_features][LANES], constant[LANES], softplus[LANES] (or NULL). */
+typedef struct {
+    double *sums, *own, *constant, *softplus;
+} lft_pseudo_sums;
+
+/* Expected spikes: sums of p = 1/(1 + exp(-z)) and of log(1 + exp(z)). */
+void lft_pseudo_expect(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,
+                       const lft_pseudo_sums *out);
+/* Sums of p (1 - p) u, u the log-odds of ``along``; scratch: (n_features + n_own_features + 1) LANES numbers.
+ * kept (or NULL): p (1 - p) of the rows first .. last - 1, in as many vectors of 64 bytes as hold the targets; written,
+ * or read instead of ``at`` where is_kept. */
+void lft_pseudo_product(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,
+                        const lft_pseudo_weights *along, int is_single, void *scratch, const lft_pseudo_sums *out,
+                        void *kept, int is_kept);
+/* Second moments with weight p (1 - p): pairs[f (f + 1) / 2 + g][LANES] for g <= f, the constant last;
+ * cross[own][f][LANES], the constant last; square[own][own'][LANES]. */
+void lft_pseudo_blocks(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,
+                       int is_single, void *pairs, void *cross, void *square);
+const char *lft_pseudo_path(void);
+int lft_pseudo_force(const char *name);
+#endif

@@ -1,0 +1,428 @@
+"""Fits of Gibbs models to rasters by maximum pseudo-likelihood: checks of the data, maximum, errors, held-out scores.
+
+The steps, in order: what has no finite maximum by inspection of counts is taken out and named; the joint concave
+problem is maximized (:mod:`lft.inference.pseudo.maximum`); parameters whose error shows a runaway are taken out and the
+rest is fitted again; errors are a sandwich over blocks of time (:mod:`lft.inference.pseudo.errors`); the last stretch
+of the recording is scored.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lft.archive import on_root
+from lft.errors import InputError
+from lft.inference import newton
+from lft.inference.pseudo import errors
+from lft.inference.pseudo import patterns as pattern_lists
+from lft.inference.pseudo.information import ROWS_BYTES, PassInformation, information, rows_bytes
+from lft.inference.pseudo.layout import Layout, all_pairs, levels_of, without_levels
+from lft.inference.pseudo.maximum import Checkpoint, identity, maximize
+from lft.inference.pseudo.memory import check_memory
+from lft.inference.pseudo.objective import GibbsObjective
+from lft.inference.pseudo.result import MAX_NAMED, PseudoFit, couplings
+from lft.inference.trials import checked_lags, checked_rasters
+
+MAX_SUSPECTS = 500
+ERROR_OPERATIONS = 2e13  # multiplications for the factors of all rows: above, errors are left out
+SEARCH_SIZE = 400
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What all ranks know of the recording."""
+
+    spikes: tuple
+    n_units: int
+    lags: tuple
+    n_train: int
+
+    @property
+    def n_rows(self):
+        return len(self.spikes[1]) - 1
+
+
+def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, ridge=0.0, n_blocks=None, bin_s=None,
+              unit=None, comm=None, checkpoint=None, report=None):  # fmt: skip
+    """Fit a sum of terms by maximum joint pseudo-likelihood.
+
+    Parameters
+    ----------
+    model : str
+        For the record; ``neural`` reports (A, B, I) alone, the others J and h too.
+    rasters : ndarray (T, N), or sequence of them
+        0/1; several are trials, never joined.  On ranks above 0 it may be None.
+    lags : sequence of int
+        Of the memory b, shared by all units.
+    k_max : int
+        Directed couplings C_ij(k), k = 1 ... k_max.
+    is_counted : bool
+        Whether there is a potential V(K).
+    test, ridge, n_blocks, bin_s, unit
+        As in :func:`lft.inference.neural_fit.fit_neural`; the ridge acts on A and, as (ridge/8) C^2, on C.
+    comm : mpi4py communicator, optional
+        Ranks share the target units.
+    checkpoint : path, optional
+        File that keeps the search, so that the same call goes on after a kill; removed at the end.
+    report : callable, optional
+        Takes lines of progress, on rank 0.
+
+    Returns
+    -------
+    PseudoFit, on every rank
+    """
+    started = time.perf_counter()
+    data = on_root(comm, _read, rasters, lags, k_max, test)
+    ridge, unit = _checked(ridge, unit, data.n_units)
+    report = report if report is not None and (comm is None or comm.Get_rank() == 0) else lambda line: None
+    n, n_train = data.n_units, data.n_train
+    fires = np.bincount(data.spikes[2][: data.spikes[1][n_train]], minlength=n)
+    bounded = (fires > 0) & (fires < n_train)
+    if not bounded.any():
+        raise InputError(f"no unit both spikes and pauses within the {n_train} training bins: nothing to fit")
+    layout, merged = _layout(data, np.flatnonzero(bounded), k_max, is_counted)
+    report(check_memory(layout, data.spikes, n_train, 1 if comm is None else comm.Get_size()))
+    lists = pattern_lists.build(n, data.spikes, shifts=layout.shifts, lags=layout.lags, counts=is_counted)
+    warnings, unbounded = _silent(bounded)
+    layout, lost, notes = _bounded(lists, layout, fires, n_train, ridge)
+    lost = _pairs_of_silent(bounded) + lost
+    warnings += notes + _few_bins(layout, n_train, ridge)
+    keeper = Checkpoint(None)
+    if checkpoint is not None:
+        options = {"model": model, "lags": data.lags, "k_max": k_max, "counted": is_counted, "ridge": ridge,
+                   "n_train": n_train, "format": 1}  # fmt: skip
+        keeper = Checkpoint(checkpoint, identity(data.spikes, options), comm)
+    objective, theta, info, runaway = _maximum(lists, layout, n_train, ridge, comm, keeper, report)
+    layout = objective.layout
+    merged = sorted(merged + [int(name[2:-1]) for name in runaway if name[0] == "V"])
+    names = _user_names(sorted(lost, key=_by_numbers)) + _user_names([name for name in runaway if name[0] != "V"])
+    if names:
+        warnings.append(
+            f"{len(names)} pairs have no finite maximum: {_some(names)}; fixed at {names[0].split('[')[0]} = 0, "
+            "without error (ridge > 0 keeps them)"
+        )
+    if merged:
+        warnings.append(
+            f"{len(merged)} numbers of firing units do not occur, or lie above one that does not, or have no finite "
+            f"maximum: {_some([f'V[{k}]' for k in merged])}; V is constant there"
+        )
+    u, kind, notes = _influences(objective, theta, info, ridge, n_blocks, report)
+    if n * (n - 1) // 2 + k_max * n * n > MAX_NAMED:
+        notes.append("the couplings of pairs stand in the arrays of the fit alone, not among the named couplings")
+    everything, complete, independent = _with_silent_units(objective, theta, bounded, fires)
+    score, gain = _scores(everything, complete, independent, n_train)
+    arrays = couplings(layout, theta, u, merged, model != "neural")
+    arrays["I"] = -complete[everything.layout.first[4] :]
+    if "h" in arrays:
+        arrays["h"][~bounded] = -arrays["I"][~bounded] / 2 + 0.0
+    keeper.remove()
+    return PseudoFit(
+        model=model, score=score, gain=gain, n_units=n, n_bins=data.n_rows, n_train=n_train, n_blocks=len(u),
+        bin_s=bin_s, warnings=warnings + notes, unbounded=unbounded + names + [f"V[{k}]" for k in merged], unit=unit,
+        errors_from=kind, **arrays, seconds=time.perf_counter() - started,
+    )  # fmt: skip
+
+
+# ---- what is given
+def _read(rasters, lags, k_max, test):
+    rasters = checked_rasters(rasters)
+    lags = checked_lags(lags, rasters)
+    longest = max(len(r) for r in rasters)
+    if isinstance(k_max, bool) or not isinstance(k_max, int | np.integer) or not 0 <= k_max < longest:
+        raise InputError(f"k_max = {k_max!r}: valid is an integer from 0 to {longest - 1} (bins)")
+    spikes = pattern_lists.spikes_of(rasters)
+    return _Data(spikes, rasters[0].shape[1], lags, newton.split_rows(len(spikes[1]) - 1, test))
+
+
+def _checked(ridge, unit, n):
+    if isinstance(ridge, bool) or not isinstance(ridge, int | float | np.number) or not 0 <= ridge < np.inf:
+        raise InputError(f"ridge = {ridge!r}: valid is a finite number >= 0")
+    unit = np.arange(n) if unit is None else np.asarray(unit)
+    if unit.shape != (n,) or unit.dtype.kind not in "iu":
+        raise InputError(
+            f"unit: got shape {unit.shape} of type {unit.dtype}; valid is one integer per unit, {n}"
+        )
+    return float(ridge), unit.astype(np.int64)
+
+
+def _layout(data, units, k_max, is_counted):
+    """All parameters of the units that both spike and pause; numbers K that never occur."""
+    directed, level, merged = None, None, []
+    directed_lags = tuple(range(1, k_max + 1))
+    if k_max:
+        grid = np.meshgrid(directed_lags, units, units, indexing="ij")
+        directed = np.stack([g.ravel() for g in grid], axis=1)
+    if is_counted:
+        counts = np.diff(data.spikes[1])[: data.n_train]
+        level, merged = levels_of(np.bincount(counts, minlength=data.n_units + 1) > 0, data.n_units)
+    pairs = all_pairs(data.n_units, units)
+    return Layout(data.n_units, units, pairs, data.lags, directed, directed_lags, level), merged
+
+
+def _some(names):
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _user_names(names):
+    """``a[0,3]`` -> ``A[0,3]``, ``C[2,0,3]`` -> ``J_lag[2,0,3]``."""
+    return [f"A{name[1:]}" if name[0] == "a" else f"J_lag{name[1:]}" for name in names]
+
+
+def _silent(bounded):
+    names = [f"I[{i}]" for i in np.flatnonzero(~bounded)]
+    if not names:
+        return [], []
+    return [
+        f"{len(names)} of {len(bounded)} units never (or always) fire in training: {_some(names)}; "
+        "their I is the Krichevsky-Trofimov estimate, without error"
+    ], names
+
+
+def _pairs_of_silent(bounded):
+    """Names of the pairs without a coupling because one of the units is left out."""
+    pairs = np.argwhere(np.triu(~(bounded[:, None] & bounded[None, :]), 1)) if not bounded.all() else []
+    return [f"a[{i},{j}]" for i, j in pairs]
+
+
+def _by_numbers(name):
+    return name[0], [int(part) for part in name[2:-1].split(",")]
+
+
+def _bounded(lists, layout, fires, n_train, ridge):
+    """Without couplings one of whose four joint states never occurs: (layout, names of those, notes)."""
+    n = layout.n_units
+    together = lists.observed(0, n_train)[0]
+    notes = []
+    i, j = layout.pairs.T
+    twins = (together[i, j] == fires[i]) & (fires[i] == fires[j])
+    if twins.any():
+        pairs = [f"{i} and {j}" for i, j in layout.pairs[twins]]
+        notes.append(f"units {_some(pairs)} fire in exactly the same bins: the same unit twice?")
+    if ridge > 0:
+        return layout, [], notes
+
+    def free(n11, i, j):
+        neither = n_train - fires[i] - fires[j] + n11
+        return (n11 > 0) & (n11 < fires[i]) & (n11 < fires[j]) & (neither > 0)
+
+    keep = np.ones(layout.size, bool)
+    f = layout.first
+    keep[: f[1]] = free(together[i, j], i, j)
+    if layout.n_directed:
+        k, i, j = layout.directed.T
+        shift = 2 * np.searchsorted(layout.directed_lags, k) + 1
+        keep[f[2] : f[3]] = free(together[shift * n + j, i], i, j)
+    names = np.array(layout.names(), object)[~keep].tolist() if not keep.all() else []
+    return _without(layout, ~keep), names, notes
+
+
+def _without(layout, drop):
+    """The layout without some of its couplings of pairs; a level of V joins the next lower one."""
+    f = layout.first
+    directed = None if layout.directed is None else layout.directed[~drop[f[2] : f[3]]]
+    level = None if layout.level is None else without_levels(layout.level, np.flatnonzero(drop[f[3] : f[4]]))
+    return replace(layout, pairs=layout.pairs[~drop[: f[1]]], directed=directed, level=level)
+
+
+def _few_bins(layout, n_train, ridge):
+    """A conditional needs more bins than it has parameters."""
+    per_unit = layout.size / max(len(layout.units), 1)
+    widest = int(np.bincount(layout.pairs.ravel(), minlength=layout.n_units).max(initial=0)) + 1
+    widest += len(layout.lags) + layout.n_levels + (2 * layout.n_directed // max(len(layout.units), 1))
+    if ridge == 0 and n_train <= widest:
+        raise InputError(
+            f"{n_train} training bins for {widest} parameters of each unit: every conditional can be fitted exactly; "
+            "give ridge > 0, fewer units or a longer recording"
+        )
+    if n_train < 10 * widest:
+        return [
+            f"{n_train} training bins for {layout.size} parameters ({per_unit:.3g} per unit): expect large errors and "
+            "biased couplings; a penalty, fewer units or a longer recording help"
+        ]
+    return []
+
+
+# ---- maximum
+def penalty(layout, ridge):
+    """Diagonal of the information of the ridge: (ridge/2) A^2 = (ridge/8) a^2, the same for C."""
+    f = layout.first
+    extra = np.zeros(layout.size)
+    extra[: f[1]] = extra[f[2] : f[3]] = ridge / 4
+    return extra
+
+
+def _search_information(objective, theta, extra):
+    """Rows where they are cheap or b and V tie them, else passes over the data."""
+    layout = objective.layout
+    if rows_bytes(layout) <= ROWS_BYTES:
+        if layout.size <= SEARCH_SIZE or len(layout.border):
+            return information(objective, theta, extra)
+    return PassInformation(objective, theta, extra)
+
+
+def _maximum(lists, layout, n_train, ridge, comm, keeper, report):
+    """(objective, theta, information or None, names of couplings taken out because they run away)."""
+    gone = []
+    for attempt in itertools.count():
+        objective = GibbsObjective(lists, layout, [(0, n_train)], comm)
+        extra = penalty(layout, ridge)
+        steps = itertools.count()
+
+        def evaluate(theta, objective=objective, extra=extra, steps=steps, attempt=attempt):
+            value, gradient, _ = objective.evaluate(theta)
+            value -= float((extra * theta) @ theta) / 2
+            report(f"fit {attempt + 1}, evaluation {next(steps) + 1}: {value:.10g} nats")
+            make = lambda more: _search_information(objective, theta, extra if more is None else extra + more)  # noqa: E731
+            return value, gradient - extra * theta, make
+
+        theta, _, _ = maximize(evaluate, objective.start(), keeper, f"search{attempt}")
+        if ridge > 0:
+            return objective, theta, None, gone
+        info, drop = _runaway(objective, theta)
+        if not drop.any():
+            return objective, theta, info, gone
+        gone += np.array(layout.names(), object)[drop].tolist()
+        layout = _without(layout, drop)
+
+
+def _runaway(objective, theta):
+    """(information or None, mask of couplings of pairs, or else of levels of V, whose error shows a runaway).
+
+    DivergenceError where another parameter runs away.
+    """
+    layout = objective.layout
+    none = np.zeros(layout.size, bool)
+    if rows_bytes(layout) > ROWS_BYTES:
+        return None, none  # judged with the errors
+    info = information(objective, theta)
+    bound = np.sqrt(errors.variance_bound(info.rows))
+    suspects = np.flatnonzero(~(bound <= newton.RUNAWAY))
+    if not len(suspects):
+        return info, none
+    suspects = suspects[np.argsort(-bound[suspects])][:MAX_SUSPECTS]
+    unit = np.zeros((layout.size, len(suspects)))
+    unit[suspects, np.arange(len(suspects))] = 1.0
+    error = np.zeros(layout.size)
+    error[suspects] = np.sqrt(info.solve(unit)[suspects, np.arange(len(suspects))])
+    runaway = np.flatnonzero(error > newton.RUNAWAY)
+    if not len(runaway):
+        return info, none
+    kinds = layout.kinds()[runaway]
+    bad = runaway[np.isin(kinds, ["a", "C"])] if np.isin(kinds, ["a", "C"]).any() else runaway[kinds == "V"]
+    if not len(bad):
+        names = layout.names()
+        newton.raise_runaway([{"b": "B", "c": "I"}[names[i][0]] + names[i][1:] for i in runaway], theta[runaway])
+    # the worst ones alone: others may be pulled along by them
+    none[bad[error[bad] > 0.1 * error[bad].max()]] = True
+    return info, none
+
+
+# ---- errors
+def _influences(objective, theta, info, ridge, n_blocks, report):
+    """Scaled influences of the blocks (blocks, size), what they are made of, and notes."""
+    layout = objective.layout
+    edges = newton.fine_edges(objective.n_rows, objective.size, n_blocks)
+    extra = penalty(layout, ridge) if ridge else None
+    f = layout.first
+    classes = [np.arange(f[k], f[k + 1]) for k in range(5) if f[k] < f[k + 1]]
+    longest = max([*layout.lags, *layout.directed_lags], default=0)
+    kind, notes = "joint", []
+    if rows_bytes(layout) <= ROWS_BYTES:
+        scores = errors.block_scores(objective, theta, edges)
+        info = information(objective, theta, extra) if info is None else info
+        u, warning = errors.joint_influences(info, scores, classes, objective.n_rows, longest, n_blocks)
+    elif len(layout.units) * float(layout.n_features) ** 3 <= ERROR_OPERATIONS:
+        kind = "rows"
+        report(f"errors: {len(layout.units)} rows of {layout.n_features} features")
+        if n_blocks is None:  # few enough to hold, enough for errors good to 10 %
+            edges = np.linspace(0, objective.n_rows, min(errors.ROW_BLOCKS, objective.n_rows) + 1).astype(np.int64)
+        u, bound = errors.row_influences(objective, theta, edges, extra)
+        far = np.flatnonzero(bound > newton.RUNAWAY**2)
+        if len(far):
+            u[:, far] = np.nan
+            classes = [c[bound[c] <= newton.RUNAWAY**2] for c in classes]
+            notes.append(
+                f"{len(far)} parameters show no finite maximum: {_some([layout.names()[p] for p in far[:6]])}; "
+                "without error (ridge > 0 keeps them)"
+            )
+        u, warning = errors.merged_influences(u, classes, objective.n_rows, longest, n_blocks)
+        notes.append(
+            "errors are those of every unit's own regression, the two values of each pair averaged: the matrix of all "
+            f"{objective.size} parameters does not fit in memory"
+        )
+    else:
+        notes.append(
+            f"no errors: {len(layout.units)} factors of {layout.n_features} x {layout.n_features} take too long; "
+            "select fewer units or lags for errors"
+        )
+        return np.full((1, objective.size), np.nan), "none", notes
+    return u, kind, ([warning] if warning else []) + notes
+
+
+# ---- scores
+def _with_silent_units(objective, theta, bounded, fires):
+    """(objective of all units, its parameters, log-odds of the independent model): stated estimates where needed."""
+    layout, n_train = objective.layout, objective.n_rows
+    rate = np.where(bounded, fires / n_train, (fires + 0.5) / (n_train + 1))
+    independent = np.log(rate / (1 - rate))
+    everything = replace(layout, units=np.arange(layout.n_units))
+    c = np.zeros(layout.n_units)
+    c[layout.units] = theta[layout.first[4] :]
+    complete = np.concatenate([theta[: layout.first[4]], c])
+    if bounded.all():
+        return objective, complete, independent
+    all_units = GibbsObjective(objective.patterns, everything, objective.ranges, objective.comm)
+    for i in np.flatnonzero(~bounded):
+        offset, number = _offsets(all_units, complete, i, n_train)
+        complete[everything.first[4] + i] = newton.solve_fields(
+            offset, number, np.zeros(len(offset), int), 1, np.array([rate[i] * n_train])
+        )[0]
+    return all_units, complete, independent
+
+
+def _offsets(objective, theta, i, n_train):
+    """Log-odds of a unit without couplings of pairs, apart from its c: values and numbers of bins."""
+    layout, lists = objective.layout, objective.patterns
+    weights = (objective.matrix @ theta).reshape(layout.n_units, -1)[i]
+    offset = np.zeros(n_train)
+    if layout.level is not None:
+        offset += weights[layout.n_shared - layout.n_units - 1 : layout.n_shared][lists.count[:n_train]]
+    tile = i // pattern_lists.LANES
+    entries = slice(*lists.own_start[tile : tile + 2])
+    mine = (lists.own_unit[entries] == i) & (lists.own_row[entries] < n_train)
+    row, feature = lists.own_row[entries][mine], lists.own_feature[entries][mine]
+    np.add.at(offset, row, weights[layout.n_shared + feature])
+    values, number = np.unique(offset, return_counts=True)
+    return values, number.astype(float)
+
+
+def _scores(objective, theta, independent, n_train):
+    """Pseudo-log-likelihood per bin and unit; gain over independent units, by blocks of the test stretch."""
+    n, n_rows = objective.layout.n_units, objective.patterns.n_rows
+    longest = max([*objective.layout.lags, *objective.layout.directed_lags], default=0)
+    n_test = n_rows - n_train
+    n_blocks = max(min(20, n_test // max(10 * longest, 1)), 1) if n_test else 0
+    edges = np.linspace(n_train, n_rows, n_blocks + 1).astype(int) if n_test else np.zeros(0, int)
+    values = np.zeros((n_blocks, 2))
+    softplus = np.logaddexp(0, independent).sum()
+    for b, (start, stop) in enumerate(itertools.pairwise(edges)):
+        fires = np.bincount(_spikes_between(objective.patterns, start, stop), minlength=n)
+        values[b] = objective.log_likelihood(theta, start, stop), fires @ independent - (stop - start) * softplus
+    sizes = np.diff(edges) * float(n)
+    test = values.sum(axis=0) / sizes.sum() if n_test else np.full(2, np.nan)
+    score = {
+        "kind": "pseudo-log-likelihood",
+        "train": objective.log_likelihood(theta, 0, n_train) / (n_train * n),
+        "test": float(test[0]),
+        "test_independent": float(test[1]),
+    }
+    return score, newton.gain_with_error(values[:, 0] - values[:, 1], sizes)
+
+
+def _spikes_between(lists, start, stop):
+    feature = lists.feature[lists.start[start] : lists.start[stop]]
+    return feature[feature < lists.n_units]
