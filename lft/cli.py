@@ -121,6 +121,19 @@ def build_parser():
                    help='kinetic, glm: "events:8:-200 ms,500 ms", smooth:N, trial:N or covariates:FILE; repeatable')
     p.add_argument("--events", metavar="FILE", help="event times, s; default events_s of the recording")
     p.add_argument("--trials", metavar="START,STOP", help='trials around the events, such as "-500 ms,1 s"')
+    p.add_argument("--penalty", metavar="NAME", help="l1, l2 or group, on the couplings of arbitrary units")
+    p.add_argument("--strength", metavar="NATS", help="of the penalty, or auto (default): by cross-validation")
+    p.add_argument("--folds", type=integer, metavar="N", help="blocks of time of the cross-validation (default 5)")
+    p.add_argument("--rule", metavar="NAME", help="best (default) or one-se")
+    p.add_argument("--mix", type=number, metavar="X", help="l1, group: share of a quadratic part")
+    p.add_argument("--refit", action="store_true", help="l1, group: selected couplings again, without penalty")
+    p.add_argument("--bootstrap", type=integer, metavar="N", help="fits of N recordings made of blocks of this one")
+    p.add_argument("--posterior", type=integer, metavar="N", help="posterior, N samples in each of 4 chains")
+    p.add_argument("--prior", metavar="NAME:SCALE", help="gaussian (default, gaussian:1), laplace, hierarchical")
+    p.add_argument("--discovery", type=number, metavar="Q", help="which couplings exist, at a false discovery rate")
+    p.add_argument("--procedure", metavar="NAME", help="discovery: bh (default), by, storey")
+    p.add_argument("--surrogates", type=integer, metavar="N", help="discovery: null from N shifts of the units in time")
+    p.add_argument("--power", type=number, metavar="J", help="how long a recording must be to find this coupling")
     p.add_argument("--json", metavar="FILE")
     p.add_argument("--plot", metavar="FILE.png")
     p.add_argument("--overwrite", action="store_true")
@@ -342,7 +355,7 @@ def cmd_fit(args, comm):
 
         plot_fit(fit, args.plot)
     if args.json != "-":
-        print(fit)
+        print(fit, *fit.findings, sep="\n")
     for note in [*notes, *fit.warnings]:
         print(f"warning: {note}", file=sys.stderr)
 

@@ -43,6 +43,10 @@ class Stream(IntEnum):
     MEANFIELD_STATIC = 18  # the frozen part of the input, shared by a pair of paths
     MEANFIELD_WEIGHTS = 19  # weights and drive of the finite network that a mean-field theory describes
     MEANFIELD_EVENT = 20  # input from outside and events of such a network
+    PROBE = 21  # random signs that estimate the diagonal of a matrix; the site is the parameter
+    RESAMPLE = 22  # blocks of a bootstrap sample; the replica is the sample
+    POSTERIOR = 23  # momenta (draw 0), acceptance and step lengths (draw 1) of a posterior chain, which is the replica
+    NULL_SHIFT = 24  # circular shifts of units in surrogates of a fit; the site is the unit, the replica the surrogate
     CAUSAL = 25  # spikes of a causal chain; the time word is the number of the stretch, the site its bin and unit
     CAUSAL_PAST = 26  # the same before the stretch, until the start is forgotten
 

@@ -13,6 +13,7 @@ import warnings
 from importlib import import_module
 
 from lft.archive import check_output, explain, on_root
+from lft.commands.fit_penalty import Plan
 from lft.commands.recordings import describe, open_recording, select_units
 from lft.errors import DataWarning, InputError, LftError
 from lft.inference.result import save_fit
@@ -36,20 +37,22 @@ FITTERS = {
 def fit_recording(args, comm=None):
     """Fit what the command line asks for and save it; returns (fit, notes about the data), on every rank."""
     fitter = _fitter(args.model, args.method)
+    plan = Plan(args)
     if getattr(fitter, "is_parallel", False):
-        return _fit_together(fitter, args, comm)
-    return on_root(comm, _fit_alone, fitter, args)
+        return _fit_together(fitter, args, plan, comm)
+    return on_root(comm, _fit_alone, fitter, args, plan)
 
 
-def _fit_alone(fitter, args):
+def _fit_alone(fitter, args, plan):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DataWarning)
         recording, bin_s = _opened(args)
         fit, report = fitter(recording, bin_s, args)
+        plan.attach(fit, recording, bin_s, fitter)
     return _saved(fit, report, recording, caught, args)
 
 
-def _fit_together(fitter, args, comm):
+def _fit_together(fitter, args, plan, comm):
     """All ranks fit; the recording stays on rank 0."""
     held = []
     with warnings.catch_warnings(record=True) as caught:
@@ -57,6 +60,7 @@ def _fit_together(fitter, args, comm):
         on_root(comm, lambda: held.append(_opened(args)))
         recording, bin_s = held.pop() if held else (None, None)
         fit, report = fitter(recording, bin_s, args, comm)
+        plan.attach(fit, recording, bin_s, fitter, comm)
     return fit, on_root(comm, lambda: _saved(fit, report, recording, caught, args)[1])
 
 

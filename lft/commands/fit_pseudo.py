@@ -50,6 +50,8 @@ def fit_unit_model(recording, bin_s, args, comm=None):
         comm=comm,
         checkpoint=Path(f"{args.output}.search"),
         report=_Progress(),
+        penalize=getattr(args, "penalize", None),
+        examine=getattr(args, "examine", None),
     )
     return fit, None if raster is None else raster.report
 

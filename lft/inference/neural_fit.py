@@ -17,7 +17,7 @@ from lft.inference.pseudo.fit import fit_gibbs
 
 
 def fit_neural(rasters, *, lags=(1,), test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None,
-               checkpoint=None, report=None):  # fmt: skip
+               checkpoint=None, report=None, penalize=None, examine=None):  # fmt: skip
     """Fit the couplings (A, B, I) of the neural lattice field theory by maximum joint pseudo-likelihood.
 
     Maximizes ``sum_ia log P(phi_i^a | rest) - (ridge/2) sum_{i<j} A_ij^2`` with ``P(phi_i^a = 1 | rest) =
@@ -80,12 +80,13 @@ def fit_neural(rasters, *, lags=(1,), test=0.2, ridge=0.0, n_blocks=None, bin_s=
     (True, [1, 2])
     """
     options = {"test": test, "ridge": ridge, "n_blocks": n_blocks, "bin_s": bin_s, "unit": unit,
-               "comm": comm, "checkpoint": checkpoint, "report": report}  # fmt: skip
+               "comm": comm, "checkpoint": checkpoint, "report": report, "penalize": penalize,
+               "examine": examine}  # fmt: skip
     return fit_gibbs("neural", rasters, lags=lags, **options)
 
 
 def fit_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None,
-                 checkpoint=None, report=None):  # fmt: skip
+                 checkpoint=None, report=None, penalize=None, examine=None):  # fmt: skip
     """Fit the pairwise maximum-entropy (Ising) model of equal times.
 
     Weight ``exp(sum_{i<j} J_ij s_i s_j + sum_i h_i s_i)``; the model of :func:`fit_neural` with B = 0, in
@@ -94,7 +95,7 @@ def fit_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, uni
 
     Parameters
     ----------
-    rasters, test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report
+    rasters, test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine
         As in :func:`fit_neural`.
 
     Returns
@@ -111,12 +112,13 @@ def fit_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, uni
     (True, 'pairwise')
     """
     options = {"test": test, "ridge": ridge, "n_blocks": n_blocks, "bin_s": bin_s, "unit": unit,
-               "comm": comm, "checkpoint": checkpoint, "report": report}  # fmt: skip
+               "comm": comm, "checkpoint": checkpoint, "report": report, "penalize": penalize,
+               "examine": examine}  # fmt: skip
     return fit_gibbs("pairwise", rasters, **options)
 
 
 def fit_k_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None,
-                   checkpoint=None, report=None):  # fmt: skip
+                   checkpoint=None, report=None, penalize=None, examine=None):  # fmt: skip
     """Fit the K-pairwise model: pairs, and a potential of the number of units that fire together.
 
     Weight ``exp(sum_{i<j} a_ij phi_i phi_j + sum_i c_i phi_i + V(K))``, ``K = sum_i phi_i``, per bin; the log-odds of a
@@ -126,7 +128,7 @@ def fit_k_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, u
 
     Parameters
     ----------
-    rasters, test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report
+    rasters, test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine
         As in :func:`fit_neural`.
 
     Returns
@@ -143,12 +145,13 @@ def fit_k_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, u
     ((5,), True, True)
     """
     options = {"test": test, "ridge": ridge, "n_blocks": n_blocks, "bin_s": bin_s, "unit": unit,
-               "comm": comm, "checkpoint": checkpoint, "report": report}  # fmt: skip
+               "comm": comm, "checkpoint": checkpoint, "report": report, "penalize": penalize,
+               "examine": examine}  # fmt: skip
     return fit_gibbs("k-pairwise", rasters, is_counted=True, **options)
 
 
 def fit_lagged(rasters, *, k_max=1, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None,
-               checkpoint=None, report=None):  # fmt: skip
+               checkpoint=None, report=None, penalize=None, examine=None):  # fmt: skip
     """Fit directed couplings at lags 1 to k_max beside those of equal times, as a Gibbs measure of the raster.
 
     Weight ``exp(sum_a [sum_{i<j} a_ij phi_i^a phi_j^a + sum_i c_i phi_i^a] + sum_kij C_ij(k) sum_a phi_i^a
@@ -159,7 +162,7 @@ def fit_lagged(rasters, *, k_max=1, test=0.2, ridge=0.0, n_blocks=None, bin_s=No
     ----------
     k_max : int
         Longest lag in bins, >= 1.
-    rasters, test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report
+    rasters, test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine
         As in :func:`fit_neural`; the ridge also adds (ridge/8) C^2.
 
     Returns
@@ -179,5 +182,6 @@ def fit_lagged(rasters, *, k_max=1, test=0.2, ridge=0.0, n_blocks=None, bin_s=No
     True
     """
     options = {"test": test, "ridge": ridge, "n_blocks": n_blocks, "bin_s": bin_s, "unit": unit,
-               "comm": comm, "checkpoint": checkpoint, "report": report}  # fmt: skip
+               "comm": comm, "checkpoint": checkpoint, "report": report, "penalize": penalize,
+               "examine": examine}  # fmt: skip
     return fit_gibbs("lagged", rasters, k_max=k_max, **options)

@@ -55,6 +55,10 @@ class Fit:
         Everything that was left out, fixed or estimated in another way than the rest.
     unbounded : list of str
         Parameters whose maximum lies at infinity; their error is nan.
+    extra, extra_arrays : dict
+        Further entries of the JSON form and arrays of the file: penalty, bootstrap, posterior, discovery, power.
+    findings : list of str
+        Lines about them for people.
     """
 
     model: str
@@ -69,6 +73,9 @@ class Fit:
     seconds: float
     warnings: list = field(default_factory=list)
     unbounded: list = field(default_factory=list)
+    extra: dict = field(default_factory=dict)
+    extra_arrays: dict = field(default_factory=dict)
+    findings: list = field(default_factory=list)
 
     def __repr__(self):
         shown = list(self.named().items())
@@ -239,7 +246,17 @@ def fit_json(fit):
         "n_blocks": int(fit.n_blocks),
         "warnings": list(fit.warnings),
         "unbounded": list(fit.unbounded),
+        **_plain(getattr(fit, "extra", {})),
     }
+
+
+def _plain(value):
+    """A nested value with None for what JSON cannot hold."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return _finite(value) if isinstance(value, float) else value
 
 
 def save_fit(fit, path, overwrite=False, config_extra=None):
@@ -276,7 +293,7 @@ def _write(file, fit, config_extra):
         file.attrs["boundary"] = list(lattice.boundary)
         if lattice.spacing is not None:
             file.attrs["spacing"] = list(lattice.spacing)
-    for name, array in fit.arrays().items():
+    for name, array in {**fit.arrays(), **getattr(fit, "extra_arrays", {})}.items():
         file.create_dataset(name, data=array)
 
 

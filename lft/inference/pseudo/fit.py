@@ -47,7 +47,7 @@ class _Data:
 
 
 def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, ridge=0.0, n_blocks=None, bin_s=None,
-              unit=None, comm=None, checkpoint=None, report=None):  # fmt: skip
+              unit=None, comm=None, checkpoint=None, report=None, penalize=None, examine=None):  # fmt: skip
     """Fit a sum of terms by maximum joint pseudo-likelihood.
 
     Parameters
@@ -71,6 +71,11 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     report : callable, optional
         Takes lines of progress, on rank 0.
 
+    penalize : callable, optional
+        ``objective -> (theta, influences (rows, size))``: another estimate in place of the maximum with ridge.
+    examine : callable, optional
+        Called with (objective, theta, influences) at the estimate.
+
     Returns
     -------
     PseudoFit, on every rank
@@ -88,15 +93,20 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     report(check_memory(layout, data.spikes, n_train, 1 if comm is None else comm.Get_size()))
     lists = pattern_lists.build(n, data.spikes, shifts=layout.shifts, lags=layout.lags, counts=is_counted)
     warnings, unbounded = _silent(bounded)
-    layout, lost, notes = _bounded(lists, layout, fires, n_train, ridge)
+    strength = ridge if penalize is None else 1.0  # only its being zero matters here
+    layout, lost, notes = _bounded(lists, layout, fires, n_train, strength)
     lost = _pairs_of_silent(bounded) + lost
-    warnings += notes + _few_bins(layout, n_train, ridge)
+    warnings += notes + _few_bins(layout, n_train, strength)
     keeper = Checkpoint(None)
     if checkpoint is not None:
         options = {"model": model, "lags": data.lags, "k_max": k_max, "counted": is_counted, "ridge": ridge,
                    "n_train": n_train, "format": 1}  # fmt: skip
         keeper = Checkpoint(checkpoint, identity(data.spikes, options), comm)
-    objective, theta, info, runaway = _maximum(lists, layout, n_train, ridge, comm, keeper, report)
+    if penalize is None:
+        objective, theta, info, runaway = _maximum(lists, layout, n_train, ridge, comm, keeper, report)
+    else:
+        objective, runaway = GibbsObjective(lists, layout, [(0, n_train)], comm), []
+        theta, u = penalize(objective)
     layout = objective.layout
     merged = sorted(merged + [int(name[2:-1]) for name in runaway if name[0] == "V"])
     names = _user_names(sorted(lost, key=_by_numbers)) + _user_names([name for name in runaway if name[0] != "V"])
@@ -110,7 +120,11 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
             f"{len(merged)} numbers of firing units do not occur, or lie above one that does not, or have no finite "
             f"maximum: {_some([f'V[{k}]' for k in merged])}; V is constant there"
         )
-    u, kind, notes = _influences(objective, theta, info, ridge, n_blocks, report)
+    kind, notes = "penalized", []
+    if penalize is None:
+        u, kind, notes = _influences(objective, theta, info, ridge, n_blocks, report)
+    if examine is not None:
+        examine(objective, theta, u)
     if n * (n - 1) // 2 + k_max * n * n > MAX_NAMED:
         notes.append("the couplings of pairs stand in the arrays of the fit alone, not among the named couplings")
     everything, complete, independent = _with_silent_units(objective, theta, bounded, fires)

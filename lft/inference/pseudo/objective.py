@@ -54,6 +54,11 @@ class GibbsObjective:
         self.tiles_of_rank = [patterns.n_tiles * r // size for r in range(size + 1)]
         self.tiles = range(self.tiles_of_rank[rank], self.tiles_of_rank[rank + 1])
 
+    @property
+    def longest_lag(self):
+        """Longest lag in rows."""
+        return max([*self.layout.lags, *self.layout.directed_lags], default=0)
+
     def names(self):
         return self.layout.names()
 

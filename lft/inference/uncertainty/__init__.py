@@ -1,0 +1,1 @@
+"""How well couplings are known: sandwich, bootstrap, posterior, identifiability, discovery, power."""

@@ -1,0 +1,232 @@
+"""Penalized maxima against closed forms and an independent optimizer; certificates, paths, folds and choices."""
+
+import numpy as np
+import pytest
+
+from lft.errors import InputError
+from lft.inference.penalty import solver
+from lft.inference.penalty.crossval import cross_validate, time_folds
+from lft.inference.penalty.errors import debias, ridge_errors
+from lft.inference.penalty.fit import fit_penalized
+from lft.inference.penalty.path import make_penalty, null_fit, solve_path, strengths
+from lft.inference.penalty.solver import maximize_on, maximize_penalized
+from lft.inference.penalty.terms import Penalty, penalty_for
+from lft.testing.objectives import LinearObjective, LogisticObjective
+from tests.objectives import ising_exact, pseudo_likelihood
+
+
+def logistic(n=12, n_rows=600, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n_rows, n))
+    x[:, 1] += 0.9 * x[:, 0]
+    x[:, -1] = 1.0
+    truth = np.where(np.arange(n) < 4, 0.7, 0.0)
+    y = rng.random(n_rows) < 1 / (1 + np.exp(-x @ truth))
+    kinds = ["a"] * (n - 1) + ["c"]
+    return LogisticObjective(x, y, kinds, groups=[*np.repeat(np.arange(n // 2), 2)[: n - 1], -1])
+
+
+def raster(n=5, n_bins=3000, seed=0, scale=0.3):
+    rng = np.random.default_rng(seed)
+    upper = np.triu(rng.normal(0, scale, (n, n)), 1)
+    return ising_exact(upper + upper.T, rng.uniform(-0.8, -0.2, n), n_bins, rng)
+
+
+def test_orthogonal_designs_have_closed_forms():
+    o = LinearObjective(np.diag([1.0, 2.0, 1.0, 1.0]), [3.0, -2.0, 0.5, 4.0], groups=[0, 1, 2, 2])
+    g, h = np.array([3.0, -4.0, 0.5, 4.0]), np.array([1.0, 4.0, 1.0, 1.0])
+    soft = np.sign(g) * np.maximum(np.abs(g) - 1.5, 0) / h
+    assert maximize_penalized(o, penalty_for(o, "l1"), 1.5).theta == pytest.approx(soft, abs=1e-6)
+    assert maximize_penalized(o, penalty_for(o, "l2"), 1.5).theta == pytest.approx(g / (h + 1.5), abs=1e-6)
+    mixed = np.sign(g) * np.maximum(np.abs(g) - 0.75, 0) / (h + 0.75)
+    assert maximize_penalized(o, penalty_for(o, "l1", mix=0.5), 1.5).theta == pytest.approx(mixed, abs=1e-6)
+    pair = np.hypot(0.5, 4.0)
+    grouped = np.concatenate([soft[:2], g[2:] * (1 - 1.5 * np.sqrt(2) / pair)])
+    assert maximize_penalized(o, penalty_for(o, "group"), 1.5).theta == pytest.approx(grouped, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2", "group"])
+def test_against_an_independent_optimizer(kind):
+    from scipy.optimize import minimize
+
+    o = logistic()
+    p = penalty_for(o, kind)
+    s = maximize_penalized(o, p, 9.0)
+    assert s.kkt < 1e-6 and 0 <= s.gap < 1e-10
+    objective = lambda theta: -o.log_likelihood(theta, 0, o.n_rows) + p.value(theta, 9.0)  # noqa: E731
+    best = min(
+        (minimize(objective, start, method="Powell", options={"xtol": 1e-10, "ftol": 1e-14, "maxiter": 10**5})
+         for start in (s.theta, np.zeros(o.size))),
+        key=lambda r: r.fun,
+    )  # fmt: skip
+    assert objective(s.theta) <= best.fun + 1e-7
+    if kind != "l2":
+        assert 0 < (s.theta == 0).sum() < o.size - 1
+
+
+@pytest.mark.parametrize("kind", ["l1", "group"])
+def test_certificate_rejects_what_is_not_the_maximum(kind):
+    """The residual sees a wrong sign, a coupling dropped that belongs in, and one kept that does not."""
+    o = logistic()
+    p = penalty_for(o, kind)
+    s = maximize_penalized(o, p, 9.0)
+    kept, dropped = np.flatnonzero(s.selected & p.penalized)[0], np.flatnonzero(~s.selected)[0]
+    for j, value in ((kept, -s.theta[kept]), (kept, 0.0), (dropped, 0.05)):
+        theta = s.theta.copy()
+        theta[j] = value
+        r = p.residual(theta, o.score(theta, 0, o.n_rows), 9.0)
+        assert np.abs(r).max() > 0.5
+
+
+def test_a_solver_without_the_threshold_is_caught(monkeypatch):
+    """Mutant: the proximal map that shrinks nothing gives the free maximum, which the certificate refuses."""
+    o = logistic()
+    p = penalty_for(o, "l1")
+    monkeypatch.setattr(Penalty, "shrink", lambda self, point, metric, strength: point)
+    with pytest.raises(solver.DivergenceError, match=r"not converged|no step"):
+        maximize_penalized(o, p, 9.0)
+
+
+@pytest.mark.parametrize("kind", ["l1", "group"])
+def test_path_begins_where_the_first_coupling_enters(kind):
+    x = raster()
+    o = pseudo_likelihood(x)
+    null = null_fit(o)
+    rate = x.mean(axis=0)
+    assert null.theta[-5:] == pytest.approx(np.log(rate / (1 - rate)), abs=1e-6)
+    p = make_penalty(o, kind, null)
+    grid = strengths(p, null, 6, 0.01)
+    couplings = p.penalized
+    above, below = solve_path(o, p, [1.0001 * grid[0], 0.999 * grid[0]], null.theta)
+    assert not above.selected[couplings].any()
+    assert below.selected[couplings].sum() == 1
+    assert np.all(above.theta[~couplings] != 0)
+    counts = [s.selected[couplings].sum() for s in solve_path(o, p, grid, null.theta)]
+    assert counts[0] == 0 < counts[-1] and all(s.kkt < 1e-6 for s in solve_path(o, p, grid, null.theta))
+
+
+def test_warm_starts_do_not_change_solutions():
+    o = logistic()
+    null = null_fit(o)
+    for kind in ("l1", "l2", "group"):
+        p = make_penalty(o, kind, null)
+        grid = strengths(p, null, 5)
+        for s in solve_path(o, p, grid):
+            assert maximize_penalized(o, p, s.strength).theta == pytest.approx(s.theta, abs=1e-5)
+
+
+def test_refit_is_the_maximum_on_the_support():
+    o = logistic()
+    keep = np.arange(o.size) % 2 == 1
+    theta, value, _, _ = maximize_on(o, keep)
+    small = LogisticObjective(o.x[:, keep], o.y)
+    other, small_value, _, _ = maximize_on(small, np.ones(small.size, bool))
+    assert theta[keep] == pytest.approx(other, abs=1e-6) and not theta[~keep].any()
+    assert value == pytest.approx(small_value, abs=1e-6)
+
+
+def test_folds_are_separated_blocks_of_time():
+    folds = time_folds(1000, 4, gap=7)
+    assert [b - a for a, b in folds.test] == [250] * 4
+    for (a, b), train in zip(folds.test, folds.train, strict=True):
+        rows = np.concatenate([np.arange(*r) for r in train])
+        assert len(np.intersect1d(rows, np.arange(max(a - 7, 0), min(b + 7, 1000)))) == 0
+        assert len(rows) == 1000 - (min(b + 7, 1000) - max(a - 7, 0))
+
+
+def drifting(seed):
+    """Covariates and noise that stay the same for 50 rows: 8 independent rows for 30 parameters."""
+    rng = np.random.default_rng(seed)
+    x, noise = (np.repeat(rng.normal(size=(40, n)), 50, axis=0) for n in (30, 1))
+    return LinearObjective(x + 0.01 * rng.normal(size=x.shape), noise[:, 0])
+
+
+def test_random_bins_would_look_at_their_test():
+    """Mutant: folds of single rows dealt at random find the correlated noise predictable and ask for no penalty."""
+    o = drifting(0)
+    p, grid = penalty_for(o, "l2"), np.geomspace(1e6, 1e-2, 9)
+    honest = cross_validate(o, p, grid, time_folds(o.n_rows, 5))
+    order = np.random.default_rng(1).permutation(o.n_rows)
+    mixed = LinearObjective(o.x[order], o.y[order])
+    leaking = cross_validate(mixed, p, grid, time_folds(o.n_rows, 5))
+    assert honest.strengths[honest.best] > 30 * leaking.strengths[leaking.best]
+    assert honest.mean[honest.best] < leaking.mean[leaking.best]
+
+
+def test_one_standard_error_rule_takes_the_stronger_penalty():
+    o = logistic(n_rows=2000)
+    null = null_fit(o)
+    p = make_penalty(o, "l1", null)
+    cv = cross_validate(o, p, strengths(p, null), time_folds(o.n_rows, 5))
+    loss = cv.scores[:, cv.best] - cv.scores[:, cv.one_se]
+    assert cv.one_se < cv.best and 0 <= loss.mean() <= loss.std(ddof=1) / np.sqrt(5)
+    assert cv.mean[cv.best] == cv.scores.mean(axis=0).max()
+    assert cv.null_scores.mean() < cv.mean[cv.best]
+
+
+def test_ridge_errors_in_closed_form():
+    """Orthogonal design, H = T: error^2 = [T noise + (s tau)^2]/(T + s)^2, and tau from the estimates."""
+    rng = np.random.default_rng(3)
+    n, n_rows, tau = 150, 2000, 0.03
+    x = np.linalg.qr(rng.normal(size=(n_rows, n)))[0] * np.sqrt(n_rows)
+    truth = tau * rng.normal(size=n)
+    o = LinearObjective(x, x @ truth + rng.normal(size=n_rows))
+    p, s = penalty_for(o, "l2"), 4 / tau**2
+    errors = ridge_errors(o, p, maximize_penalized(o, p, s), n_blocks=100)
+    expected = np.sqrt(n_rows + (s * errors.prior_sd["a"]) ** 2) / (n_rows + s)
+    assert errors.error == pytest.approx(expected, rel=0.25)
+    assert errors.prior_sd["a"] == pytest.approx(truth.std(), rel=0.3)
+    z = (maximize_penalized(o, p, s).theta - truth) / errors.error
+    assert 0.8 < z.std() < 1.2
+    sandwich = z * errors.error / np.sqrt((errors.influences[:100] ** 2).sum(axis=0))
+    assert sandwich.std() > 2  # mutant: the variance without the bias
+
+
+def test_debiased_estimate_is_one_newton_step():
+    o = LinearObjective(np.random.default_rng(0).normal(size=(50, 4)), np.ones(50))
+    free = maximize_on(o, np.ones(4, bool))[0]
+    assert debias(o, np.array([0.3, 0, 0, 0]), 10)[0] == pytest.approx(free, abs=1e-9)
+
+
+def test_separable_data_need_a_penalty_and_get_one():
+    x = np.array([[1.0, 1], [1, 1], [-1, 1], [-1, 1]])
+    o = LogisticObjective(x, [1, 1, 0, 0], kinds="ac")
+    for kind in ("l1", "l2"):
+        s = maximize_penalized(o, penalty_for(o, kind), 0.1)
+        assert np.isfinite(s.theta).all() and s.kkt < 1e-6
+
+
+def test_fit_reports_what_it_did():
+    o = pseudo_likelihood(raster(), lags=(1, 2))
+    fit = fit_penalized(o, "l1", refit=True, n_strengths=6, n_folds=3)
+    report, arrays = fit.report(), fit.arrays()
+    assert report["rule"] == "best" and report["cross_validation"]["folds"] == 3
+    assert len(report["path"]["strengths"]) == 6 == len(report["cross_validation"]["score"])
+    assert arrays["penalty_path_theta"].shape == (6, o.size) and arrays["penalty_cv_scores"].shape == (3, 6)
+    assert any("selection" in w for w in fit.warnings)
+    assert np.all(fit.errors.error >= fit.errors.debiased_error - 1e-12)
+    given = fit_penalized(o, "l2", strength=3.0)
+    assert given.rule == "given" and not given.path and given.cross_validation is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "lasso"}, "penalty 'lasso': valid are l1, l2, group"),
+        ({"kind": "l2", "strength": -1}, "strength = -1: valid is 'auto' or a number > 0"),
+        ({"kind": "l2", "refit": True}, "drops no coupling"),
+        ({"kind": "l1", "n_folds": 1}, "folds = 1: valid is an integer >= 2"),
+        ({"kind": "l1", "mix": 1.0}, "mix = 1.0: valid is"),
+        ({"kind": "l1", "rule": "median"}, "rule 'median': valid are best, one-se"),
+        ({"kind": "l1", "strength": 1.0, "rule": "best"}, "there is nothing to choose"),
+        ({"kind": "l1", "span": 2}, "span = 2: valid is"),
+    ],
+)
+def test_bad_input(options, message):
+    with pytest.raises(InputError, match=message):
+        fit_penalized(logistic(), **options)
+
+
+def test_fields_alone_cannot_be_penalized():
+    with pytest.raises(InputError, match="never penalized"):
+        fit_penalized(LogisticObjective(np.ones((4, 1)), [0, 1, 1, 0], kinds="c"), "l2")
