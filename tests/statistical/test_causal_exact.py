@@ -132,7 +132,7 @@ def glm_case(seed, n=5, bins=18000, n_trials=3, link="logit"):
     """Filters in a basis, own history in another, event-locked and smooth inputs, in trials."""
     rng = np.random.default_rng(3)
     cross, own = make_basis("raised-cosine", 3, 12), make_basis("bspline", 4, 12)
-    w = rng.normal(0, 0.5, (n, n, 3))
+    w = rng.normal(0, 0.3, (n, n, 3))
     v = rng.normal(0, 0.4, (n, 4)) - np.array([1.0, 0.3, 0, 0])
     C = np.einsum("km,ijm->kij", cross.matrix, w)
     for i in range(n):

@@ -231,6 +231,15 @@ def test_a_smooth_basis_without_a_maximum_is_found_at_the_maximum():
     assert any(name.startswith("w[") for name in fit.unbounded) and np.abs(fit.J_lag).max() < 50
 
 
+def test_a_unit_with_a_single_spike_does_not_stop_the_others():
+    raster = rasters_of("logit", (800,), 4)[0]
+    raster[:, 3] = 0
+    raster[400, 3] = 1
+    fit = fit_glm(raster, basis=make_basis("bspline", 4, 6), test=0.0)
+    assert any(name.startswith("w[") and ",3," in name for name in fit.unbounded)
+    assert np.abs(fit.J_lag[:, 3]).max() < 20 and np.isfinite(fit.J_lag_error[:, 0, :3]).all()
+
+
 # ---- inputs
 def test_event_columns_overlap_and_stay_in_their_trial():
     bound = InputDesign([EventLocked([[1, 3], [9]], -1, 2, 3)]).bind([6, 10], 16)

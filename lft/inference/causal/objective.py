@@ -18,6 +18,14 @@ MAX_STEPS = 100
 FAST = 0.03
 
 
+class SingularTarget(SingularInformation):
+    """The information of one lane is singular: at the start, or after its parameters have run away."""
+
+    def __init__(self, lane, is_start, message):
+        super().__init__(message)
+        self.lane, self.is_start = int(lane), is_start
+
+
 class BlockInformation:
     """Block-diagonal information, one block per target."""
 
@@ -241,7 +249,7 @@ def maximize_batch(batch, theta, keeps, ridge=None):
             for lane in np.flatnonzero(~done):
                 keep = keeps[lane]
                 if information[lane] is None:
-                    factored = _factor(batch, lane, matrices, keep, ridge, scale, damping[lane])
+                    factored = _factor(batch, lane, matrices, keep, ridge, scale, damping[lane], count == 0)
                     information[lane], damping[lane] = factored
                 step[lane] = information[lane].solve(gradient[keep, lane])
                 promised[lane] = gradient[keep, lane] @ step[lane]
@@ -287,11 +295,11 @@ def maximize_batch(batch, theta, keeps, ridge=None):
     raise DivergenceError(f"fit: units {names} not converged after {MAX_STEPS} Newton steps")
 
 
-def _factor(batch, lane, matrices, keep, ridge, scale, damping):
+def _factor(batch, lane, matrices, keep, ridge, scale, damping, is_start):
     while True:
         try:
             return TargetInformation(matrices[lane], keep, ridge[keep] + damping * scale[lane]), damping
         except SingularInformation as error:
             if not 0 < damping < 1e-2:
-                raise SingularInformation(f"unit {batch.targets[lane]}: {error}") from None
+                raise SingularTarget(lane, is_start, f"unit {batch.targets[lane]}: {error}") from None
             damping *= 10
