@@ -489,3 +489,25 @@ def test_counting_finds_the_boundary_cells():
                 assert together[k - 1, j, i] == (raster[2:, i] * raster[2 - k : 60 - k, j]).sum()
                 assert task.exposed[k - 1, j] == raster[2 - k : 60 - k, j].sum()
     assert BoundInputs().columns(0, 3).shape == (3, 0)
+
+
+def test_penalties_of_the_package_serve_through_the_objective():
+    """l2 of a given strength is the ridge; l1 keeps fewer couplings and finds the strong one."""
+    from lft.inference.penalty.fit import fit_penalized
+
+    J = np.zeros((1, 5, 5))
+    J[0, 0, 1] = 0.5
+    raster = CausalModel.of_spins(np.full(5, -0.5), J).simulate(3000, seed=1)[0]
+
+    def penalize(kind, strength):
+        def estimate(objective):
+            fit = fit_penalized(objective, kind, strength=strength)
+            return fit.theta, fit.errors.influences
+
+        return estimate
+
+    ridge = fit_kinetic(raster, ridge=4.0, test=0.0)
+    same = fit_kinetic(raster, test=0.0, penalize=penalize("l2", 4.0))
+    assert np.allclose(same.J_lag, ridge.J_lag, atol=1e-6) and np.allclose(same.h, ridge.h, atol=1e-6)
+    sparse = fit_kinetic(raster, test=0.0, penalize=penalize("l1", 4.0))
+    assert sparse.J_lag[0, 0, 1] > 0.2 and (sparse.J_lag == 0).sum() > 12
