@@ -312,19 +312,22 @@ def fit_batch(task, targets):
     bounds, counts = boundary.find(batch, task.exposed, task.refractory, is_penalized)
     batch = Batch(design, targets, {n: b.pinned for n, b in enumerate(bounds) if b.pinned is not None})
     theta = boundary.first_guess(batch, task.exposed, counts, task.rates, bounds, task.ridge)
+    plain = np.zeros_like(theta)
+    for lane, i in enumerate(batch.targets):
+        plain[0, lane] = links.inverse(design.link, task.rates[i])
     ridge = np.full(design.size, task.ridge)
     ridge[: design.n_dense] = 0.0
     if task.penalize is not None:
         return _penalized(task, batch, bounds, theta)
     while True:
         try:
-            theta, _, information, _ = maximize_batch(batch, theta, [b.keep for b in bounds], ridge)
+            theta, _, information, _ = maximize_batch(batch, theta, [b.keep for b in bounds], ridge, plain)
         except SingularTarget as error:
             bounds_of, places = bounds[error.lane], bounds[error.lane].keep
             weights = np.flatnonzero(places >= design.n_dense)
             if error.is_start or not len(weights) or task.ridge > 0:
                 raise
-            theta = boundary.first_guess(batch, task.exposed, counts, task.rates, bounds, task.ridge)
+            theta = plain.copy()
             _fix_at_zero(batch, error.lane, bounds_of, weights, theta)
             continue
         if task.ridge > 0 or not _drop_runaways(batch, bounds, theta, information):
