@@ -130,7 +130,7 @@ def kinetic_z(fit, truth):
 
 def glm_case(seed, n=5, bins=18000, n_trials=3, link="logit"):
     """Filters in a basis, own history in another, event-locked and smooth inputs, in trials."""
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(16)  # every unit fires in 7 to 22 % of the bins: all filters have a maximum
     cross, own = make_basis("raised-cosine", 3, 12), make_basis("bspline", 4, 12)
     w = rng.normal(0, 0.3, (n, n, 3))
     v = rng.normal(0, 0.4, (n, 4)) - np.array([1.0, 0.3, 0, 0])
