@@ -449,7 +449,6 @@ COMMANDS = (
     "run", "resume", "anneal", "status", "analyze", "scale", "fit", "flow", "meanfield", "report", "demo", "bench",
     "info",
 )  # fmt: skip
-PARALLEL = ("run", "resume", "anneal", "analyze", "fit", "meanfield")
 PARALLEL = ("run", "resume", "anneal", "analyze", "meanfield")
 SHARED = ("fit",)  # parallel where a launcher starts several ranks; alone without MPI
 

@@ -59,6 +59,8 @@ class Stream(IntEnum):
     MEANFIELD_SHARED = 39  # noise that a whole population of such a network shares; the site is the number of the noise
     MEANFIELD_LOADING = 40  # vectors of its weights of low rank; the site is the neuron, the draw the rank
     MEANFIELD_PAIR = 41  # its partially symmetric weights; the site is the pair of neurons
+    CAUSAL = 25  # spikes of a causal chain; the time word is the number of the stretch, the site its bin and unit
+    CAUSAL_PAST = 26  # the same before the stretch, until the start is forgotten
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ built: the spikes lie once by bin (what happened at a-1, a-2, ...) and once by u
 * Eight targets at a time.  One visit of a pair of spikes adds eight numbers that lie side by side (one cache line, one
   AVX-512 register): per target it costs 8 times less than one target alone, where every sum is a scattered access.
 * Hessian by source: all sums that involve the source j at lag k go to one block (lags x units x 8 doubles: 64 kB with
-  1000 units and one lag), which stays in the second-level cache; rows ascend, so weights and spike lists stream.
-  Rejected: row by row over the whole matrix (8 MB per target, out of cache): 4 times slower.  Dense products
-  (T P^2): 1000 times more work at 1000 units and a rate of 1 %, equal work at about 40 units that fire in every third bin.
+  1000 units and one lag), which stays in the second-level cache.  The visits of a source lie far apart in time, so that
+  weights and lists are fetched ahead: without that each visit waits for memory three times (0.5 s per target instead of
+  0.1 s at the size below).  Row by row over the whole matrix would scatter over 8 MB per target; dense products would
+  take T P^2 multiplications, 2e4 times as many as there are pairs of spikes at 1000 units and a rate of 1 %.
 * Only j' >= j is visited (the lists ascend, so it is their tail); the caller mirrors.
 * A unit with n spikes in a bin stands n times in the lists: counts need no values.
 * Bases of filters are applied by the caller to these sums, so that any basis costs the same.
 
-Measured on one core of an EPYC (Zen 4), 1000 units, 1e6 bins, 1 % rate, one lag, per target: predict 1.7 ms, gather
-2.1 ms, pairs 10 ms.
+Measured on one core of a busy Zen 4 machine, scaled to 1000 units, 1e6 bins, 1 % rate, one lag, CPU time per target:
+predict 4 ms, gather 4 ms, pairs 0.1 s.  Drawing: 11 us per bin of 1000 units.
 
 Drawing: couplings lie by (lag, source), targets contiguous; a bin costs the rows of the spikes in its past, plus one
 uniform and one logarithm per unit (philox.c).  The order of the additions is fixed (lag, then source), so a bin has the

@@ -117,6 +117,7 @@ def _save(fit, args, notes):
         save_fit(fit, args.output, args.overwrite, {"recording": str(args.recording), "notes": notes})
     except (OSError, RuntimeError) as error:
         raise LftError(explain(error, args.output, "writing the fit")) from error
+    return fit, notes
 
 
 def _fitter(model, method):

@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from lft._kernels import recording as kernel
+from lft.archive import on_root
 from lft.errors import DataWarning, InputError
 from lft.inference.causal.basis import make_basis
 from lft.inference.causal.fit import fit_glm, fit_kinetic
@@ -41,39 +42,57 @@ from lft.units import parse_quantity
 ONLY_GLM = ("basis", "family", "link", "refractory")
 
 
-def fit_causal_model(recording, bin_s, args):
-    """``kinetic`` and ``glm``."""
+def fit_causal_model(recording, bin_s, args, comm=None):
+    """``kinetic`` and ``glm``; ranks share the targets."""
+    held = []
+    packed, inputs, bin_s, unit = on_root(comm, _prepared, recording, bin_s, args, held)
+    report = held.pop() if held else None
+    options = {
+        "inputs": inputs, "test": args.test, "ridge": args.ridge, "bin_s": bin_s, "unit": unit, "comm": comm,
+        "penalize": getattr(args, "penalize", None),
+    }  # fmt: skip
+    rasters = [_unpacked(*part) for part in packed]
+    lags = _positive("--lags", 1 if args.lags is None else args.lags)
+    if args.model == "kinetic":
+        fit = fit_kinetic(rasters, n_lags=lags, own=args.own_basis is None, **options)
+    else:
+        basis = make_basis("identity", lags, lags) if args.basis is None else parse_basis("--basis", args.basis, bin_s)
+        own = "same"
+        if args.own_basis is not None:
+            own = None if args.own_basis == "none" else parse_basis("--own-basis", args.own_basis, bin_s)
+        refractory = 0 if args.refractory is None else bins_of("--refractory", args.refractory, bin_s)
+        family = args.family or "bernoulli"
+        more = {"family": family, "link": args.link, "basis": basis, "own_basis": own, "refractory": refractory}
+        fit = fit_glm(rasters, **more, **options)
+    fit.method = args.method
+    return fit, report
+
+
+fit_causal_model.is_parallel = True
+
+
+def _prepared(recording, bin_s, args, held):
+    """What every rank needs (packed rasters, inputs, bin width, units); the report goes to ``held`` of rank 0."""
     if args.model == "kinetic":
         wrong = [name for name in ONLY_GLM if getattr(args, name) is not None]
         if wrong:
             raise InputError(f"--{wrong[0]}: only for --model glm")
         if args.own_basis not in (None, "none"):
             raise InputError(f"--own-basis {args.own_basis!r}: valid for --model kinetic is none")
+    if args.basis is not None and args.lags is not None:
+        raise InputError("--lags: not together with --basis, which has its own duration")
     events = read_events(args, recording)
     is_counts = args.family == "poisson"
     rasters, bin_s, report, trial_events = cut(recording, bin_s, args, events, is_counts)
-    inputs = make_inputs(args, trial_events, [len(r) for r in rasters], bin_s)
-    options = {
-        "inputs": inputs, "test": args.test, "ridge": args.ridge, "bin_s": bin_s, "unit": report.unit,
-        "comm": getattr(args, "comm", None), "penalize": getattr(args, "penalize", None),
-    }  # fmt: skip
-    lags = 1 if args.lags is None else args.lags
-    if args.model == "kinetic":
-        fit = fit_kinetic(rasters, n_lags=_positive("--lags", lags), own=args.own_basis is None, **options)
-        fit.method = args.method
-        return fit, report
-    if args.basis is not None and args.lags is not None:
-        raise InputError("--lags: not together with --basis, which has its own duration")
-    lags = _positive("--lags", lags)
-    basis = make_basis("identity", lags, lags) if args.basis is None else parse_basis("--basis", args.basis, bin_s)
-    own = "same"
-    if args.own_basis is not None:
-        own = None if args.own_basis == "none" else parse_basis("--own-basis", args.own_basis, bin_s)
-    refractory = 0 if args.refractory is None else bins_of("--refractory", args.refractory, bin_s)
-    family = args.family or "bernoulli"
-    fit = fit_glm(rasters, family=family, link=args.link, basis=basis, own_basis=own, refractory=refractory, **options)
-    fit.method = args.method
-    return fit, report
+    held.append(report)
+    packed = [(r if is_counts else np.packbits(r), r.shape) for r in rasters]
+    return packed, make_inputs(args, trial_events, [len(r) for r in rasters], bin_s), bin_s, report.unit
+
+
+def _unpacked(values, shape):
+    if values.ndim == 2:
+        return values
+    return np.unpackbits(values, count=shape[0] * shape[1]).reshape(shape).view(np.int8)
 
 
 def fit_gaussian_model(recording, bin_s, args):

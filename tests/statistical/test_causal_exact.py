@@ -128,12 +128,12 @@ def kinetic_z(fit, truth):
     return (value - truth) / np.concatenate([fit.h_error, fit.J_lag_error.ravel()]), value
 
 
-def glm_case(seed, n=6, bins=24000, n_trials=3, link="logit"):
+def glm_case(seed, n=5, bins=18000, n_trials=3, link="logit"):
     """Filters in a basis, own history in another, event-locked and smooth inputs, in trials."""
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(16)  # every unit fires in 7 to 22 % of the bins: all filters have a maximum
     cross, own = make_basis("raised-cosine", 3, 12), make_basis("bspline", 4, 12)
-    w = rng.normal(0, 0.5, (n, n, 3))
-    v = rng.normal(0, 0.4, (n, 4)) - np.array([1.5, 0.5, 0, 0])
+    w = rng.normal(0, 0.3, (n, n, 3))
+    v = rng.normal(0, 0.4, (n, 4)) - np.array([1.0, 0.3, 0, 0])
     C = np.einsum("km,ijm->kij", cross.matrix, w)
     for i in range(n):
         C[:, i, i] = own.matrix @ v[i]
@@ -142,7 +142,7 @@ def glm_case(seed, n=6, bins=24000, n_trials=3, link="logit"):
     design = InputDesign([EventLocked(tuple(events), -5, 25, 4), Smooth(4)])
     bound = design.bind([length] * n_trials, bins)
     u = rng.normal(0, 0.5, (n, bound.size))
-    c = rng.uniform(-2.4, -1.9, n)
+    c = rng.uniform(-1.7, -1.3, n)
     rasters = []
     for t in range(n_trials):
         columns = bound.columns(t * length, (t + 1) * length)
@@ -199,9 +199,9 @@ def test_glm_recovery():
     fit = fit_glm(rasters, basis=cross, own_basis=own, inputs=design, test=0.0)
     z, _value = glm_z(fit, truth)
     assert np.abs(z).max() < 4.5 and chi2_tail(z) > 1e-4
-    i, j = np.nonzero(~np.eye(6, dtype=bool))
+    i, j = np.nonzero(~np.eye(5, dtype=bool))
     filters = cross.matrix @ fit.weights[i, j].T
-    true = cross.matrix @ truth[6 : 6 + 3 * len(i)].reshape(-1, 3).T
+    true = cross.matrix @ truth[5 : 5 + 3 * len(i)].reshape(-1, 3).T
     assert np.allclose(fit.J_lag[:, i, j], filters)
     assert np.linalg.norm(filters - true) / np.linalg.norm(true) < 0.35
     z_lag = (filters - true) / fit.J_lag_error[:, i, j]  # pointwise errors of the filters
@@ -233,6 +233,7 @@ def test_errors_are_calibrated(family):
         zs.append(z)
     # the parameters of one fit are correlated: the test takes a random eighth of them
     zs = np.array(zs)
+    assert np.isfinite(zs).all()
     few = np.random.default_rng(0).permutation(zs.ravel())[: zs.size // 8]
     assert kstest(few, "norm").pvalue > 0.01
     cover = (np.abs(zs) < 1.96).mean()

@@ -231,6 +231,15 @@ def test_a_smooth_basis_without_a_maximum_is_found_at_the_maximum():
     assert any(name.startswith("w[") for name in fit.unbounded) and np.abs(fit.J_lag).max() < 50
 
 
+def test_a_unit_with_a_single_spike_does_not_stop_the_others():
+    raster = rasters_of("logit", (800,), 4)[0]
+    raster[:, 3] = 0
+    raster[400, 3] = 1
+    fit = fit_glm(raster, basis=make_basis("bspline", 4, 6), test=0.0)
+    assert any(name.startswith("w[") and ",3," in name for name in fit.unbounded)
+    assert np.abs(fit.J_lag[:, 3]).max() < 20 and np.isfinite(fit.J_lag_error[:, 0, :3]).all()
+
+
 # ---- inputs
 def test_event_columns_overlap_and_stay_in_their_trial():
     bound = InputDesign([EventLocked([[1, 3], [9]], -1, 2, 3)]).bind([6, 10], 16)
@@ -396,7 +405,7 @@ def test_commands_fit_and_simulate(lft_main, tmp_path):
     with Archive("a.h5") as archive:
         more = direct.causal_model().simulate(400, seed=1, n_chains=5)
         assert np.array_equal(archive.last(), 2 * more[4] - 1)
-    lft_main("flow a.h5 -o f.h5 --method refit --levels 1 --factor 2 --blocking or --overwrite", code=2)
+    assert "no blocks in space" in lft_main("flow a.h5 -o f.h5", code=2).err  # as of every graph
 
 
 def test_commands_glm_trials_inputs_and_counts(lft_main, tmp_path):
@@ -480,3 +489,25 @@ def test_counting_finds_the_boundary_cells():
                 assert together[k - 1, j, i] == (raster[2:, i] * raster[2 - k : 60 - k, j]).sum()
                 assert task.exposed[k - 1, j] == raster[2 - k : 60 - k, j].sum()
     assert BoundInputs().columns(0, 3).shape == (3, 0)
+
+
+def test_penalties_of_the_package_serve_through_the_objective():
+    """l2 of a given strength is the ridge; l1 keeps fewer couplings and finds the strong one."""
+    from lft.inference.penalty.fit import fit_penalized
+
+    J = np.zeros((1, 5, 5))
+    J[0, 0, 1] = 0.5
+    raster = CausalModel.of_spins(np.full(5, -0.5), J).simulate(3000, seed=1)[0]
+
+    def penalize(kind, strength):
+        def estimate(objective):
+            fit = fit_penalized(objective, kind, strength=strength)
+            return fit.theta, fit.errors.influences
+
+        return estimate
+
+    ridge = fit_kinetic(raster, ridge=4.0, test=0.0)
+    same = fit_kinetic(raster, test=0.0, penalize=penalize("l2", 4.0))
+    assert np.allclose(same.J_lag, ridge.J_lag, atol=1e-6) and np.allclose(same.h, ridge.h, atol=1e-6)
+    sparse = fit_kinetic(raster, test=0.0, penalize=penalize("l1", 4.0))
+    assert sparse.J_lag[0, 0, 1] > 0.2 and (sparse.J_lag == 0).sum() > 12

@@ -20,7 +20,7 @@ from lft.inference.causal import boundary
 from lft.inference.causal.basis import Basis, make_basis
 from lft.inference.causal.design import LANES, Batch, Design
 from lft.inference.causal.inputs import BoundInputs, InputDesign
-from lft.inference.causal.objective import CausalObjective, maximize_batch
+from lft.inference.causal.objective import CausalObjective, SingularTarget, maximize_batch
 from lft.inference.causal.result import MAX_INPUT_CELLS, CausalFit
 from lft.inference.causal.spikes import MAX_COUNT, SpikeTable, checked_counts
 from lft.inference.causal.target import finish_target
@@ -312,12 +312,24 @@ def fit_batch(task, targets):
     bounds, counts = boundary.find(batch, task.exposed, task.refractory, is_penalized)
     batch = Batch(design, targets, {n: b.pinned for n, b in enumerate(bounds) if b.pinned is not None})
     theta = boundary.first_guess(batch, task.exposed, counts, task.rates, bounds, task.ridge)
+    plain = np.zeros_like(theta)
+    for lane, i in enumerate(batch.targets):
+        plain[0, lane] = links.inverse(design.link, task.rates[i])
     ridge = np.full(design.size, task.ridge)
     ridge[: design.n_dense] = 0.0
     if task.penalize is not None:
         return _penalized(task, batch, bounds, theta)
     while True:
-        theta, _, information, _ = maximize_batch(batch, theta, [b.keep for b in bounds], ridge)
+        try:
+            theta, _, information, _ = maximize_batch(batch, theta, [b.keep for b in bounds], ridge, plain)
+        except SingularTarget as error:
+            bounds_of, places = bounds[error.lane], bounds[error.lane].keep
+            weights = np.flatnonzero(places >= design.n_dense)
+            if error.is_start or not len(weights) or task.ridge > 0:
+                raise
+            theta = plain.copy()
+            _fix_at_zero(batch, error.lane, bounds_of, weights, theta)
+            continue
         if task.ridge > 0 or not _drop_runaways(batch, bounds, theta, information):
             break
     batch.evaluate(theta)
@@ -369,16 +381,20 @@ def _drop_runaways(batch, bounds, theta, information):
             )
         found = True
         worst = weights[error[weights] > 0.1 * error[weights].max()]
-        for place in b.keep[worst]:
-            s, m = divmod(int(place) - d.n_dense, d.width)
-            b.dropped.append((m, int(d.sources[s]), "no finite maximum"))
-            theta[place, lane] = 0.0
-        b.keep = np.delete(b.keep, worst)
-        theta[0, lane] = 0.0
-        theta[1:, lane] = 0.0
-        rate = batch.counts(0, d.table.n_bins)[d.fits.astype(bool), lane].mean()
-        theta[0, lane] = links.inverse(d.link, rate)
+        _fix_at_zero(batch, lane, b, worst, theta)
     return found
+
+
+def _fix_at_zero(batch, lane, bounds, which, theta):
+    """Take free parameters (positions in ``keep``) out of the fit of a lane, which starts again from its rate."""
+    d = batch.design
+    for place in bounds.keep[which]:
+        s, m = divmod(int(place) - d.n_dense, d.width)
+        bounds.dropped.append((m, int(d.sources[s]), "no finite maximum"))
+    bounds.keep = np.delete(bounds.keep, which)
+    theta[:, lane] = 0.0
+    times = d.table.times(batch.targets[lane])
+    theta[0, lane] = links.inverse(d.link, d.fits[times].sum() / d.n_fitted)
 
 
 def _penalized(task, batch, bounds, theta):

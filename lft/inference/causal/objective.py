@@ -16,6 +16,15 @@ from lft.inference.newton import SingularInformation
 TOLERANCE = 1e-8
 MAX_STEPS = 100
 FAST = 0.03
+MAX_RESETS = 3
+
+
+class SingularTarget(SingularInformation):
+    """The information of one lane is singular: at the start, or after its parameters have run away."""
+
+    def __init__(self, lane, is_start, message):
+        super().__init__(message)
+        self.lane, self.is_start = int(lane), is_start
 
 
 class BlockInformation:
@@ -200,7 +209,7 @@ class CausalObjective:
         return CausalObjective(self.design.restricted(fits), self.targets, n_rows, self.keeps, self.pinned, bins)
 
 
-def maximize_batch(batch, theta, keeps, ridge=None):
+def maximize_batch(batch, theta, keeps, ridge=None, other=None):
     """Maximum of each lane's log-likelihood by damped Newton steps, as :func:`lft.inference.newton.maximize`.
 
     Parameters
@@ -212,6 +221,8 @@ def maximize_batch(batch, theta, keeps, ridge=None):
         Free parameters of each lane.
     ridge : ndarray (size,), optional
         ``value -= sum ridge theta^2/2``.
+    other : ndarray (size, lanes), optional
+        Another start; each lane takes the better of the two.
 
     Returns
     -------
@@ -229,22 +240,33 @@ def maximize_batch(batch, theta, keeps, ridge=None):
         value, gradient = batch.evaluate(at)
         return value - 0.5 * (ridge @ at**2), gradient - ridge[:, None] * at
 
+    if other is not None:
+        is_better = evaluate(theta)[0] >= evaluate(other)[0]
+        theta = np.where(is_better, theta, other)
     value, gradient = evaluate(theta)
     matrices = list(batch.hessian())
     scale = [m.diagonal()[k] + ridge[k] for m, k in zip(matrices, keeps, strict=True)]
     damping, done, information = np.zeros(n), np.zeros(n, bool), [None] * n
     fresh, before = np.ones(n, bool), np.full(n, np.inf)  # whose matrix is of its theta; last promised gain
-    is_current = True
+    is_current, resets = True, np.zeros(n, int)
     for count in range(MAX_STEPS):
         while True:
             step, promised = [None] * n, np.zeros(n)
             for lane in np.flatnonzero(~done):
                 keep = keeps[lane]
                 if information[lane] is None:
-                    factored = _factor(batch, lane, matrices, keep, ridge, scale, damping[lane])
+                    factored = _factor(batch, lane, matrices, keep, ridge, scale, damping[lane], count == 0)
                     information[lane], damping[lane] = factored
                 step[lane] = information[lane].solve(gradient[keep, lane])
                 promised[lane] = gradient[keep, lane] @ step[lane]
+                if promised[lane] < TOLERANCE and damping[lane]:  # damping has done its work
+                    damping[lane], resets[lane] = 0.0, resets[lane] + 1
+                    if resets[lane] > MAX_RESETS:
+                        raise SingularTarget(lane, False, f"unit {batch.targets[lane]}: no finite maximum")
+                    factored = _factor(batch, lane, matrices, keep, ridge, scale, 0.0, False)
+                    information[lane], damping[lane] = factored
+                    step[lane] = information[lane].solve(gradient[keep, lane])
+                    promised[lane] = gradient[keep, lane] @ step[lane]
             # an old matrix serves as long as it brings the gain down fast, and never at the end
             near = ~done & (promised < TOLERANCE) & (damping == 0)
             old = ~done & ~fresh
@@ -284,15 +306,15 @@ def maximize_batch(batch, theta, keeps, ridge=None):
                 damping[lane], information[lane] = damping[lane] / 10 if damping[lane] > 1e-5 else 0.0, None
             theta[:, lane], value[lane], gradient[:, lane] = trial[:, lane], new_value[lane], new_gradient[:, lane]
             fresh[lane] = False
-    names = ", ".join(str(batch.targets[k]) for k in np.flatnonzero(~done))
-    raise DivergenceError(f"fit: units {names} not converged after {MAX_STEPS} Newton steps")
+    lane = int(np.flatnonzero(~done)[0])
+    raise SingularTarget(lane, False, f"unit {batch.targets[lane]}: not converged after {MAX_STEPS} Newton steps")
 
 
-def _factor(batch, lane, matrices, keep, ridge, scale, damping):
+def _factor(batch, lane, matrices, keep, ridge, scale, damping, is_start):
     while True:
         try:
             return TargetInformation(matrices[lane], keep, ridge[keep] + damping * scale[lane]), damping
         except SingularInformation as error:
             if not 0 < damping < 1e-2:
-                raise SingularInformation(f"unit {batch.targets[lane]}: {error}") from None
+                raise SingularTarget(lane, is_start, f"unit {batch.targets[lane]}: {error}") from None
             damping *= 10
