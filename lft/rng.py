@@ -47,20 +47,18 @@ class Stream(IntEnum):
     RESAMPLE = 22  # blocks of a bootstrap sample; the replica is the sample
     POSTERIOR = 23  # momenta (draw 0), acceptance and step lengths (draw 1) of a posterior chain, which is the replica
     NULL_SHIFT = 24  # circular shifts of units in surrogates of a fit; the site is the unit, the replica the surrogate
-    CHECK_SUBSET = 32  # pairs (draw 0), triples (draw 1) that enter a check
-    CHECK_LABELS = 33  # which stretches of a check are called recorded
-    CHECK_CONTROL = 34  # circular shift of one unit in the control of a specific heat
+    CAUSAL = 25  # spikes of a causal chain; the time word is the number of the stretch, the site its bin and unit
+    CAUSAL_PAST = 26  # the same before the stretch, until the start is forgotten
     GIBBS_START = 28  # first state of the chains of a fitted Gibbs model
     GIBBS_SWEEP = 29  # heat bath of these chains; the site holds the word of 64 chains, the bin and the unit
     GIBBS_RESAMPLE = 30  # blocks drawn with replacement behind errors of normalizations and entropies
-    CAUSAL = 25  # spikes of a causal chain; the time word is the number of the stretch, the site its bin and unit
-    CAUSAL_PAST = 26  # the same before the stretch, until the start is forgotten
+    CHECK_SUBSET = 32  # pairs (draw 0), triples (draw 1) that enter a check
+    CHECK_LABELS = 33  # which stretches of a check are called recorded
+    CHECK_CONTROL = 34  # circular shift of one unit in the control of a specific heat
     MEANFIELD_RESPONSE = 36  # white noise added to the input of neurons whose response is measured
     MEANFIELD_SHARED = 39  # noise that a whole population of such a network shares; the site is the number of the noise
     MEANFIELD_LOADING = 40  # vectors of its weights of low rank; the site is the neuron, the draw the rank
     MEANFIELD_PAIR = 41  # its partially symmetric weights; the site is the pair of neurons
-    CAUSAL = 25  # spikes of a causal chain; the time word is the number of the stretch, the site its bin and unit
-    CAUSAL_PAST = 26  # the same before the stretch, until the start is forgotten
 
 
 @dataclass(frozen=True)

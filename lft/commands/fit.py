@@ -24,14 +24,14 @@ FITTERS = {
     ("lattice", "pseudo"): "lft.commands.fit_pseudo:fit_lattice_model",
     ("neural", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
     ("pairwise", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
+    ("k-pairwise", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
+    ("lagged", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
     ("kinetic", "pseudo"): "lft.commands.fit_causal:fit_causal_model",
     ("kinetic", "exact"): "lft.commands.fit_causal:fit_causal_model",
     ("glm", "pseudo"): "lft.commands.fit_causal:fit_causal_model",
     ("glm", "exact"): "lft.commands.fit_causal:fit_causal_model",
     ("gaussian", "pseudo"): "lft.commands.fit_causal:fit_gaussian_model",
     ("gaussian", "exact"): "lft.commands.fit_causal:fit_gaussian_model",
-    ("k-pairwise", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
-    ("lagged", "pseudo"): "lft.commands.fit_pseudo:fit_unit_model",
     **{
         (model, "exact"): "lft.commands.fit_likelihood:fit_exactly"
         for model in ("pairwise", "k-pairwise", "neural")
@@ -117,7 +117,6 @@ def _save(fit, args, notes):
         save_fit(fit, args.output, args.overwrite, {"recording": str(args.recording), "notes": notes})
     except (OSError, RuntimeError) as error:
         raise LftError(explain(error, args.output, "writing the fit")) from error
-    return fit, notes
 
 
 def _fitter(model, method):

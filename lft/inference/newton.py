@@ -158,14 +158,16 @@ def maximize(evaluate, theta, tolerance=1e-8, max_steps=100):
             return theta, value, information
         new = evaluate(theta + step)
         gain = new[0] - value
-        rounding = 1e-13 * (1 + abs(value))
-        # gain/promised is 1/2 for a quadratic function
-        if not (np.isfinite(gain) and gain >= 1e-2 * promised - rounding):
+        if is_below_rounding(promised, value):
+            is_better = float(new[1] @ information.solve(new[1])) < promised
+        else:
+            is_better = np.isfinite(gain) and gain >= 1e-2 * promised  # 1/2 for a quadratic function
+        if not is_better:
             damping = max(10 * damping, 1e-3)
             if damping > 1e9:
                 raise DivergenceError(f"fit: no step raises the likelihood, promised gain {promised:.3g} nats")
             continue
-        if gain < 0.1 * promised and promised > rounding:  # a gain below rounding says nothing about the step
+        if gain < 0.1 * promised and not is_below_rounding(promised, value):
             damping = max(4 * damping, 1e-3)
         else:
             damping = damping / 10 if damping > 1e-5 else 0.0
@@ -174,6 +176,12 @@ def maximize(evaluate, theta, tolerance=1e-8, max_steps=100):
     raise DivergenceError(
         f"fit: not converged after {max_steps} Newton steps, promised gain {promised:.3g} nats"
     )
+
+
+def is_below_rounding(promised, value):
+    """Whether a gain is lost in the rounding of the value, a sum of millions of terms: the gradient, which is small
+    itself there, must then say whether a step has led nearer to the maximum."""
+    return promised < 1e-11 * (1 + abs(value))
 
 
 def _information(make, scale, damping):

@@ -230,8 +230,8 @@ def fit_json(fit):
     -------
     dict
         ``model``, ``method``, ``couplings`` (name: value, error), ``score``, ``n_units``, ``n_bins``,
-        ``bin_s``, ``seconds``, and ``gain``, ``n_train``, ``n_blocks``, ``warnings``, ``unbounded``; one key for each part
-        of ``fit.verdict``, where there is one (:mod:`lft.commands.fit_check`).
+        ``bin_s``, ``seconds``, and ``gain``, ``n_train``, ``n_blocks``, ``warnings``, ``unbounded``; one key for each
+        part of ``fit.verdict``, where there is one (:mod:`lft.commands.fit_check`).
     """
     return {
         "model": fit.model,

@@ -11,7 +11,7 @@ import numpy as np
 
 from lft.errors import DivergenceError
 from lft.inference.causal.design import LANES, Batch, TargetInformation
-from lft.inference.newton import SingularInformation
+from lft.inference.newton import SingularInformation, is_below_rounding
 
 TOLERANCE = 1e-8
 MAX_STEPS = 100
@@ -292,15 +292,19 @@ def maximize_batch(batch, theta, keeps, ridge=None, other=None):
         for lane in moves:
             before[lane] = promised[lane]
             gain = new_value[lane] - value[lane]
-            rounding = 1e-12 * (1 + abs(value[lane]))
-            if not (np.isfinite(gain) and gain >= 1e-2 * promised[lane] - rounding):
+            is_small = is_below_rounding(promised[lane], value[lane])
+            if is_small:
+                left = new_gradient[keeps[lane], lane]
+                is_better = left @ information[lane].solve(left) < promised[lane]
+            else:
+                is_better = np.isfinite(gain) and gain >= 1e-2 * promised[lane]
+            if not is_better:
                 damping[lane] = max(10 * damping[lane], 1e-3)
                 information[lane], is_current = None, False
                 if damping[lane] > 1e9:
                     raise DivergenceError(f"unit {batch.targets[lane]}: no step raises the likelihood")
                 continue
-            # a gain at the level of rounding says nothing about the quadratic model
-            if gain < 0.1 * promised[lane] and promised[lane] > rounding:
+            if gain < 0.1 * promised[lane] and not is_small:
                 damping[lane], information[lane] = max(4 * damping[lane], 1e-3), None
             elif damping[lane]:
                 damping[lane], information[lane] = damping[lane] / 10 if damping[lane] > 1e-5 else 0.0, None

@@ -18,7 +18,7 @@ import numpy as np
 
 from lft.archive import on_root, replacing
 from lft.errors import DivergenceError, InputError
-from lft.inference.newton import SingularInformation
+from lft.inference.newton import SingularInformation, is_below_rounding
 
 SCHEMA = "lft-search"
 TOLERANCE = 1e-8
@@ -140,14 +140,17 @@ def maximize(evaluate, theta, checkpoint=None, name="search", tolerance=TOLERANC
             return theta, value, gradient
         new = evaluate(theta + step)
         gain = new[0] - value
-        rounding = 1e-13 * (1 + abs(value))
-        # gain/promised is 1/2 for a quadratic function
-        if not (np.isfinite(gain) and gain >= 1e-2 * promised - rounding):
+        is_small = is_below_rounding(promised, value)
+        if is_small:
+            is_better = float(new[1] @ make(damping * scale if damping else None).solve(new[1])) < promised
+        else:
+            is_better = np.isfinite(gain) and gain >= 1e-2 * promised  # 1/2 for a quadratic function
+        if not is_better:
             damping = max(10 * damping, 1e-3)
             if damping > 1e9:
                 raise DivergenceError(f"fit: no step raises the likelihood, promised gain {promised:.3g} nats")
             continue
-        if gain < 0.1 * promised and promised > rounding:
+        if gain < 0.1 * promised and not is_small:
             damping = max(4 * damping, 1e-3)
         else:
             damping = damping / 10 if damping > 1e-5 else 0.0
