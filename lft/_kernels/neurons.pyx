@@ -6,11 +6,12 @@ Design.
   stay in the first-level cache, and the random numbers of a step are one batch of Philox, the same that the NumPy
   classes draw.  The NumPy classes are the reference (``tests/unit/test_neuron_kernels.py``).
 - What a compiler cannot do well is left to NumPy on whole arrays: gains (its tanh and exp are vectorized, libm's are
-  not: 2 against 14 ns) are applied before or after these loops, which keep the recursions alone.
-- Measured, per neuron and step, M = 200 / 1250: integrate-and-fire 6 / 6 ns (NumPy steps 135 / 40), leaky integrator
-  with noise 3 / 3 (60 / 16).  Small M is what replicas have; a step in NumPy costs 15 to 30 us whatever M.
-- Rejected: (neuron, step) layout, 3 times slower for its strided draws; single precision, which saves nothing here, as
-  random numbers and branches bound the loops.
+  not) are applied before or after these loops, which keep the recursions alone.
+- Measured per neuron and step while both cores were busy, M = 200 / 1250: integrate-and-fire 14 / 18 ns (NumPy steps
+  88 / 26), leaky integrator with noise 17 / 18 (55 / 15), binary 11 / 11 (31 / 11).  Small M is what replicas have; a
+  step in NumPy costs its calls whatever M, and with many neurons the random numbers, which both make alike, are most of
+  the time.
+- Not built, and not measured: a (neuron, step) layout, whose draws would be strided, and single precision.
 """
 from libc.math cimport exp, sqrt
 from libc.stdint cimport uint32_t, uint64_t
