@@ -106,7 +106,9 @@ def _opened(args):
 
 def _saved(fit, report, recording, caught, args):
     if wants(args):
-        judge(fit, recording, fit.bin_s, args, _fitter(fit.model, fit.method))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # binning again says nothing new
+            judge(fit, recording, fit.bin_s, args, _fitter(fit.model, fit.method))
     notes = [*getattr(recording, "notes", ()), *describe(report), *_messages(caught)]
     _save(fit, args, notes)
     return fit, notes

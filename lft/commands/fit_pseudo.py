@@ -17,13 +17,27 @@ from lft.inference.raster import Raster
 def fit_lattice_model(recording, bin_s, args):
     """``independent`` and ``lattice``."""
     reach = parse_reach(args.reach, args.diagonals)
-    if args.model == "independent" and recording.positions_um is None:
-        raster = recording if isinstance(recording, Raster) else recording.bin(bin_s)
-        return fit_independent([raster.values], test=args.test), raster.report
-    field, report = lattice_field(recording, bin_s, args.pitch)
     if args.model == "independent":
-        return fit_independent(field, test=args.test), report
+        return _fit_independent(recording, bin_s, args)
+    field, report = lattice_field(recording, bin_s, args.pitch)
     return fit_lattice(field, reach=reach, diagonals=args.diagonals, test=args.test), report
+
+
+def _fit_independent(recording, bin_s, args):
+    """On the lattice of the units where they stand on one, else unit by unit."""
+    warnings = []
+    if recording.positions_um is not None:
+        try:
+            field, report = lattice_field(recording, bin_s, args.pitch)
+            return fit_independent(field, test=args.test), report
+        except InputError as error:
+            if args.pitch is not None:
+                raise
+            warnings = [f"fields are listed by unit, as the positions stand on no lattice ({error})"]
+    raster = recording if isinstance(recording, Raster) else recording.bin(bin_s)
+    fit = fit_independent([raster.values], test=args.test)
+    fit.warnings.extend(warnings)
+    return fit, raster.report
 
 
 def fit_unit_model(recording, bin_s, args, comm=None):
