@@ -230,7 +230,7 @@ def scale(folder, args):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--only", help="dense-20, dense-40, sparse-40, dense-100, scale-1000")
+    parser.add_argument("--only", choices=[*CASES, "scale-1000"])
     parser.add_argument("--peers", help="interpreter of an environment with scikit-learn and, if it builds, coniii")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)

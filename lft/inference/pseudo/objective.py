@@ -15,6 +15,7 @@ import copy
 import numpy as np
 
 from lft import threads
+from lft.cached import aligned as aligned_zeros
 from lft.errors import InputError
 from lft.inference.pseudo import patterns as pattern_lists
 from lft.inference.pseudo.information import information
@@ -201,7 +202,7 @@ class GibbsObjective:
         at, to = self.packed(weights, np.float32), self.packed(along, np.float32)
         shared, own, constant = (np.zeros(a.shape) for a in at)
         n_tiles = max(len(self.tiles), 1)
-        scratch = aligned(np.zeros((n_tiles, self.layout.n_features * LANES), np.float32))
+        scratch = aligned_zeros((n_tiles, self.layout.n_features * LANES), np.float32)
         none = np.zeros((n_tiles, 1), np.float32)
         for place, (a, b) in enumerate(self.ranges):
             room = none if kept is None else kept[place]
@@ -215,7 +216,7 @@ class GibbsObjective:
         """Room for p (1 - p) of the rows of each range and the targets of this rank; None where it is too much."""
         if self._room is None and 4 * self.patterns.n_tiles * LANES * self.n_rows <= ROOM_BYTES:
             n_tiles = max(len(self.tiles), 1)
-            self._room = [aligned(np.zeros((n_tiles, (b - a) * LANES), np.float32)) for a, b in self.ranges]
+            self._room = [aligned_zeros((n_tiles, (b - a) * LANES), np.float32) for a, b in self.ranges]
         return self._room
 
 
@@ -226,9 +227,7 @@ def part_or_empty(array):
 
 def aligned(array):
     """A C-contiguous copy on a 64-byte boundary."""
-    room = np.empty(array.size * array.itemsize + 64, np.uint8)
-    offset = -room.ctypes.data % 64
-    out = room[offset : offset + array.size * array.itemsize].view(array.dtype).reshape(array.shape)
+    out = aligned_zeros(array.shape, array.dtype)
     out[...] = array
     return out
 
