@@ -257,7 +257,10 @@ def _verdict(result):
         text = "not tested: as many couplings as unknowns; fit with diagonals or a longer reach"
     elif result.p_value < LEVEL:
         p = f"p = {result.p_value:.2g}"
-        text = f"rejected: no fine lattice of this family was found that reproduces the couplings ({p})"
+        if result.match.is_converged and not result.flat:
+            text = f"rejected: no fine lattice of this family was found that reproduces the couplings ({p})"
+        else:  # the residual has not been searched in every direction
+            text = f"no match found ({p}), which is no proof that there is none: the search has not settled everywhere"
     else:
         text = f"matched (p = {result.p_value:.2g})"
     if result.flat:
