@@ -156,7 +156,7 @@ def test_errors_from_rows_are_those_of_the_averaged_estimator():
         slow[:, i, others] = np.linalg.solve(hessian, scores.T).T
     i, j = objective.layout.pairs.T
     expected = (slow[:, i, j] + slow[:, j, i]) / 2
-    assert np.allclose(influence[:, :10], expected, rtol=1e-3, atol=1e-6)
+    assert np.allclose(influence[:, :10], expected, rtol=1e-3, atol=1e-6)  # rows are made in single precision
     inverse = objective.evaluate(theta)[2](None).inverse_diagonal()
     assert np.all(bound >= inverse * (1 - 1e-6)) and np.all(bound[:10] < 1.05 * inverse[:10])
 
@@ -175,7 +175,7 @@ def test_errors_from_rows_agree_with_the_joint_ones(monkeypatch):
         for name in ("A_error", "I_error", "h_error", "V_error", "J_lag_error"):
             one, two = getattr(joint, name), getattr(rows, name)
             if one is not None:
-                assert np.allclose(one, two, rtol=0.12, equal_nan=True), (fit.__name__, name)
+                assert np.allclose(one, two, rtol=0.12, equal_nan=True), (fit.__name__, name)  # two estimators
 
 
 def test_inverse_information_is_too_small(monkeypatch):
