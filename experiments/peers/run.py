@@ -56,7 +56,7 @@ class Worker:
 
     def __init__(self, python, name, workload, core):
         self.name = name
-        path = os.pathsep.join([str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]) if name == "lft" else ""
+        path = os.environ.get("PYTHONPATH", "") if name == "lft" else ""  # of no use to the peers' environment
         self.process = subprocess.Popen(
             [python, HERE / "entrants.py", name, workload], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True, env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},

@@ -105,8 +105,7 @@ def launch(name, way):
     beside = Path(sys.executable).with_name("mpiexec")
     mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
     n_threads = "2" if way == "two threads" else "1"
-    path = os.pathsep.join([str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "LFT_THREADS": n_threads, "OMP_NUM_THREADS": n_threads, "PYTHONPATH": path}
+    environment = {**os.environ, "LFT_THREADS": n_threads, "OMP_NUM_THREADS": n_threads}
     blocks = "2" if way in ("two ranks", "two threads") else "1"
     command = [sys.executable, __file__, "--worker", name, blocks]
     if way == "two ranks":

@@ -57,8 +57,7 @@ def measure(out):
     if launcher is None:
         sys.exit("no mpiexec beside the interpreter or on PATH: pip install mpich")
     command = [sys.executable, str(HERE / "measure.py")]
-    path = os.pathsep.join([str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LFT_THREADS": "1", "PYTHONPATH": path}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LFT_THREADS": "1"}
     data = {"load": os.getloadavg()[0]}
     for name, words in (("one", command), ("two", [launcher, "-n", "2", *command])):
         done = subprocess.run(words, capture_output=True, text=True, env=environment)
