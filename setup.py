@@ -1,5 +1,6 @@
 """Compiled kernels.  Everything else about the package stands in pyproject.toml."""
 
+import copy
 import os
 import platform
 import subprocess
@@ -10,13 +11,13 @@ from pathlib import Path
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 # No fused multiply-add and no fast-math: every instruction set must give the same bits.  errno and floating-point
 # traps are not used, and without them the compiler can vectorize square roots and selections.
 FLAGS = ["-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 if os.environ.get("LFT_NATIVE"):  # opt in: faster generic loops on this machine only
     FLAGS.append("-march=native")
-
 
 
 def has_openmp() -> bool:
@@ -57,16 +58,30 @@ variants = {
 def extension(source: Path) -> Extension:
     return Extension(
         f"lft._kernels.{source.stem}",
-        [str(source), *(str(kernels / name) for name in c_sources.get(source.stem, []))],
-        include_dirs=[str(kernels), numpy.get_include()],
-        depends=[str(p) for p in kernels.glob("*.[hp]*") if p.suffix in {".h", ".pxd", ".pxi"}],
+        [str(source), *(str(kernels / "c" / name) for name in c_sources.get(source.stem, []))],
+        include_dirs=[str(kernels), str(kernels / "c"), numpy.get_include()],
+        depends=[str(p) for pattern in ("*.px[di]", "c/*.h") for p in kernels.glob(pattern)],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         extra_compile_args=[*FLAGS, *openmp, *variants.get(source.stem, [])],
         extra_link_args=openmp,
     )
 
 
+class Build(build_ext):
+    """As many compilers at once as there are cores; sources that extensions share are compiled for each."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+    def build_extension(self, ext):
+        apart = copy.copy(self)
+        apart.build_temp = os.path.join(self.build_temp, ext.name)
+        super(Build, apart).build_extension(ext)
+
+
 setup(
+    cmdclass={"build_ext": Build},
     ext_modules=cythonize(
         [extension(p) for p in sorted(kernels.glob("*.pyx")) if x86 or p.stem not in variants],
         language_level=3,

@@ -3,7 +3,7 @@
 Nearest-neighbor :class:`lft.actions.Ising` with one K per axis and one h, Metropolis or heat bath.  The chain is a
 function of the key alone: the same bits on every instruction set and for every domain decomposition, but not the bits
 of the generic loops, which compare energies with another random number.  Both sample exp(-S); here acceptance
-probabilities are exact to 2^-64.  Layout, random numbers and measured rates: ``_kernels/bitslice.c``.
+probabilities are exact to 2^-64.  Layout, random numbers and measured rates: ``_kernels/c/bitslice.c``.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ with ``c = I, K = 2 B, W = 2 A`` or ``c_i = 2 sum_j J_ij - 2 h_i, W = -4 J``.  F
 decision is clear; one that is not is taken in doubles from the spins.  So the chain is that of doubles, a function of
 the key alone, whatever the resolution, the instruction set, the way a sweep is organized (kept fields, fresh fields,
 blocks of bins) and the number of ranks and threads.  It visits units in the order of the generic loops but draws other
-random numbers.  Layout, random numbers, measured rates: ``_kernels/cached.c``.
+random numbers.  Layout, random numbers, measured rates: ``_kernels/c/cached.c``.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ class Couplings:
 
 
 def cheapest(n, n_bins, density, flips, can_block, n_sites):
-    """``kept``, ``fresh`` or ``blocked`` by nanoseconds per unit, fitted to the rates in _kernels/cached.c.
+    """``kept``, ``fresh`` or ``blocked`` by nanoseconds per unit, fitted to the rates in _kernels/c/cached.c.
 
     ``n_bins`` is the number of local bins of a color class, ``density`` that of high units, ``flips`` per unit.
     """

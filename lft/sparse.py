@@ -11,7 +11,7 @@ the same model by s = 2 phi - 1.  The bins of such a field do not interact: ``Gr
 
 Each chain is a function of the key, its number among all chains and the couplings: the same bits on every instruction
 set, for any number of ranks, threads and restarts.  The decisions of the first two are those of numbers in double
-precision; single precision and fixed point only settle what they settle for certain (``_kernels/sparse_real.c``).
+precision; single precision and fixed point only settle what they settle for certain (``_kernels/c/sparse_real.c``).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from lft.ties import tied_units
 
 UPDATERS = {"metropolis": Stream.METROPOLIS, "heatbath": Stream.HEATBATH}
 FEW, MANY = 8, 65
-"""Chains from which on lanes beat colors, and bits beat lanes (measured: ``_kernels/sparse_real.c``)."""
+"""Chains from which on lanes beat colors, and bits beat lanes (measured: ``_kernels/c/sparse_real.c``)."""
 MAX_RULES, MAX_DEGREE = 256, 4096
 MAX_UNITS, MAX_CHAINS = 2**27, 2**26  # what the counters of the random numbers hold
 _LOG2_SCALE = 29  # a fixed-point field stays below 2^30

@@ -8,7 +8,7 @@ one exchange of a deep halo serves a whole pass.  Momenta are functions of the g
 are needed, halo included.
 
 The arithmetic of a site is that of the generic loops: the same bits, for any number of steps per pass, tiles, threads
-and ranks.  Layout and measured rates: ``_kernels/wavefront.c``.
+and ranks.  Layout and measured rates: ``_kernels/c/wavefront.c``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
  *
  * Design
  * ------
- * - Linked with lft/_kernels/philox.c and bitslice.c: the numbers come from lft_uniforms, lft_philox4x32 and
+ * - Linked with lft/_kernels/c/philox.c and bitslice.c: the numbers come from lft_uniforms, lft_philox4x32 and
  *   lft_bits_random, the functions that the kernels call.  Counters are composed as the kernels compose them.
  * - A stream fills a buffer of 32-bit words, a row of sites at a time; the battery reads the buffer.
  * - Every test of Crush is a call of its own on the running stream: results appear as they are found and a run may be

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-KERNELS = HERE.parent.parent / "lft" / "_kernels"
+KERNELS = HERE.parent.parent / "lft" / "_kernels" / "c"
 
 STREAMS = {
     "philox-sweep": "acceptance numbers of neighboring sites, row after row, sweep after sweep",

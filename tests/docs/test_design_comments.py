@@ -10,10 +10,9 @@ import lft
 KERNELS = Path(lft.__file__).resolve().parent / "_kernels"
 SOURCES = sorted(
     p
-    for suffix in ("c", "h", "pyx", "pxi", "pxd")
-    for p in KERNELS.glob(f"*.{suffix}")
-    if not (p.suffix == ".c" and p.with_suffix(".pyx").exists())  # written by Cython
-    and p.read_text(encoding="utf-8")
+    for pattern in ("c/*.c", "c/*.h", "*.pyx", "*.pxi", "*.pxd")
+    for p in KERNELS.glob(pattern)
+    if p.read_text(encoding="utf-8")
 )
 HEADS = (
     r"(?:# cython:[^\n]*\n)*\"\"\"(.*?)\"\"\"",
@@ -45,10 +44,16 @@ def has_design(path):
     if explains(text):
         return True
     named = {Path(name).name for name in NAMES.findall(head(text))} | set(INCLUDES.findall(text))
-    others = [path.parent / name for name in named if name != path.name and (path.parent / name).is_file()]
+    others = [p for name in named if name != path.name for p in rooms(path, name)]
     return any(p.suffix == ".md" or explains(p.read_text(encoding="utf-8"))
-               or any((path.parent / n).suffix == ".md" and (path.parent / n).is_file()
+               or any(n.endswith(".md") and rooms(path, Path(n).name)
                       for n in NAMES.findall(head(p.read_text(encoding="utf-8")))) for p in others)
+
+
+def rooms(path, name):
+    """The file of this name beside ``path``, in the folder of C beside it, or in the one above."""
+    folder = path.parent
+    return [p for p in (folder / name, folder / "c" / name, folder.parent / name) if p.is_file()]
 
 
 def test_all_sources_are_found():

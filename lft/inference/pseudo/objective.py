@@ -4,7 +4,7 @@
 
 over the target units i and the rows a, with the log-odds z of :mod:`lft.inference.pseudo.layout` (J. Besag, doi
 10.2307/2987782).  L is concave.  Value and gradient are summed in double precision by the loops of
-``lft/_kernels/pseudo_rows.c``: about 2 N additions per spike and a logistic per unit and bin.  Ranks share
+``lft/_kernels/c/pseudo_rows.c``: about 2 N additions per spike and a logistic per unit and bin.  Ranks share
 the target units; results have the same bits on any number.
 """
 

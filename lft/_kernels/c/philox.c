@@ -19,15 +19,8 @@
  * Arrays: u, v contiguous, n entries; entry m belongs to the site site0 + m*stride.
  */
 #include "philox.h"
+#include "instruction_sets.h"
 #include <math.h>
-#include <string.h>
-
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-#define LFT_X86 1
-#include <immintrin.h>
-#else
-#define LFT_X86 0
-#endif
 
 #define M0 0xD2511F53u
 #define M1 0xCD9E8D57u
@@ -215,42 +208,10 @@ static const noise_path paths[] = {
 #endif
 };
 
-static int usable(const char *name)
-{
-#if LFT_X86
-    __builtin_cpu_init();
-    if (!strcmp(name, "avx2")) return __builtin_cpu_supports("avx2") != 0;
-    if (!strcmp(name, "avx512"))
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512vl");
-#endif
-    return !strcmp(name, "baseline");
-}
-
-static const noise_path *chosen = 0;
-
-static const noise_path *path(void)
-{
-    if (!chosen) {
-        const noise_path *best = paths;
-        for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-            if (usable(paths[i].name)) best = &paths[i];
-        chosen = best;
-    }
-    return chosen;
-}
+LFT_PATHS(noise_path, lft_runs, LFT_NOTHING)
 
 const char *lft_noise_path(void) { return path()->name; }
-
-int lft_noise_force(const char *name)
-{
-    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-        if (!strcmp(name, paths[i].name) && usable(name)) {
-            chosen = &paths[i];
-            return 1;
-        }
-    return 0;
-}
+int lft_noise_force(const char *name) { return force_path(name); }
 
 void lft_uniforms(uint64_t site0, uint64_t stride, ptrdiff_t n, uint64_t t, uint32_t stream, uint32_t draw,
                   uint64_t key, double *u, double *v)

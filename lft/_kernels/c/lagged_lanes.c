@@ -2,6 +2,7 @@
  *
  * Plain additions in a fixed order, compiled once per instruction set and chosen at run time: the same bits on all. */
 #include "lagged_lanes.h"
+#include "instruction_sets.h"
 
 #define L LFT_LANES
 #define AHEAD 16 /* visits of a source lie far apart in time: each would wait for memory three times */
@@ -84,11 +85,11 @@
     }
 
 BODY(plain, )
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+#if LFT_X86
 BODY(avx2, __attribute__((target("avx2"))))
 BODY(avx512, __attribute__((target("avx512f,prefer-vector-width=512"))))
 #define PICK(F)                                                                                                        \
-    (__builtin_cpu_supports("avx512f") ? avx512_##F : __builtin_cpu_supports("avx2") ? avx2_##F : plain_##F)
+    (lft_runs("avx512") ? avx512_##F : lft_runs("avx2") ? avx2_##F : plain_##F)
 #else
 #define PICK(F) plain_##F
 #endif

@@ -37,13 +37,7 @@
  * last is the site before the first, and the sites, padded.
  */
 #include "wavefront.h"
-#include <string.h>
-
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-#define LFT_X86 1
-#else
-#define LFT_X86 0
-#endif
+#include "instruction_sets.h"
 
 #define CHUNK 256
 #define PREFETCH(array, at) __builtin_prefetch((const char *)(array) + (at), 0, 2)
@@ -127,42 +121,10 @@ static const wave_path paths[] = {
     {"avx512", run_avx512_double, run_avx512_float},
 #endif
 };
-static const wave_path *chosen = 0;
-
-static int usable(const char *name)
-{
-#if LFT_X86
-    __builtin_cpu_init();
-    if (!strcmp(name, "avx2")) return __builtin_cpu_supports("avx2") != 0;
-    if (!strcmp(name, "avx512"))
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512vl");
-#endif
-    return !strcmp(name, "baseline");
-}
-
-static const wave_path *path(void)
-{
-    if (!chosen) {
-        const wave_path *best = paths;
-        for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-            if (usable(paths[i].name)) best = &paths[i];
-        chosen = best;
-    }
-    return chosen;
-}
+LFT_PATHS(wave_path, lft_runs, LFT_NOTHING)
 
 const char *lft_wave_path(void) { return path()->name; }
-
-int lft_wave_force(const char *name)
-{
-    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-        if (!strcmp(name, paths[i].name) && usable(name)) {
-            chosen = &paths[i];
-            return 1;
-        }
-    return 0;
-}
+int lft_wave_force(const char *name) { return force_path(name); }
 
 void lft_wave_run(const lft_wave_pass *pass, const lft_wave_tile *tile, ptrdiff_t group, const void *phi_in,
                   const void *mom_in, void *phi_out, void *mom_out, double *kinetic0, double *kinetic1,

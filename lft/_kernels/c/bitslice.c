@@ -254,34 +254,16 @@ static const bits_path paths[] = {
 #endif
 };
 
-static const bits_path *chosen = 0;
-
-static const bits_path *path(void)
+static void take(const bits_path *path)
 {
-    if (!chosen) {
-        const bits_path *best = paths;
-        for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-            if (lft_usable(paths[i].name)) best = &paths[i];
-        fill_tables();
-        block_now = best->block;
-        chosen = best;
-    }
-    return chosen;
+    fill_tables();
+    block_now = path->block;
 }
+
+LFT_PATHS(bits_path, lft_ars_runs, take)
 
 const char *lft_bits_path(void) { return path()->name; }
-
-int lft_bits_force(const char *name)
-{
-    path();
-    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-        if (!strcmp(name, paths[i].name) && lft_usable(name)) {
-            chosen = &paths[i];
-            block_now = chosen->block;
-            return 1;
-        }
-    return 0;
-}
+int lft_bits_force(const char *name) { return force_path(name); }
 
 int64_t lft_bits_pass(const lft_bits_rule *rule, const lft_bits_rule *end, const lft_bits_rows *rows,
                       const lft_bits_runs *runs, uint64_t *own, const uint64_t *other, int color, uint64_t t,

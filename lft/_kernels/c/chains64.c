@@ -27,15 +27,8 @@
  *     20 units, 3 lags, dense, p = 0.054                   0.080
  */
 #include "chains64.h"
+#include "instruction_sets.h"
 #include "philox.h"
-#include <string.h>
-
-#if defined(__GNUC__) && defined(__x86_64__)
-#define LFT_X86 1
-#include <immintrin.h>
-#else
-#define LFT_X86 0
-#endif
 
 typedef void (*edge_fn)(double *, const uint64_t *, const int32_t *, const double *, ptrdiff_t);
 
@@ -62,40 +55,22 @@ __attribute__((target("avx512f"))) static void add_avx512(double *field, const u
 }
 #endif
 
-static edge_fn chosen;
-
-static int usable(const char *name)
-{
+typedef struct { const char *name; edge_fn add; } gibbs_path;
+static const gibbs_path paths[] = {
+    {"baseline", add_plain},
 #if LFT_X86
-    __builtin_cpu_init();
-    if (!strcmp(name, "avx512")) return __builtin_cpu_supports("avx512f") != 0;
+    {"avx512", add_avx512},
 #endif
-    return !strcmp(name, "baseline");
-}
+};
+LFT_PATHS(gibbs_path, lft_runs, LFT_NOTHING)
 
-static edge_fn edges(void)
-{
-#if LFT_X86
-    if (!chosen) chosen = usable("avx512") ? add_avx512 : add_plain;
-#endif
-    return chosen ? chosen : add_plain;
-}
-
-const char *lft_gibbs_path(void) { return edges() == add_plain ? "baseline" : "avx512"; }
-
-int lft_gibbs_force(const char *name)
-{
-    if (!usable(name)) return 0;
-#if LFT_X86
-    chosen = strcmp(name, "avx512") ? add_plain : add_avx512;
-#endif
-    return 1;
-}
+const char *lft_gibbs_path(void) { return path()->name; }
+int lft_gibbs_force(const char *name) { return force_path(name); }
 
 void lft_gibbs_sweep(const lft_gibbs_model *m, uint64_t *state, uint64_t word, uint64_t t, uint32_t stream,
                      uint64_t key)
 {
-    const edge_fn add = edges();
+    const edge_fn add = path()->add;
     const ptrdiff_t n = m->n_units;
     const int32_t zero = 0;
     double field[64], logistic[64];

@@ -149,34 +149,16 @@ static const sparse_path paths[] = {
 #endif
 };
 
-static const sparse_path *chosen = 0;
-
-static const sparse_path *path(void)
+static void take(const sparse_path *path)
 {
-    if (!chosen) {
-        const sparse_path *best = paths;
-        for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-            if (lft_usable(paths[i].name)) best = &paths[i];
-        fill_tables();
-        lft_block = best->block;
-        chosen = best;
-    }
-    return chosen;
+    fill_tables();
+    lft_block = path->block;
 }
+
+LFT_PATHS(sparse_path, lft_ars_runs, take)
 
 const char *lft_sparse_bits_path(void) { return path()->name; }
-
-int lft_sparse_bits_force(const char *name)
-{
-    path();
-    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-        if (!strcmp(name, paths[i].name) && lft_usable(name)) {
-            chosen = &paths[i];
-            lft_block = chosen->block;
-            return 1;
-        }
-    return 0;
-}
+int lft_sparse_bits_force(const char *name) { return force_path(name); }
 
 int64_t lft_sparse_bits_sweep(const lft_sparse_graph *graph, uint64_t *state, const uint64_t *mask, ptrdiff_t n_blocks,
                               uint64_t group, uint64_t t, uint32_t stream, uint64_t key, int n_threads)

@@ -28,21 +28,14 @@
  *           0.41   0.44   0.39   0.30   0.161-0.171       0.167-0.169
  */
 #include "cached.h"
+#include "instruction_sets.h"
 #include "philox.h"
 #include <math.h>
-#include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
 #define THREAD omp_get_thread_num()
 #else
 #define THREAD 0
-#endif
-
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-#define LFT_X86 1
-#include <immintrin.h>
-#else
-#define LFT_X86 0
 #endif
 
 enum {
@@ -68,15 +61,7 @@ ptrdiff_t lft_cached_blocked_work(const lft_cached_model *m) { return SUBS * bat
 
 int lft_cached_has_blocked(void)
 {
-#if LFT_X86
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512vbmi") &&
-           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
-#else
-    return 0;
-#endif
+    return lft_runs("avx512") && LFT_HAS("avx512vbmi") && LFT_HAS("avx512vnni");
 }
 
 #if LFT_X86

@@ -18,16 +18,10 @@
  * elements too far.
  */
 #include "supply.h"
+#include "instruction_sets.h"
 
 #ifndef LFT_MUTANT
 #define LFT_MUTANT 0
-#endif
-
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-#define LFT_X86 1
-#include <immintrin.h>
-#else
-#define LFT_X86 0
 #endif
 
 #define TRIAD(NAME, ATTR)                                                                                             \
@@ -45,12 +39,11 @@ TRIAD(triad_avx512, __attribute__((target("avx512f,prefer-vector-width=512"))))
 void lft_triad(double *out, const double *a, const double *b, double s, ptrdiff_t n)
 {
 #if LFT_X86
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f")) {
+    if (lft_runs("avx512")) {
         triad_avx512(out, a, b, s, n);
         return;
     }
-    if (__builtin_cpu_supports("avx2")) {
+    if (lft_runs("avx2")) {
         triad_avx2(out, a, b, s, n);
         return;
     }
@@ -105,10 +98,8 @@ uint64_t lft_ars_supply(uint64_t first, uint64_t key, int is_shared, ptrdiff_t b
 #if LFT_X86
     blocks = (blocks + FLIGHT - 1) / FLIGHT * FLIGHT;
     *bits = 512 * (int64_t)blocks;
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("vaes"))
-        return supply_vaes(first, key, is_shared, blocks);
-    if (__builtin_cpu_supports("aes")) return supply_aes(first, key, is_shared, blocks);
+    if (LFT_HAS("avx512f") && LFT_HAS("vaes")) return supply_vaes(first, key, is_shared, blocks);
+    if (LFT_HAS("aes")) return supply_aes(first, key, is_shared, blocks);
 #endif
     (void)first, (void)key, (void)is_shared, (void)blocks;
     *bits = 0;

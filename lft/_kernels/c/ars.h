@@ -6,16 +6,8 @@
  */
 #ifndef LFT_ARS_H
 #define LFT_ARS_H
-#include <stddef.h>
+#include "instruction_sets.h"
 #include <stdint.h>
-#include <string.h>
-
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-#define LFT_X86 1
-#include <immintrin.h>
-#else
-#define LFT_X86 0
-#endif
 
 static inline void round_key(uint64_t key, int i, uint64_t out[2])
 {
@@ -151,18 +143,12 @@ AVX512 static inline __attribute__((always_inline)) lanes8 rounds_avx512(lanes8 
     ((lanes8)_mm512_ternarylogic_epi64((__m512i)(a), (__m512i)(b), (__m512i)(c), table))
 #endif
 
-static inline int lft_usable(const char *name)
+/* Whether loops of this name run here, with their AES rounds and vector population counts. */
+static inline int lft_ars_runs(const char *name)
 {
-#if LFT_X86
-    __builtin_cpu_init();
-    if (!strcmp(name, "avx2"))
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("aes") && __builtin_cpu_supports("popcnt");
+    if (!strcmp(name, "avx2")) return lft_runs(name) && LFT_HAS("aes");
     if (!strcmp(name, "avx512"))
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("bmi2") &&
-               __builtin_cpu_supports("vaes");
-#endif
-    return !strcmp(name, "baseline");
+        return lft_runs(name) && LFT_HAS("aes") && LFT_HAS("vaes") && LFT_HAS("avx512vpopcntdq");
+    return lft_runs(name);
 }
 #endif

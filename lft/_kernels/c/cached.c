@@ -39,20 +39,13 @@
  * takes another order of visits, such as a color class of a sparser graph, or many chains (blocked.c).
  */
 #include "cached.h"
+#include "instruction_sets.h"
 #include "philox.h"
-#include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
 #define THREAD omp_get_thread_num()
 #else
 #define THREAD 0
-#endif
-
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-#define LFT_X86 1
-#include <immintrin.h>
-#else
-#define LFT_X86 0
 #endif
 
 #define M0 0xD2511F53u
@@ -285,43 +278,10 @@ static const cached_path paths[] = {
 #endif
 };
 
-static int usable(const char *name)
-{
-#if LFT_X86
-    __builtin_cpu_init();
-    if (!strcmp(name, "avx2")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi");
-    if (!strcmp(name, "avx512"))
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
-#endif
-    return !strcmp(name, "baseline");
-}
-
-static const cached_path *chosen = 0;
-
-static const cached_path *path(void)
-{
-    if (!chosen) {
-        const cached_path *best = paths;
-        for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-            if (usable(paths[i].name)) best = &paths[i];
-        chosen = best;
-    }
-    return chosen;
-}
+LFT_PATHS(cached_path, lft_runs, LFT_NOTHING)
 
 const char *lft_cached_path(void) { return path()->name; }
-
-int lft_cached_force(const char *name)
-{
-    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-        if (!strcmp(name, paths[i].name) && usable(name)) {
-            chosen = &paths[i];
-            return 1;
-        }
-    return 0;
-}
+int lft_cached_force(const char *name) { return force_path(name); }
 
 double lft_cached_raising(const lft_cached_model *m, const signed char *row, ptrdiff_t i, const signed char *site)
 {
