@@ -222,13 +222,14 @@ def _run(section):
 
 def _replicas(section, name):
     """The schedule of drawn chains: every replica is one update, measured at once."""
-    section.known.append("replicas")
     is_percolation, start = name == PERCOLATION, "silent"
     if is_percolation:
         start = section.get("start", _choice(PERCOLATION_STARTS), " or ".join(PERCOLATION_STARTS), "seed")
     whole, positive = "an integer >= 0 (below 2^47)", "an integer >= 1 (below 2^47)"
-    key = "updates" if "updates" in section.table and "replicas" not in section.table else "replicas"
+    has_updates = "updates" in section.table and "replicas" not in section.table and not is_percolation
+    key = "updates" if has_updates else "replicas"
     default = ... if is_percolation else 100
+    section.known.extend({"replicas"} - {key})
     n = section.get(key, _integer(1, MAX_UPDATES), f"{positive}: how many are drawn, independently", default)
     schedule = Schedule(0, n, 1, section.get("save_every", _integer(0, MAX_UPDATES), whole, 0))
     section.resolved.update(start=start, thermalize=0, updates=n, measure_every=1)

@@ -21,8 +21,8 @@
  * Layout: rows along the last axis with a word of padding at both ends (the neighbor round a periodic axis, or zero);
  * slices of even and odd time in two buffers, of which the one to be written is zero everywhere.
  *
- * LFT_MUTANT is the broken twin of the sanitizer test (tests/conformance/test_sanitizers.py): rows are padded by so many
- * words less.
+ * LFT_MUTANT is the broken twin of the sanitizer test (tests/conformance/test_sanitizers.py): rows take so many words
+ * more than they have.
  */
 #include "percolate.h"
 #include "ars.h"
@@ -30,7 +30,7 @@
 #ifndef LFT_MUTANT
 #define LFT_MUTANT 0
 #endif
-#define PAD (2 - LFT_MUTANT)
+#define PAD (2 + LFT_MUTANT)
 
 /* ---- the lattice */
 static ptrdiff_t n_rows_of(const lft_percolation *m)

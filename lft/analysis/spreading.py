@@ -41,7 +41,7 @@ def ratio(A, B):
     --------
     >>> import numpy as np
     >>> ratio(np.array([1.0, 3.0]), np.array([1.0, 1.0]))
-    (array(2.), array(1.))
+    (np.float64(2.0), np.float64(1.0))
     """
     total = np.asarray(B.sum(axis=-1), float)
     n = int((np.broadcast_to(B, A.shape).reshape(-1, A.shape[-1]) != 0).any(axis=0).sum())
