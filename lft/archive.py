@@ -278,7 +278,7 @@ def read_spreading(group, geometry):
     wrong = [name for name in SPREADING[:3] if out[name].shape != (geometry.shape[-1], 64)]
     if wrong or out["size"].shape != out["duration"].shape or out["start"] not in ("seed", "full"):
         raise ValueError(f"{', '.join(wrong) or 'size, duration or start'} do not fit the lattice")
-    if min((out[name].min(initial=0) for name in SPREADING)) < 0:
+    if min(out[name].min(initial=0) for name in SPREADING) < 0:
         raise ValueError("negative counts")
     return out
 

@@ -367,7 +367,7 @@ class Draw:
 
     def step(self, action, state, key):
         """One stretch."""
-        if not getattr(action, "is_drawn", False):
+        if not isinstance(action, _CausalAction):
             raise InputError(f"update 'draw' works on causal chains (kinetic, glm), not on action {action.name!r}")
         started = time.perf_counter()
         phi, domain, chain = state.phi, state.phi.domain, action.chain

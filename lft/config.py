@@ -21,9 +21,9 @@ from lft.errors import InputError, LftError
 from lft.geometry import Graph, Lattice
 from lft.implementations import AUTO, KERNELS
 from lft.integrators import SCHEMES
-from lft.percolation import DirectedPercolation, check_geometry
 from lft.percolation import KINDS as PERCOLATION_KINDS
 from lft.percolation import STARTS as PERCOLATION_STARTS
+from lft.percolation import DirectedPercolation, check_geometry
 from lft.replica_sections import MAX_UPDATES, cooling_section, ladder_section
 from lft.rng import Key
 from lft.sections import Section
@@ -197,7 +197,9 @@ def build(tree, text, source, folder):
     schedule, start, checkpoint_s = _replicas(sections["run"], action.name) if is_drawn else _run(sections["run"])
     for name in OPTIONAL:
         if is_drawn and name in sections:
-            raise InputError(f"{source}, [{name}]: action {action.name!r} has no temperature; valid without this section")
+            raise InputError(
+                f"{source}, [{name}]: action {action.name!r} has no temperature; valid without this section"
+            )
     ladder = ladder_section(sections["tempering"], action, schedule) if "tempering" in sections else None
     anneal = cooling_section(sections["anneal"]) if "anneal" in sections else None
     for section in sections.values():
@@ -241,8 +243,9 @@ def _updater(section, action):
     if action.name == PERCOLATION:
         section.resolved["name"] = "draw"  # slice by slice: there is nothing to choose
         if section.table and section.table != {"name": "draw", "kernel": AUTO}:
-            raise InputError(f"{section.source}, [update]: action {action.name!r} is drawn slice by slice; valid without "
-                             "this section")
+            raise InputError(
+                f"{section.source}, [update]: action {action.name!r} is drawn slice by slice; valid without this section"
+            )
         section.known.append("name")
         return Draw()
     if getattr(action, "is_drawn", False):
@@ -327,7 +330,8 @@ def _geometry_and_action(lattice, action, folder):
 
 def _percolation(lattice, action):
     """Space axes, then time: the default names end in ``t``, and a boundary in one word is that of space."""
-    table, n = lattice.table, len(lattice.table.get("shape") or ()) if isinstance(lattice.table.get("shape"), list) else 0
+    table = lattice.table
+    n = len(table["shape"]) if isinstance(table.get("shape"), list) else 0
     if n and "axes" not in table:
         table["axes"] = [*"xyzwvu"[: n - 1], "t"]
     if n and isinstance(table.get("boundary", "periodic"), str):

@@ -90,12 +90,6 @@ class DirectedPercolation(BaseAction):
         space = itertools.product((0, -1), repeat=len(geometry.shape) - 1)
         return [(*corner, 1) for corner in space]
 
-    def new_field(self, geometry, comm=None):
-        """Not here: replicas are drawn side by side (:class:`lft.spreading.Ensemble`)."""
-        raise InputError(
-            f"action {self.name}: replicas are drawn side by side by lft.spreading.Ensemble, not updated as a field"
-        )
-
     def operators(self, phi):
         """None: S is not linear in the couplings."""
         raise InputError(f"action {self.name}: its normalization depends on p; it has no conjugate operators")

@@ -160,7 +160,8 @@ def resume(path, updates=None, comm=None, is_quiet=False):
             for name in archive.names:
                 archive.samples(name)  # a damaged series is found out now, not at the first checkpoint
             on_root_only["fields"] = [archive.geometry.to_storage(array) for array in archive.state_arrays()]
-            parts = ("tempering", "spreading", "meta", "config", "update", "geometry", "action", "key", "schedule", "counters", "t")
+            parts = ("tempering", "spreading", "meta", "config", "update", "geometry", "action", "key", "schedule")
+            parts += ("counters", "t")
             return {name: getattr(archive, name) for name in (*parts, "checkpoint_s")}
 
     old = SimpleNamespace(**on_root(comm, load))

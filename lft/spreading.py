@@ -8,8 +8,8 @@ integers, do not depend on who drew what.  By slice t the ensemble keeps, for ea
     square  sum_r sum_x |x - x0|^2           over active sites, in units of half a spacing (start = "seed")
 
 from which :mod:`lft.analysis.spreading` makes estimates with errors; and by replica the size of its avalanche, the sum
-of N_r over slices, and its duration, the number of slices with activity.  Memory does not grow with the number
-of replicas but for these two numbers, and not with the duration but for the sums and the one configuration that is saved.
+of N_r over slices, and its duration, the number of slices with activity.  Slices are forgotten as they are drawn: what
+stays are these sums, two numbers per replica, and one configuration, that of the last replica.
 """
 
 from __future__ import annotations
