@@ -45,6 +45,7 @@ c_sources = {  # hand-written C of each extension
     "gibbs": ["chains64.c", "philox.c"],
     "lagged": ["lagged_lanes.c"],
     "pseudo": ["pseudo_rows.c"],
+    "percolation": ["percolate.c"],
 }
 
 # The loops over real fields are compiled once per instruction set and chosen at run time (lft/_kernels/__init__.py).

@@ -10,6 +10,7 @@ Schema 1 (read by all later versions)::
     /samples/NAME    (measurement, *axes), attributes axes, doc
     /configurations  t; field (n, cells): bit-packed for binary fields, float64 for real ones, user's axis order
     /state           attributes t and counters; field as above
+    /spreading       only of directed percolation: see lft.spreading; /samples is then empty
     /tempering       only of parallel tempering: see lft.tempering; /samples then have a first axis "temperature",
                      and the configurations (state/field too) are those of the target temperature
 
@@ -267,6 +268,21 @@ def read_tempering(group):
     return out
 
 
+SPREADING = ("active", "alive", "square", "size", "duration")
+
+
+def read_spreading(group, geometry):
+    """What :meth:`lft.spreading.Ensemble.extras` wrote."""
+    out = {name: group[name][()] for name in SPREADING}
+    out |= {"start": str(group.attrs["start"]), "contact": int(group.attrs["contact"])}
+    wrong = [name for name in SPREADING[:3] if out[name].shape != (geometry.shape[-1], 64)]
+    if wrong or out["size"].shape != out["duration"].shape or out["start"] not in ("seed", "full"):
+        raise ValueError(f"{', '.join(wrong) or 'size, duration or start'} do not fit the lattice")
+    if min(out[name].min(initial=0) for name in SPREADING) < 0:
+        raise ValueError("negative counts")
+    return out
+
+
 # ---- configurations
 def pack(kind, array):
     """A configuration as a flat row: one bit per site for binary fields (1 = high), float64 for real ones."""
@@ -362,13 +378,14 @@ class Recorder:
             extras = chain.extras()
             state["field"] = rows[extras.get("target", 0)]
             if extras:
-                group = file.create_group("tempering")
+                group = file.create_group(chain.extras_group)
                 for name, value in extras.items():
                     if isinstance(value, np.ndarray):
                         group.create_dataset(name, data=value, fletcher32=value.size > 0)
                     else:
                         group.attrs[name] = value
-                group.create_dataset("fields", data=np.array(rows), fletcher32=True)
+                if chain.extras_group == "tempering":
+                    group.create_dataset("fields", data=np.array(rows), fletcher32=True)
 
     def _append_samples(self, file, observables, leading):
         group = file.require_group("samples")
@@ -468,6 +485,9 @@ class Archive:
         with self._reading("tempering"):
             group = self.file.get("tempering")
             self.tempering = None if group is None else read_tempering(group)
+        with self._reading("spreading"):
+            group = self.file.get("spreading")
+            self.spreading = None if group is None else read_spreading(group, self.geometry)
         with self._reading("state"):
             state = dict(self.file["state"].attrs)
             self.kind, self.t = str(state["kind"]), int(state["t"])
@@ -519,6 +539,8 @@ class Archive:
         return self._length("configurations")
 
     def _length(self, group):
+        if group == "samples" and self.spreading is not None:
+            return self.t  # every replica is measured
         with self._reading(f"{group}/t"):
             return len(self.file[f"{group}/t"]) if group in self.file and "t" in self.file[group] else 0
 
@@ -546,4 +568,7 @@ class Archive:
         for name in self.names:
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(self.samples(name), dtype="<f8").tobytes())
+        for name in () if self.spreading is None else sorted(SPREADING):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(self.spreading[name], dtype="<i8").tobytes())
         return digest.hexdigest()

@@ -22,6 +22,7 @@ from lft._kernels import lagged
 from lft.actions import BaseAction
 from lft.errors import DivergenceError, InputError
 from lft.geometry import Graph
+from lft.percolation import DirectedPercolation
 from lft.protocols import Info, State
 from lft.rng import Key, Stream
 
@@ -366,7 +367,7 @@ class Draw:
 
     def step(self, action, state, key):
         """One stretch."""
-        if not getattr(action, "is_drawn", False):
+        if not isinstance(action, _CausalAction):
             raise InputError(f"update 'draw' works on causal chains (kinetic, glm), not on action {action.name!r}")
         started = time.perf_counter()
         phi, domain, chain = state.phi, state.phi.domain, action.chain
@@ -385,5 +386,5 @@ class Draw:
         return State(phi, state.t + 1), Info(rows.size, rows.size, 0.0, time.perf_counter() - started)
 
 
-ACTIONS = {**actions.ACTIONS, "kinetic": Kinetic, "glm": GLM}
-"""All actions by the name used in configurations, those that are drawn bin by bin included."""
+ACTIONS = {**actions.ACTIONS, "kinetic": Kinetic, "glm": GLM, "directed-percolation": DirectedPercolation}
+"""All actions by the name used in configurations, those that are drawn forward in time included."""

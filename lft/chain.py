@@ -109,6 +109,7 @@ class Chain:
     counters: Counters = field(default_factory=Counters)
     kernel: str = AUTO
     leading_axes: tuple[str, ...] = ()
+    extras_group: str = ""
     _local: np.ndarray = field(default_factory=lambda: np.zeros(2, np.int64))
 
     def __post_init__(self):

@@ -21,6 +21,9 @@ from lft.errors import InputError, LftError
 from lft.geometry import Graph, Lattice
 from lft.implementations import AUTO, KERNELS
 from lft.integrators import SCHEMES
+from lft.percolation import KINDS as PERCOLATION_KINDS
+from lft.percolation import STARTS as PERCOLATION_STARTS
+from lft.percolation import DirectedPercolation, check_geometry
 from lft.replica_sections import MAX_UPDATES, cooling_section, ladder_section
 from lft.rng import Key
 from lft.sections import Section
@@ -50,6 +53,7 @@ ACTION_KEYS = {
     "pairwise": ("J", "h", "couplings"),
     "kinetic": ("J", "h", "couplings"),
     "glm": ("J", "h", "link", "couplings"),
+    "directed-percolation": ("p", "kind"),
 }
 FIT_MODELS = {
     "ising": ("lattice", "independent"),
@@ -59,6 +63,7 @@ FIT_MODELS = {
     "glm": ("glm",),
 }
 DRAWN = ("kinetic", "glm")  # causal chains: drawn bin by bin, no [update] section
+PERCOLATION = DirectedPercolation.name  # drawn slice by slice, no [update] section either
 
 
 def _displacements(value):
@@ -189,10 +194,12 @@ def build(tree, text, source, folder):
     updater = _updater(sections["update"], action)
     kernel = sections["update"].get("kernel", _choice(KERNELS), ", ".join(KERNELS), AUTO)
     is_drawn = getattr(action, "is_drawn", False)
-    schedule, start, checkpoint_s = _replicas(sections["run"]) if is_drawn else _run(sections["run"])
+    schedule, start, checkpoint_s = _replicas(sections["run"], action.name) if is_drawn else _run(sections["run"])
     for name in OPTIONAL:
         if is_drawn and name in sections:
-            raise InputError(f"{source}, [{name}]: a causal chain has no temperature; valid without this section")
+            raise InputError(
+                f"{source}, [{name}]: action {action.name!r} has no temperature; valid without this section"
+            )
     ladder = ladder_section(sections["tempering"], action, schedule) if "tempering" in sections else None
     anneal = cooling_section(sections["anneal"]) if "anneal" in sections else None
     for section in sections.values():
@@ -215,19 +222,32 @@ def _run(section):
     return schedule, start, parse_quantity(duration, "time", section.where("checkpoint")).si
 
 
-def _replicas(section):
+def _replicas(section, name):
     """The schedule of drawn chains: every replica is one update, measured at once."""
-    section.known.append("replicas")
+    is_percolation, start = name == PERCOLATION, "silent"
+    if is_percolation:
+        start = section.get("start", _choice(PERCOLATION_STARTS), " or ".join(PERCOLATION_STARTS), "seed")
     whole, positive = "an integer >= 0 (below 2^47)", "an integer >= 1 (below 2^47)"
-    key = "updates" if "updates" in section.table and "replicas" not in section.table else "replicas"
-    n = section.get(key, _integer(1, MAX_UPDATES), f"{positive}: independent stretches", 100)
+    has_updates = "updates" in section.table and "replicas" not in section.table and not is_percolation
+    key = "updates" if has_updates else "replicas"
+    default = ... if is_percolation else 100
+    section.known.extend({"replicas"} - {key})
+    n = section.get(key, _integer(1, MAX_UPDATES), f"{positive}: how many are drawn, independently", default)
     schedule = Schedule(0, n, 1, section.get("save_every", _integer(0, MAX_UPDATES), whole, 0))
-    section.resolved.update(start="silent", thermalize=0, updates=n, measure_every=1)
+    section.resolved.update(start=start, thermalize=0, updates=n, measure_every=1)
     duration = section.get("checkpoint", _text, 'a duration such as "5 min"', "5 min")
-    return schedule, "silent", parse_quantity(duration, "time", section.where("checkpoint")).si
+    return schedule, start, parse_quantity(duration, "time", section.where("checkpoint")).si
 
 
 def _updater(section, action):
+    if action.name == PERCOLATION:
+        section.resolved["name"] = "draw"  # slice by slice: there is nothing to choose
+        if section.table and section.table != {"name": "draw", "kernel": AUTO}:
+            raise InputError(
+                f"{section.source}, [update]: action {action.name!r} is drawn slice by slice; valid without this section"
+            )
+        section.known.append("name")
+        return Draw()
     if getattr(action, "is_drawn", False):
         section.get("name", _choice(("draw",)), f"draw (or no [update] at all) for action {action.name!r}", "draw")
         return Draw()
@@ -284,6 +304,8 @@ def _geometry_and_action(lattice, action, folder):
         if geometry.boundary != "open":
             raise InputError(f"{lattice.where('boundary')}: time of a causal chain is open")
         return geometry, built
+    if name == PERCOLATION:
+        return _percolation(lattice, action)
     geometry = _lattice(lattice, folder, fit if name == "ising" else None)
     if name == "phi4":
         built = Phi4(
@@ -304,6 +326,30 @@ def _geometry_and_action(lattice, action, folder):
         key = "" if str(error).startswith(built.bond_name) else f"{built.bond_name}: "
         raise InputError(f"{action.source}, [action] {key}{error}") from None
     return geometry, built
+
+
+def _percolation(lattice, action):
+    """Space axes, then time: the default names end in ``t``, and a boundary in one word is that of space."""
+    table = lattice.table
+    n = len(table["shape"]) if isinstance(table.get("shape"), list) else 0
+    if n and "axes" not in table:
+        table["axes"] = [*"xyzwvu"[: n - 1], "t"]
+    if n and isinstance(table.get("boundary", "periodic"), str):
+        table["boundary"] = [*[table.get("boundary", "periodic")] * (n - 1), "open"]
+    for key in ("mask", "bins"):
+        if key in table:
+            raise InputError(f"{lattice.where(key)}: not with action {PERCOLATION!r}")
+    geometry = _lattice(lattice, ".", None)
+    p = action.get("p", _number(), "a number from 0 to 1")
+    kind = action.get("kind", _choice(PERCOLATION_KINDS), " or ".join(PERCOLATION_KINDS), "bond")
+    try:
+        check_geometry(geometry)
+    except InputError as error:
+        raise InputError(f"{lattice.source}, [lattice] {error}") from None
+    try:
+        return geometry, DirectedPercolation(p, kind)
+    except InputError as error:
+        raise InputError(f"{action.source}, [action] {error}") from None
 
 
 def _load_fit(action, folder):

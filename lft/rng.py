@@ -59,6 +59,7 @@ class Stream(IntEnum):
     MEANFIELD_SHARED = 39  # noise that a whole population of such a network shares; the site is the number of the noise
     MEANFIELD_LOADING = 40  # vectors of its weights of low rank; the site is the neuron, the draw the rank
     MEANFIELD_PAIR = 41  # its partially symmetric weights; the site is the pair of neurons
+    PERCOLATION = 59  # which sites of a slice become active; t is the slice, the replica the word of 64 replicas
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from lft.clusters import CLUSTER_UPDATES, cluster_bytes
 from lft.config import MAX_UPDATES, make_updater
 from lft.errors import InputError
 from lft.observables import default_observables, observables_of
+from lft.percolation import DirectedPercolation
 from lft.protocols import State
 from lft.replica_sections import make_ladder
+from lft.spreading import Ensemble, ensemble_bytes
 from lft.tempering import Tempering
 from lft.updaters import start
 
@@ -68,7 +70,7 @@ def run(config, path, comm=None, overwrite=False, is_quiet=False):
     on_root(comm, check_output, path, overwrite)
     slots = 1 if config.ladder is None else len(config.ladder.inverse_temperatures)
     check_memory(config.geometry, config.action, 1 if comm is None else comm.Get_size(), slots, config.updater)
-    chain = _new_chain(config, comm) if config.ladder is None else _new_tempering(config, comm)
+    chain = _new(config, comm)
     meta = {
         "config": json.dumps(config.resolved),
         "config_text": config.text,
@@ -80,6 +82,12 @@ def run(config, path, comm=None, overwrite=False, is_quiet=False):
     recorder = Recorder(path, meta)
     recorder.checkpoint(chain)  # a folder that cannot hold the archive is found out now, not after an hour
     return _finish(chain, recorder, config.checkpoint_s, is_quiet)
+
+
+def _new(config, comm):
+    if config.action.name == DirectedPercolation.name:
+        return Ensemble(config.action, config.geometry, config.start, config.key, config.schedule, comm)
+    return _new_chain(config, comm) if config.ladder is None else _new_tempering(config, comm)
 
 
 def _new_chain(config, comm):
@@ -115,6 +123,8 @@ def check_memory(geometry, action, n_ranks, slots=1, updater=None):
         need += (slots / n_ranks - 1) * geometry.n_sites * (8 if action.kind == "real" else 1)
     if any(u.name in CLUSTER_UPDATES for u in getattr(updater, "updaters", (updater,)) if u is not None):
         need += cluster_bytes(geometry.n_sites / n_ranks, n_ranks)
+    if action.name == DirectedPercolation.name:
+        need += ensemble_bytes(geometry)
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if need > there:
         raise InputError(
@@ -150,7 +160,8 @@ def resume(path, updates=None, comm=None, is_quiet=False):
             for name in archive.names:
                 archive.samples(name)  # a damaged series is found out now, not at the first checkpoint
             on_root_only["fields"] = [archive.geometry.to_storage(array) for array in archive.state_arrays()]
-            parts = ("tempering", "meta", "config", "update", "geometry", "action", "key", "schedule", "counters", "t")
+            parts = ("tempering", "spreading", "meta", "config", "update", "geometry", "action", "key", "schedule")
+            parts += ("counters", "t")
             return {name: getattr(archive, name) for name in (*parts, "checkpoint_s")}
 
     old = SimpleNamespace(**on_root(comm, load))
@@ -158,10 +169,14 @@ def resume(path, updates=None, comm=None, is_quiet=False):
     schedule = dataclasses.replace(schedule, updates=schedule.updates + (updates or 0))
     if schedule.updates > MAX_UPDATES:
         raise InputError(f"--updates {updates}: all updates of an archive must stay below 2^47")
-    old.config["run"]["updates"] = schedule.updates
+    run = old.config["run"]
+    run |= {name: schedule.updates for name in ("updates", "replicas") if name in run}
     updater = make_updater(old.update, action, str(path))
     try:
-        if old.tempering is None:
+        if old.spreading is not None:
+            chain = Ensemble(action, old.geometry, old.spreading["start"], old.key, schedule, comm)
+            chain.restore(old.t, old.counters, old.spreading)
+        elif old.tempering is None:
             phi = action.new_field(old.geometry, comm)
             phi.values[...] = phi.domain.scatter(on_root_only.get("fields", [None])[0], phi.data.dtype)
             phi.exchange()

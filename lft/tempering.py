@@ -323,6 +323,8 @@ class Tempering:
 
     leading_axes = ("temperature",)
 
+    extras_group = "tempering"
+
     def __init__(self, action, updater, geometry, key, schedule, ladder, observables, comm=None, kernel=AUTO):
         ladder.check(action, schedule)
         n = len(ladder.inverse_temperatures)

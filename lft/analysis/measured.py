@@ -110,6 +110,8 @@ def read_measured(archive, whole=False):
     InputError
         Too few measurements, or temperatures of one coupling whose operator the archive does not hold.
     """
+    if archive.spreading is not None:
+        raise InputError(f"{archive.path}: action {archive.action.name!r} has no couplings to reweight in")
     if archive.n_samples < 4:
         raise InputError(f"{archive.path}: {archive.n_samples} measurements; at least 4 are needed to reweight")
     tempering = archive.tempering

@@ -206,7 +206,7 @@ def _entry(value):
 
 def physical_lengths(archive, estimates):
     """Correlation lengths and times in the units of the spacing: ``{NAME: {"value", "error", "unit"}}``."""
-    out = {}
+    out = _physical_radius(archive, estimates) if "radius2" in estimates else {}
     for name, value in estimates.items():
         if name.startswith("xi_"):
             quantity = archive.geometry.quantity(name.removeprefix("xi_"))
@@ -214,3 +214,15 @@ def physical_lengths(archive, estimates):
                 scale = {"value": value.value * quantity.value, "error": value.error * quantity.value}
                 out[name] = {k: v if math.isfinite(v) else None for k, v in scale.items()} | {"unit": quantity.unit}
     return out
+
+
+def _physical_radius(archive, estimates):
+    """radius2 of directed percolation where all space axes have one spacing."""
+    geometry = archive.geometry
+    spacings = [geometry.quantity(axis) for axis in geometry.space_axes]
+    if None in spacings or len({q.si for q in spacings}) > 1:
+        return {}
+    area = spacings[0].value ** 2
+    clean = lambda x: x * area if math.isfinite(x) else None  # noqa: E731
+    parts = {k: [clean(getattr(e, k)) for e in estimates["radius2"]] for k in ("value", "error")}
+    return {"radius2": parts | {"unit": f"{spacings[0].unit}^2"}}

@@ -16,6 +16,8 @@ FEW_TRIPS = 10
 class Slot:
     """One temperature of an archive, with the face of an :class:`lft.archive.Archive` of a plain chain."""
 
+    spreading = None
+
     def __init__(self, archive, index):
         self.archive, self.index = archive, index
         self.path, self.config, self.geometry, self.action = (

@@ -9,6 +9,7 @@ import sys
 from lft import threads
 from lft.analysis.estimate import Estimate
 from lft.analysis.source import as_source
+from lft.analysis.spreading import exponents, summarize_spreading, table
 from lft.analysis.summary import as_json, physical_lengths, summarize
 from lft.analysis.tempered import format_slots, plain, summarize_slots, travel
 from lft.archive import Archive, field_sha256, on_root
@@ -26,6 +27,7 @@ def status(path):
         steps = archive.update.get("steps", 1) if archive.update["name"] == "hmc" else 1
         slots = 1 if archive.tempering is None else len(archive.tempering["inverse_temperatures"])
         work = archive.geometry.n_active * archive.t * steps * slots
+        work = proposed if archive.spreading is not None else work  # of the lattice only what activity reached
         return {
             "updates": archive.t,
             "planned": planned,
@@ -51,7 +53,8 @@ def analyze(path):
     """(data for ``lft analyze --json``, estimates, notes) of an archive."""
     with Archive(path) as archive:
         is_tempered = archive.tempering is not None
-        estimates, notes = (summarize_slots if is_tempered else summarize)(archive)
+        how = summarize_slots if is_tempered else summarize if archive.spreading is None else summarize_spreading
+        estimates, notes = how(archive)
         array = archive.last()
         axes = list(archive.config["lattice"].get("axes") or [])
         if axes and axes[-1] == "t" and archive.geometry.axes[0] == "t" and len(axes) == array.ndim == 2:
@@ -64,6 +67,8 @@ def analyze(path):
             "config": archive.config,
             "warnings": notes,
         }
+        if archive.spreading is not None:
+            data["effective_exponents"] = exponents(archive)
         if is_tempered:
             data["tempering"], more = travel(archive)
             notes.extend(more)
@@ -143,6 +148,9 @@ def format_estimates(data, estimates, path=None):
     if "tempering" in data:
         with Archive(path) as archive:
             return format_slots(archive, data, estimates)
+    if "effective_exponents" in data:
+        with Archive(path) as archive:
+            return table(archive, estimates, data["effective_exponents"])
     rows = []
     for name, value in estimates.items():
         if isinstance(value, Estimate):

@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from lft.plotting.figure import COLORS, axis_label, new_figure, save
+from lft.plotting.spreading import plot_spreading
 
 
 def plot_archive(archive, estimates, path):
-    """Series of the magnetization and connected zero-momentum correlators of an archive."""
+    """Series of the magnetization and connected zero-momentum correlators of an archive; of directed percolation the
+    observables by time step."""
+    if archive.spreading is not None:
+        plot_spreading(archive, estimates, path)
+        return
     geometry = archive.geometry
     names = [n for n in estimates if n.startswith("connected_")]
     figure, axes = new_figure(1, 1 + len(names))

@@ -17,7 +17,8 @@ KERNELS = ROOT / "lft" / "_kernels"
 C_SOURCES = sorted(KERNELS.glob("c/*.c"))
 SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
 EXERCISE = ("tests/conformance", "tests/statistical/test_ising_bits_exact.py", "tests/unit/test_recording.py",
-            "tests/unit/test_rng.py", "tests/unit/test_cli.py::test_bench")
+            "tests/unit/test_rng.py", "tests/unit/test_cli.py::test_bench",
+            "tests/unit/test_percolation.py::test_the_bits_of_plain_numpy")
 LEFT_OUT = ("tests/conformance/test_third_party.py", "tests/conformance/test_sanitizers.py")
 
 pytestmark = pytest.mark.validate
