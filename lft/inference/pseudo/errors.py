@@ -30,49 +30,27 @@ ROW_BLOCKS = 64
 UNCORRELATED = 0.6  # integrated time of a series without correlation is 0.5
 
 
-def weighted_scores(objective, theta, edges, tiles=None):
+def weighted_scores(objective, theta, edges, tiles):
     """Data minus model, feature by feature: (blocks, targets of the tiles, features), without sharing of parameters."""
-    tiles = objective.tiles if tiles is None else tiles
-    layout = objective.layout
-    weights = (objective.matrix @ theta).reshape(layout.n_units, -1)
-    first = tiles.start - objective.tiles.start
-    shared, own, constant = (part[first : first + len(tiles)] for part in objective.packed(weights))
-    shape = (len(edges) - 1, *shared.shape)
-    out = np.zeros(shape)
-    out_own = np.zeros((shape[0], *own.shape))
-    total, softplus = np.zeros((shape[0], *constant.shape)), np.zeros(constant.shape)
-    for b, (start, stop) in enumerate(itertools.pairwise(edges)):
-        for a, z in objective._stretch(start, stop):
-            objective.patterns.rows.expect(
-                tiles.start, a, z, shared, own, constant, out[b], out_own[b], total[b], softplus, threads.count()
-            )
-    parts = [out, out_own[:, :, : layout.n_own], total[:, :, None, :]]
-    model = np.concatenate(parts, axis=2).transpose(0, 1, 3, 2).reshape(shape[0], -1, layout.n_features)
-    units = slice(tiles.start * LANES, min(tiles.stop * LANES, layout.n_units))
-    model = model[:, : units.stop - units.start]
-    for b, (start, stop) in enumerate(itertools.pairwise(edges)):
-        model[b] = objective._data(objective._stretch(start, stop), keep=False)[units] - model[b]
-    return model
+    layout, n_blocks, pieces = objective.layout, len(edges) - 1, objective.pieces(edges)
+    shared, own, constant, _, _ = objective.sums(objective.weights(theta), pieces, n_blocks, tiles=tiles)
+    model = np.concatenate([shared, own[:, :, : layout.n_own], constant[:, :, None]], axis=2).transpose(0, 1, 3, 2)
+    units = range(tiles.start * LANES, min(tiles.stop * LANES, layout.n_units))
+    model = model.reshape(n_blocks, -1, layout.n_features)[:, : len(units)]
+    return objective.patterns.observed(pieces, n_blocks, units) - model
 
 
 def block_scores(objective, theta, edges):
     """Gradients of the blocks, (blocks, size)."""
-    layout = objective.layout
-    width = 8 * (layout.n_units + 2 * LANES) * layout.n_features
+    weights, width = objective.weights(theta), 8 * objective.layout.n_units * objective.layout.n_features
     step = max(1, int(BATCH_BYTES // width))
     out = np.empty((len(edges) - 1, objective.size))
     for first in range(0, len(out), step):
         last = min(first + step, len(out))
-        mine = weighted_scores(objective, theta, edges[first : last + 1])
-        for b in range(last - first):
-            out[first + b] = objective.adjoint @ objective.whole(_padded(objective, mine[b])).ravel()
-    return out
-
-
-def _padded(objective, mine):
-    """Rows of full tiles."""
-    out = np.zeros((len(objective.tiles) * LANES, mine.shape[1]))
-    out[: len(mine)] = mine
+        pieces = objective.pieces(edges[first : last + 1])
+        expected, _, _ = objective.expected(weights, pieces, last - first)
+        residual = objective.patterns.observed(pieces, last - first) - expected
+        out[first:last] = (objective.adjoint @ residual.reshape(last - first, -1).T).T
     return out
 
 

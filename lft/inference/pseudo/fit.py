@@ -211,7 +211,7 @@ def _by_numbers(name):
 def _bounded(lists, layout, fires, n_train, ridge):
     """Without couplings one of whose four joint states never occurs: (layout, names of those, notes)."""
     n = layout.n_units
-    together = lists.observed(0, n_train)[0]
+    together = lists.observed(np.array([[0, n_train, 0]]))[0].T
     notes = []
     i, j = layout.pairs.T
     twins = (together[i, j] == fires[i]) & (fires[i] == fires[j])

@@ -163,7 +163,7 @@ def fit_low_rank(rasters, rank, *, test=0.0, n_blocks=None, bin_s=None, unit=Non
     u, warning = errors.joint_influences(
         _Estimating(factors.curvature(beta)), scores, [np.arange(len(beta))], n_train, 0, n_blocks
     )
-    rate = whole._data([(0, n_train)])[:, -1] / n_train
+    rate = objective.data[:, -1] / n_train
     independent = np.append(np.zeros(len(i)), np.log(rate / (1 - rate)))
     blocks = np.linspace(n_train, n_rows, 21).astype(int) if n_rows - n_train >= 20 else np.array([n_train, n_rows])
     pairs = list(itertools.pairwise(blocks)) if n_rows > n_train else []
