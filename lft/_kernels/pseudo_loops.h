@@ -191,7 +191,10 @@ INNER void NAME(blocks_with)(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdi
     by_feature(rows, first, last, room);
     for (ptrdiff_t f = 0, s = 0; f < n; f++)
         for (; s < room->end[f]; s++) {
-            const int64_t a = room->row[s];
+            const int64_t a = room->row[s], later = room->row[s + AHEAD];
+            for (ptrdiff_t k = 0; k < n_v; k++) __builtin_prefetch(kept + later * n_v + k);
+            __builtin_prefetch(rows->feature + start[first] + room->entry[s + AHEAD]);
+            __builtin_prefetch(start + first + room->row[s + 2 * AHEAD]);
             NAME(add)(rows, start[first + a], start[first] + room->entry[s] + 1, n_v, kept + a * n_v,
                       pairs + (f * (f + 1) / 2) * LFT_PSEUDO_LANES);
         }

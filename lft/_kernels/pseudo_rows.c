@@ -42,6 +42,7 @@
 enum {
     SPILL = 4096,    /* rows of single-precision sums */
     LOGARITHM = 512, /* rows per logarithm */
+    AHEAD = 8,
     STRIP = 32,      /* rows whose log-odds stand side by side, so that their exponentials overlap */
 };
 

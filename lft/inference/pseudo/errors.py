@@ -16,16 +16,13 @@ runs away, or names the suspects.
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 
-from lft import threads
 from lft.inference import newton
 from lft.inference.pseudo.information import tile_rows
 from lft.inference.pseudo.patterns import LANES
 
-BATCH_BYTES = 128 * 2**20
+BATCH_BYTES = 2**20
 ROW_BLOCKS = 64
 UNCORRELATED = 0.6  # integrated time of a series without correlation is 0.5
 

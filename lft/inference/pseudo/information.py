@@ -130,12 +130,12 @@ def _room(objective, dtype):
     """Room of the loop of second moments for as many rows as bring each pair of features some 16 times."""
     lists = objective.patterns
     density = max(len(lists.feature) / lists.n_rows / max(lists.n_shared, 1), 1e-6)
-    n_rows = int(min(max(16 / density**2, 512), 65536, max(b - a for a, b in objective.ranges)))
+    n_rows = int(min(max(16 / density**2, 512), 32768, max(b - a for a, b in objective.ranges)))
     n_entries = int(max(1.5 * n_rows * density, 1) * max(lists.n_shared, 1))
     return (
         aligned((n_rows, LANES), dtype),
         np.empty(max(lists.n_shared, 1), np.int64),
-        np.empty((2, n_entries), np.int32),
+        np.zeros((2, n_entries), np.int32),
     )
 
 
