@@ -15,9 +15,10 @@ INNER V NAME(exp_minus)(V x)
     const V t = x * (REAL)-1.4426950408889634 + MAGIC;
     const V n = t - MAGIC;
     const V r = (-x - n * LN2_HIGH) - n * LN2_LOW;
-    V q = r * POLYNOMIAL[0] + POLYNOMIAL[1];
-    for (int k = 2; k <= DEGREE; k++) q = q * r + POLYNOMIAL[k];
-    return (V)((VI)q + ((VI)t << MANTISSA));
+    const V square = r * r; /* odd and even powers side by side: half the latency */
+    V odd = square * POLYNOMIAL[0] + POLYNOMIAL[2], even = square * POLYNOMIAL[1] + POLYNOMIAL[3];
+    for (int k = 4; k < DEGREE; k += 2) odd = odd * square + POLYNOMIAL[k], even = even * square + POLYNOMIAL[k + 1];
+    return (V)((VI)(odd * r + even) + ((VI)t << MANTISSA));
 }
 
 INNER V NAME(pick)(VI mask, V a, V b) { return (V)((mask & (VI)a) | (~mask & (VI)b)); }
@@ -83,19 +84,21 @@ INNER void NAME(expect_with)(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdi
                 NAME(odds)(rows, c, at->weight, at->constant, n_v, z + (c - a) * n_v);
                 o = NAME(own_odds)(rows, c, o, at->own, z + (c - a) * n_v);
             }
-            for (ptrdiff_t c = a; c < b; c++)
-                for (ptrdiff_t k = 0; k < n_v; k++) {
-                    V *at_k = z + (c - a) * n_v + k;
+            for (ptrdiff_t k = 0; k < n_v; k++) {
+                V all = product[k], positive = linear[k], sum = total[k], sum_v = square[k];
+                for (ptrdiff_t c = 0; c < b - a; c++) {
+                    const V zk = z[c * n_v + k];
                     VI up;
-                    const V x = NAME(small)(*at_k, &up), s = one + x;
-                    linear[k] += (V)(up & (VI)*at_k);
-                    product[k] *= s;
-                    *at_k = NAME(pick)(up, one, x) / s;
-                    total[k] += *at_k;
-                    const V v = *at_k - *at_k * *at_k;
-                    square[k] += v;
-                    if (kept) *(VH *)(kept + (c - first) * width + k * N_LANES) = __builtin_convertvector(v, VH);
+                    const V x = NAME(small)(zk, &up), s = one + x, p = NAME(pick)(up, one, x) / s, v = p - p * p;
+                    positive += (V)(up & (VI)zk);
+                    all *= s;
+                    sum += p;
+                    sum_v += v;
+                    z[c * n_v + k] = p;
+                    if (kept) *(VH *)(kept + (a + c - first) * width + k * N_LANES) = __builtin_convertvector(v, VH);
                 }
+                product[k] = all, linear[k] = positive, total[k] = sum, square[k] = sum_v;
+            }
             for (ptrdiff_t c = a; c < b; c++)
                 NAME(add)(rows, rows->start[c], rows->start[c + 1], n_v, z + (c - a) * n_v, out->sums);
             for (ptrdiff_t q = o0; q < o; q++)
