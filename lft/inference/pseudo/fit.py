@@ -66,7 +66,8 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     comm : mpi4py communicator, optional
         Ranks share the target units.
     checkpoint : path, optional
-        File that keeps the search, so that the same call goes on after a kill; removed at the end.
+        File that keeps the search (and with the endings ``.0``, ``.1``, ... the errors of a large fit), so that the
+        same call goes on after a kill; removed at the end.
     report : callable, optional
         Takes lines of progress, on rank 0.
 
@@ -122,7 +123,7 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
         )
     kind, notes = "penalized", []
     if penalize is None:
-        u, kind, notes = _influences(objective, theta, info, ridge, n_blocks, report)
+        u, kind, notes = _influences(objective, theta, info, ridge, n_blocks, keeper, report)
     if examine is not None:
         examine(objective, theta, u)
     if n * (n - 1) // 2 + k_max * n * n > MAX_NAMED:
@@ -253,7 +254,7 @@ def _few_bins(layout, n_train, ridge):
 
 
 # ---- errors
-def _influences(objective, theta, info, ridge, n_blocks, report):
+def _influences(objective, theta, info, ridge, n_blocks, keeper, report):
     """Scaled influences of the blocks (blocks, size), what they are made of, and notes."""
     layout = objective.layout
     edges = newton.fine_edges(objective.n_rows, objective.size, n_blocks)
@@ -270,7 +271,7 @@ def _influences(objective, theta, info, ridge, n_blocks, report):
         report(f"errors: {len(layout.units)} rows of {layout.n_features} features")
         if n_blocks is None:  # few enough to hold, enough for errors good to 10 %
             edges = np.linspace(0, objective.n_rows, min(errors.ROW_BLOCKS, objective.n_rows) + 1).astype(np.int64)
-        u, bound = errors.row_influences(objective, theta, edges, extra)
+        u, bound = errors.row_influences(objective, theta, edges, extra, keeper, report)
         far = np.flatnonzero(bound > newton.RUNAWAY**2)
         if len(far):
             u[:, far] = np.nan
