@@ -24,13 +24,25 @@ cdef extern from "pseudo_rows.h" nogil:
         double *own
         double *constant
         double *softplus
+        double *variance
+    ctypedef struct lft_pseudo_moments:
+        void *pairs
+        void *cross
+        void *square
+    ctypedef struct lft_pseudo_room:
+        Py_ssize_t n_rows, n_entries
+        void *kept
+        int64_t *end
+        int32_t *row
+        int32_t *entry
     void lft_pseudo_expect(const lft_pseudo_rows *rows, Py_ssize_t first, Py_ssize_t last,
-                           const lft_pseudo_weights *at, const lft_pseudo_sums *out)
+                           const lft_pseudo_weights *at, const lft_pseudo_sums *out, float *kept)
     void lft_pseudo_product(const lft_pseudo_rows *rows, Py_ssize_t first, Py_ssize_t last,
-                            const lft_pseudo_weights *at, const lft_pseudo_weights *along, int is_single,
-                            void *scratch, const lft_pseudo_sums *out, void *kept, int is_kept)
+                            const lft_pseudo_weights *at, const lft_pseudo_weights *along, float *scratch,
+                            const lft_pseudo_sums *out, const float *kept)
     void lft_pseudo_blocks(const lft_pseudo_rows *rows, Py_ssize_t first, Py_ssize_t last,
-                           const lft_pseudo_weights *at, int is_single, void *pairs, void *cross, void *square)
+                           const lft_pseudo_weights *at, int is_single, const lft_pseudo_moments *out,
+                           const lft_pseudo_room *room)
     const char *lft_pseudo_path()
     int lft_pseudo_force(const char *name)
 
@@ -85,19 +97,28 @@ def shifted(const int64_t[::1] start, const int32_t[::1] unit, const int64_t[::1
     return n
 
 
-def coincidences(const int64_t[::1] start, const int32_t[::1] feature, Py_ssize_t first, Py_ssize_t last,
-                 int64_t[:, ::1] counts):
-    """``counts[f, i]`` += bins in which the shared feature f is active and unit i (a feature below the width) fires."""
-    cdef Py_ssize_t a
-    cdef int64_t d, e
-    cdef int32_t n_units = <int32_t>counts.shape[1]
+def coincidences(const int64_t[::1] start, const int32_t[::1] feature, const int64_t[:, ::1] pieces,
+                 Py_ssize_t first_unit, int32_t[:, :, ::1] counts):
+    """``counts[block, f, i]`` += bins of the pieces (first row, end, block) in which the shared feature f is active and
+    unit ``first_unit + i`` fires."""
+    cdef Py_ssize_t p, a
+    cdef int64_t d, e, low, high
+    cdef int32_t *to
+    cdef int32_t first = <int32_t>first_unit, last = <int32_t>(first_unit + counts.shape[2])
     with nogil:
-        for a in range(first, last):
-            for e in range(start[a], start[a + 1]):
-                for d in range(start[a], start[a + 1]):
-                    if feature[d] >= n_units:
-                        break
-                    counts[feature[e], feature[d]] += 1
+        for p in range(pieces.shape[0]):
+            for a in range(pieces[p, 0], pieces[p, 1]):
+                low = start[a]
+                while low < start[a + 1] and feature[low] < first:
+                    low += 1
+                high = low
+                while high < start[a + 1] and feature[high] < last:
+                    high += 1
+                if low < high:
+                    for e in range(start[a], start[a + 1]):
+                        to = &counts[pieces[p, 2], feature[e], 0]
+                        for d in range(low, high):
+                            to[feature[d] - first] += 1
 
 
 # ---- sums
@@ -126,62 +147,86 @@ cdef class Rows:
         rows.own_feature = &self.own[0] + self.own_start[tile]
         return rows
 
-    cdef void expect_tile(self, Py_ssize_t tile, Py_ssize_t out, Py_ssize_t first, Py_ssize_t last,
+    cdef void expect_tile(self, Py_ssize_t tile, Py_ssize_t t, const int64_t[:, ::1] pieces,
                           const double[:, :, ::1] weight, const double[:, :, ::1] own, const double[:, ::1] constant,
-                          double[:, :, ::1] sums, double[:, :, ::1] own_sums, double[:, ::1] totals,
-                          double[:, ::1] softplus) noexcept nogil:
+                          double[:, :, :, ::1] sums, double[:, :, :, ::1] own_sums, double[:, :, ::1] totals,
+                          double[:, :, ::1] softplus, double[:, :, ::1] variance, float[:, ::1] kept) noexcept nogil:
         cdef lft_pseudo_rows rows = self.tile(tile)
         cdef lft_pseudo_weights at
         cdef lft_pseudo_sums to
-        at.weight, at.own, at.constant = &weight[out, 0, 0], &own[out, 0, 0], &constant[out, 0]
-        to.sums, to.own, to.constant = &sums[out, 0, 0], &own_sums[out, 0, 0], &totals[out, 0]
-        to.softplus = &softplus[out, 0]
-        lft_pseudo_expect(&rows, first, last, &at, &to)
+        cdef Py_ssize_t p, b, width = (rows.n_lanes + 15) // 16 * 16
+        cdef float *room = &kept[t, 0] if kept.shape[1] else NULL
+        at.weight, at.own, at.constant = &weight[t, 0, 0], &own[t, 0, 0], &constant[t, 0]
+        for p in range(pieces.shape[0]):
+            b = pieces[p, 2]
+            to.sums, to.own, to.constant = &sums[b, t, 0, 0], &own_sums[b, t, 0, 0], &totals[b, t, 0]
+            to.softplus, to.variance = &softplus[b, t, 0], &variance[b, t, 0]
+            lft_pseudo_expect(&rows, pieces[p, 0], pieces[p, 1], &at, &to, room)
+            if room != NULL:
+                room += (pieces[p, 1] - pieces[p, 0]) * width
 
-    def expect(self, Py_ssize_t tile0, Py_ssize_t first, Py_ssize_t last, const double[:, :, ::1] weight,
-               const double[:, :, ::1] own, const double[:, ::1] constant, double[:, :, ::1] sums,
-               double[:, :, ::1] own_sums, double[:, ::1] totals, double[:, ::1] softplus, int n_threads):
-        """Expected sums of the tiles tile0, tile0 + 1, ... (first axis of the arrays), added to the outputs."""
-        cdef Py_ssize_t t
-        for t in prange(weight.shape[0], nogil=True, schedule="dynamic", num_threads=n_threads):
-            self.expect_tile(tile0 + t, t, first, last, weight, own, constant, sums, own_sums, totals, softplus)
+    def expect(self, Py_ssize_t tile0, const int64_t[:, ::1] pieces, const double[:, :, ::1] weight,
+               const double[:, :, ::1] own, const double[:, ::1] constant, double[:, :, :, ::1] sums,
+               double[:, :, :, ::1] own_sums, double[:, :, ::1] totals, double[:, :, ::1] softplus,
+               double[:, :, ::1] variance, float[:, ::1] kept, int n_threads):
+        """Expected sums of the tiles tile0, tile0 + 1, ..., added to the outputs (block, tile, ...).
 
-    cdef void product_tile(self, Py_ssize_t tile, Py_ssize_t out, Py_ssize_t first, Py_ssize_t last,
-                           const real[:, :, ::1] weight, const real[:, :, ::1] own, const real[:, ::1] constant,
-                           const real[:, :, ::1] along, const real[:, :, ::1] own_along,
-                           const real[:, ::1] constant_along, real[:, ::1] scratch, double[:, :, ::1] sums,
-                           double[:, :, ::1] own_sums, double[:, ::1] totals, real[:, ::1] kept, int keeps,
-                           int is_kept) noexcept nogil:
-        cdef lft_pseudo_rows rows = self.tile(tile)
-        cdef lft_pseudo_weights at, to
-        cdef lft_pseudo_sums total
-        at.weight, at.own, at.constant = &weight[out, 0, 0], &own[out, 0, 0], &constant[out, 0]
-        to.weight, to.own, to.constant = &along[out, 0, 0], &own_along[out, 0, 0], &constant_along[out, 0]
-        total.sums, total.own, total.constant = &sums[out, 0, 0], &own_sums[out, 0, 0], &totals[out, 0]
-        total.softplus = NULL
-        lft_pseudo_product(&rows, first, last, &at, &to, real is float, &scratch[out, 0], &total,
-                           &kept[out, 0] if keeps else NULL, is_kept)
-
-    def product(self, Py_ssize_t tile0, Py_ssize_t first, Py_ssize_t last, const real[:, :, ::1] weight,
-                const real[:, :, ::1] own, const real[:, ::1] constant, const real[:, :, ::1] along,
-                const real[:, :, ::1] own_along, const real[:, ::1] constant_along, real[:, ::1] scratch,
-                double[:, :, ::1] sums, double[:, :, ::1] own_sums, double[:, ::1] totals, real[:, ::1] kept,
-                int keeps, int is_kept, int n_threads):
-        """Sums of p (1 - p) u over the features, u the log-odds of ``along``.
-
-        ``kept`` (tiles, room): p (1 - p) of all rows, written if ``keeps``, read instead of computed if ``is_kept``.
+        ``pieces``: (first row, end, block) each.  ``kept`` (tiles, 32 per row of all pieces, or 0): p (1 - p).
         """
         cdef Py_ssize_t t
         for t in prange(weight.shape[0], nogil=True, schedule="dynamic", num_threads=n_threads):
-            self.product_tile(tile0 + t, t, first, last, weight, own, constant, along, own_along, constant_along,
-                              scratch, sums, own_sums, totals, kept, keeps, is_kept)
+            self.expect_tile(tile0 + t, t, pieces, weight, own, constant, sums, own_sums, totals, softplus, variance,
+                             kept)
 
-    def blocks(self, Py_ssize_t tile, Py_ssize_t first, Py_ssize_t last, const real[:, ::1] weight,
+    cdef void product_tile(self, Py_ssize_t tile, Py_ssize_t t, const int64_t[:, ::1] pieces,
+                           const float[:, :, ::1] weight, const float[:, :, ::1] own, const float[:, ::1] constant,
+                           const float[:, :, ::1] along, const float[:, :, ::1] own_along,
+                           const float[:, ::1] constant_along, float[:, ::1] scratch, double[:, :, ::1] sums,
+                           double[:, :, ::1] own_sums, double[:, ::1] totals, const float[:, ::1] kept) noexcept nogil:
+        cdef lft_pseudo_rows rows = self.tile(tile)
+        cdef lft_pseudo_weights at, to
+        cdef lft_pseudo_sums total
+        cdef Py_ssize_t p, width = (rows.n_lanes + 15) // 16 * 16
+        cdef const float *room = &kept[t, 0] if kept.shape[1] else NULL
+        at.weight, at.own, at.constant = &weight[t, 0, 0], &own[t, 0, 0], &constant[t, 0]
+        to.weight, to.own, to.constant = &along[t, 0, 0], &own_along[t, 0, 0], &constant_along[t, 0]
+        total.sums, total.own, total.constant = &sums[t, 0, 0], &own_sums[t, 0, 0], &totals[t, 0]
+        total.softplus = total.variance = NULL
+        for p in range(pieces.shape[0]):
+            lft_pseudo_product(&rows, pieces[p, 0], pieces[p, 1], &at, &to, &scratch[t, 0], &total, room)
+            if room != NULL:
+                room += (pieces[p, 1] - pieces[p, 0]) * width
+
+    def product(self, Py_ssize_t tile0, const int64_t[:, ::1] pieces, const float[:, :, ::1] weight,
+                const float[:, :, ::1] own, const float[:, ::1] constant, const float[:, :, ::1] along,
+                const float[:, :, ::1] own_along, const float[:, ::1] constant_along, float[:, ::1] scratch,
+                double[:, :, ::1] sums, double[:, :, ::1] own_sums, double[:, ::1] totals, const float[:, ::1] kept,
+                int n_threads):
+        """Sums of p (1 - p) u over the features, u the log-odds of ``along``, of all pieces together.
+
+        ``kept``: as :meth:`expect` left it for the same pieces and weights, or (tiles, 0).
+        """
+        cdef Py_ssize_t t
+        for t in prange(weight.shape[0], nogil=True, schedule="dynamic", num_threads=n_threads):
+            self.product_tile(tile0 + t, t, pieces, weight, own, constant, along, own_along, constant_along, scratch,
+                              sums, own_sums, totals, kept)
+
+    def blocks(self, Py_ssize_t tile, const int64_t[:, ::1] pieces, const real[:, ::1] weight,
                const real[:, ::1] own, const real[::1] constant, real[:, ::1] pairs, real[:, :, ::1] cross,
-               real[:, :, ::1] square):
-        """Second moments of one tile with weight p (1 - p), added to the outputs (layout: pseudo_rows.h)."""
+               real[:, :, ::1] square, real[:, ::1] kept, int64_t[::1] end, int32_t[:, ::1] entries):
+        """Second moments of one tile with weight p (1 - p), added to the outputs (layout: pseudo_rows.h).
+
+        Room: ``kept`` (rows, LANES) on a 64-byte boundary, ``end`` (features,), ``entries`` (2, at least features).
+        """
         cdef lft_pseudo_rows rows = self.tile(tile)
         cdef lft_pseudo_weights at
+        cdef lft_pseudo_moments out
+        cdef lft_pseudo_room room
+        cdef Py_ssize_t p
         at.weight, at.own, at.constant = &weight[0, 0], &own[0, 0], &constant[0]
+        out.pairs, out.cross, out.square = &pairs[0, 0], &cross[0, 0, 0], &square[0, 0, 0]
+        room.n_rows, room.n_entries, room.kept = kept.shape[0], entries.shape[1], &kept[0, 0]
+        room.end, room.row, room.entry = &end[0], &entries[0, 0], &entries[1, 0]
         with nogil:
-            lft_pseudo_blocks(&rows, first, last, &at, real is float, &pairs[0, 0], &cross[0, 0, 0], &square[0, 0, 0])
+            for p in range(pieces.shape[0]):
+                lft_pseudo_blocks(&rows, pieces[p, 0], pieces[p, 1], &at, real is float, &out, &room)

@@ -16,6 +16,8 @@ import numpy as np
 
 from lft.errors import DivergenceError, InputError
 
+TOLERANCE = 1e-8
+ROUGHLY = 0.05  # how far below the tolerance a promised gain must be that an information estimates
 RUNAWAY = 100.0  # a standard error this large, in log-odds: the likelihood has no maximum in that direction
 MAX_FINE = 400
 MAX_BLOCKS = 100
@@ -103,6 +105,8 @@ class DenseInformation:
 
         return cho_solve(self.factor, vector, check_finite=False)
 
+    estimate = solve
+
     def diagonal(self):
         """Diagonal of the matrix."""
         return self._diagonal
@@ -121,23 +125,28 @@ class DenseInformation:
         return out
 
 
-def maximize(evaluate, theta, tolerance=1e-8, max_steps=100):
+def maximize(evaluate, theta, tolerance=TOLERANCE, max_steps=100, keeper=None):
     """Maximum of a concave function by damped Newton steps (Levenberg-Marquardt).
 
     Where a step does not raise the function, ``damping`` times the diagonal at the start is added to the
-    information.  The present diagonal would not do: it vanishes where a parameter has overshot.
+    information.  The present diagonal would not do: it vanishes where a parameter has overshot.  An information may
+    solve inexactly, or be that of a point nearby: gradients are exact, so the end is not affected.
 
     Parameters
     ----------
     evaluate : callable
         ``theta -> (value, gradient, make)``; ``make(extra)`` gives the information, minus the Hessian with
         ``extra`` (None or one number per parameter) added to its diagonal, as an object with ``solve`` and
-        ``diagonal``.  It is called at accepted points alone: a trial step may overshoot to where the information
-        is singular, which says nothing about the maximum.
+        ``diagonal``, and perhaps ``estimate``, a cheap ``solve`` for what needs no more than its size.  It is called
+        at accepted points alone: a trial step may overshoot to where the information is singular, which says nothing
+        about the maximum.
     theta : ndarray (n,)
         Start.
     tolerance : float
         Stop when the gain that the quadratic model promises is below this (nats, twice).
+    keeper : object, optional
+        With ``read()``, which gives (theta, scale, damping) of an interrupted search or None, and ``write`` of these
+        three, called after every step: all that a step depends on, so that the search ends with the same bits.
 
     Returns
     -------
@@ -147,18 +156,34 @@ def maximize(evaluate, theta, tolerance=1e-8, max_steps=100):
     ------
     DivergenceError
         After ``max_steps`` steps, or when no step raises the function.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lft.testing.objectives import LinearObjective
+    >>> o = LinearObjective(np.array([[1.0, 0.0], [1.0, 1.0]]), [1.0, 3.0])
+    >>> maximize(o.evaluate, np.zeros(2))[0].round(9).tolist()
+    [1.0, 2.0]
     """
+    saved = None if keeper is None else keeper.read()
+    scale, damping = None, 0.0
+    if saved is not None and saved[0].shape == theta.shape:
+        theta, scale, damping = saved
     value, gradient, make = evaluate(theta)
-    scale, damping = make(None).diagonal(), 0.0
+    plain = None  # the information at theta, without damping
     for _ in range(max_steps):
-        information, damping = _information(make, scale, damping)
-        step = information.solve(gradient)
+        if damping == 0 and plain is None:
+            plain = make(None)
+            scale = plain.diagonal() if scale is None else scale
+            if hasattr(plain, "estimate") and float(gradient @ plain.estimate(gradient)) < ROUGHLY * tolerance:
+                return theta, value, plain
+        step, damping, information = _step(make, gradient, scale, damping, plain)
         promised = float(gradient @ step)
         if promised < tolerance and damping == 0:
-            return theta, value, information
+            return theta, value, plain
         new = evaluate(theta + step)
-        gain = new[0] - value
-        if is_below_rounding(promised, value):
+        gain, is_small = new[0] - value, is_below_rounding(promised, value)
+        if is_small:
             is_better = float(new[1] @ information.solve(new[1])) < promised
         else:
             is_better = np.isfinite(gain) and gain >= 1e-2 * promised  # 1/2 for a quadratic function
@@ -167,12 +192,14 @@ def maximize(evaluate, theta, tolerance=1e-8, max_steps=100):
             if damping > 1e9:
                 raise DivergenceError(f"fit: no step raises the likelihood, promised gain {promised:.3g} nats")
             continue
-        if gain < 0.1 * promised and not is_below_rounding(promised, value):
+        if gain < 0.1 * promised and not is_small:
             damping = max(4 * damping, 1e-3)
         else:
             damping = damping / 10 if damping > 1e-5 else 0.0
         theta = theta + step
-        value, gradient, make = new
+        (value, gradient, make), plain = new, None
+        if keeper is not None:
+            keeper.write(theta, scale, damping)
     raise DivergenceError(
         f"fit: not converged after {max_steps} Newton steps, promised gain {promised:.3g} nats"
     )
@@ -184,14 +211,16 @@ def is_below_rounding(promised, value):
     return promised < 1e-11 * (1 + abs(value))
 
 
-def _information(make, scale, damping):
-    """(information, damping): more damping where the matrix is singular without being flat at the maximum."""
-    try:
-        return make(damping * scale if damping else None), damping
-    except SingularInformation:
-        if not 0 < damping < 1e-2:
-            raise
-        return _information(make, scale, 10 * damping)
+def _step(make, gradient, scale, damping, plain):
+    """(step, damping, information): more damping where the matrix is singular without being flat at the maximum."""
+    while True:
+        try:
+            information = make(damping * scale) if damping else plain
+            return information.solve(gradient), damping, information
+        except SingularInformation:
+            if not 0 < damping < 1e-2:
+                raise
+            damping *= 10
 
 
 def raise_runaway(names, values):

@@ -48,14 +48,14 @@ def test_bad_input_on_ranks_is_one_line(tmp_path):
 
 SLOW = """
 import sys, time
-from lft.inference.pseudo import fit, maximum
+from lft.inference.pseudo import checkpoint, fit
 right = fit.GibbsObjective.evaluate
 def slowly(self, theta):
     time.sleep(0.4)
     return right(self, theta)
 fit.GibbsObjective.evaluate = slowly
-maximum.Checkpoint.__init__.__defaults__ = tuple(
-    0.0 if d == 2.0 else d for d in maximum.Checkpoint.__init__.__defaults__)
+checkpoint.Checkpoint.__init__.__defaults__ = tuple(
+    0.0 if d == 2.0 else d for d in checkpoint.Checkpoint.__init__.__defaults__)
 from lft.cli import main
 sys.exit(main(sys.argv[1:]))
 """

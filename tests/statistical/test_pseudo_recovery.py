@@ -10,6 +10,7 @@ import itertools
 import numpy as np
 import pytest
 
+from lft.inference import newton
 from lft.inference.neural_fit import fit_k_pairwise, fit_lagged, fit_neural, fit_pairwise
 from lft.inference.pseudo import errors
 from lft.inference.pseudo import fit as engine
@@ -142,7 +143,7 @@ def test_errors_from_rows_are_those_of_the_averaged_estimator():
     weight = np.einsum("wi,ij,wj->w", words, a, words) - 0.5 * words.sum(axis=1)
     raster = words[rng.choice(32, 4000, p=np.exp(weight - np.logaddexp.reduce(weight)))]
     objective = pairwise_objective(raster)
-    theta = engine.maximize(objective.evaluate, objective.start())[0]
+    theta = newton.maximize(objective.evaluate, objective.start())[0]
     edges = np.linspace(0, 4000, 41).astype(int)
     influence, bound = errors.row_influences(objective, theta, edges)
     x = np.concatenate([raster, np.ones((4000, 1))], axis=1)

@@ -5,8 +5,7 @@ import pytest
 
 from lft.errors import InputError
 from lft.inference.neural_fit import fit_k_pairwise, fit_lagged, fit_neural, fit_pairwise
-from lft.inference.pseudo import fit as engine
-from lft.inference.pseudo import maximum, memory
+from lft.inference.pseudo import checkpoint, maximum, memory
 from lft.inference.result import fit_json, load_fit, save_fit
 
 
@@ -39,7 +38,7 @@ def test_maximum_is_that_of_a_plain_newton_search(monkeypatch):
     x = raster()
     a, c = plain_newton(x.astype(float))
     for limit in (10**6, 0):  # rows in memory, passes over the data
-        monkeypatch.setattr(engine, "SEARCH_SIZE", limit)
+        monkeypatch.setattr(maximum, "SEARCH_SIZE", limit)
         fit = fit_pairwise(x, test=0)
         assert np.allclose(-2 * fit.A[np.triu_indices(6, 1)], a, atol=1e-8 if limit else 2e-5)
         assert np.allclose(-fit.I, c, atol=1e-8 if limit else 2e-5)
@@ -64,10 +63,10 @@ def stop_after(n):
 @pytest.mark.parametrize("passes", [False, True])
 def test_a_search_goes_on_with_the_same_bits(tmp_path, monkeypatch, passes):
     if passes:
-        monkeypatch.setattr(engine, "SEARCH_SIZE", 0)
-    monkeypatch.setattr(maximum.Checkpoint, "every_s", 0.0)
-    keeper = maximum.Checkpoint.__init__.__defaults__
-    monkeypatch.setattr(maximum.Checkpoint.__init__, "__defaults__", tuple(0.0 if d == 2.0 else d for d in keeper))
+        monkeypatch.setattr(maximum, "SEARCH_SIZE", 0)
+    monkeypatch.setattr(checkpoint.Checkpoint, "every_s", 0.0)
+    keeper = checkpoint.Checkpoint.__init__.__defaults__
+    monkeypatch.setattr(checkpoint.Checkpoint.__init__, "__defaults__", tuple(0.0 if d == 2.0 else d for d in keeper))
     x, path = raster(), tmp_path / "fit.h5.search"
     whole = fit_k_pairwise(x)
     evaluations = []

@@ -147,7 +147,7 @@ def everything_of(objective, theta):
     objective = objective.over([(0, objective.n_rows)])  # which remembers nothing
     value, gradient, _ = objective.evaluate(theta)
     weights = (objective.matrix @ theta).reshape(objective.layout.n_units, -1)
-    return value, gradient, objective.product(weights, weights), info.RowBlocks.of(objective, theta).block
+    return value, gradient, objective.product(theta, weights), info.RowBlocks.of(objective, theta).block
 
 
 def test_same_bits_from_every_instruction_set_and_number_of_threads(monkeypatch):

@@ -39,7 +39,12 @@
 #ifdef __GNUC__
 #pragma GCC diagnostic ignored "-Wpsabi" /* vectors are passed between inlined functions alone */
 #endif
-enum { SPILL = 4096 };
+enum {
+    SPILL = 4096,    /* rows of single-precision sums */
+    LOGARITHM = 512, /* rows per logarithm */
+    AHEAD = 8,
+    STRIP = 32,      /* rows whose log-odds stand side by side, so that their exponentials overlap */
+};
 
 /* First own entry at or after a row. */
 static ptrdiff_t first_own(const lft_pseudo_rows *rows, ptrdiff_t a)
@@ -53,6 +58,29 @@ static ptrdiff_t first_own(const lft_pseudo_rows *rows, ptrdiff_t a)
             high = middle;
     }
     return low;
+}
+
+/* Numbers per row where p (1 - p) is kept in single precision. */
+static ptrdiff_t kept_lanes(const lft_pseudo_rows *rows) { return (rows->n_lanes + 15) / 16 * 16; }
+
+/* The entries of the rows first .. last - 1 sorted by feature: the row of each, and the entry itself. */
+static void by_feature(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_room *room)
+{
+    const int64_t *start = rows->start, origin = start[first];
+    memset(room->end, 0, (size_t)rows->n_features * sizeof *room->end);
+    for (int64_t e = origin; e < start[last]; e++) room->end[rows->feature[e]]++;
+    int64_t total = 0;
+    for (ptrdiff_t f = 0; f < rows->n_features; f++) {
+        const int64_t number = room->end[f];
+        room->end[f] = total;
+        total += number;
+    }
+    for (ptrdiff_t a = first; a < last; a++)
+        for (int64_t e = start[a]; e < start[a + 1]; e++) {
+            const int64_t s = room->end[rows->feature[e]]++;
+            room->row[s] = (int32_t)(a - first);
+            room->entry[s] = (int32_t)(e - origin);
+        }
 }
 
 static const double taylor_double[] = {1 / 6227020800.0, 1 / 479001600.0, 1 / 39916800.0, 1 / 3628800.0, 1 / 362880.0,
@@ -108,6 +136,7 @@ static const float taylor_float[] = {1 / 5040.f, 1 / 720.f, 1 / 120.f, 1 / 24.f,
 #define LARGEST 80.0f
 #define POLYNOMIAL taylor_float
 #define DEGREE 7
+#define WITH_PRODUCT
 #define ATTR
 #define NAME(x) x##_base_float
 #include "pseudo_loops.h"
@@ -125,21 +154,20 @@ static const float taylor_float[] = {1 / 5040.f, 1 / 720.f, 1 / 120.f, 1 / 24.f,
 #endif
 
 typedef void (*expect_f)(const lft_pseudo_rows *, ptrdiff_t, ptrdiff_t, const lft_pseudo_weights *,
-                         const lft_pseudo_sums *);
+                         const lft_pseudo_sums *, float *);
 typedef void (*product_f)(const lft_pseudo_rows *, ptrdiff_t, ptrdiff_t, const lft_pseudo_weights *,
-                          const lft_pseudo_weights *, void *, const lft_pseudo_sums *, void *, int);
-typedef void (*blocks_f)(const lft_pseudo_rows *, ptrdiff_t, ptrdiff_t, const lft_pseudo_weights *, void *, void *,
-                         void *);
+                          const lft_pseudo_weights *, float *, const lft_pseudo_sums *, const float *);
+typedef void (*blocks_f)(const lft_pseudo_rows *, ptrdiff_t, ptrdiff_t, const lft_pseudo_weights *,
+                         const lft_pseudo_moments *, const lft_pseudo_room *);
 typedef struct {
     const char *name;
     expect_f expect;
-    product_f product[2];
+    product_f product;
     blocks_f blocks[2];
 } pseudo_path;
 
 #define PATH(set)                                                                                                     \
-    {#set, expect_##set##_double, {product_##set##_double, product_##set##_float},                                    \
-     {blocks_##set##_double, blocks_##set##_float}}
+    {#set, expect_##set##_double, product_##set##_float, {blocks_##set##_double, blocks_##set##_float}}
 static const pseudo_path paths[] = {
     PATH(base),
 #if LFT_X86
@@ -185,20 +213,19 @@ int lft_pseudo_force(const char *name)
 }
 
 void lft_pseudo_expect(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,
-                       const lft_pseudo_sums *out)
+                       const lft_pseudo_sums *out, float *kept)
 {
-    path()->expect(rows, first, last, at, out);
+    path()->expect(rows, first, last, at, out, kept);
 }
 
 void lft_pseudo_product(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,
-                        const lft_pseudo_weights *along, int is_single, void *scratch, const lft_pseudo_sums *out,
-                        void *kept, int is_kept)
+                        const lft_pseudo_weights *along, float *scratch, const lft_pseudo_sums *out, const float *kept)
 {
-    path()->product[is_single != 0](rows, first, last, at, along, scratch, out, kept, is_kept);
+    path()->product(rows, first, last, at, along, scratch, out, kept);
 }
 
 void lft_pseudo_blocks(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,
-                       int is_single, void *pairs, void *cross, void *square)
+                       int is_single, const lft_pseudo_moments *out, const lft_pseudo_room *room)
 {
-    path()->blocks[is_single != 0](rows, first, last, at, pairs, cross, square);
+    path()->blocks[is_single != 0](rows, first, last, at, out, room);
 }

@@ -21,24 +21,39 @@ typedef struct {
     const void *weight, *own, *constant;
 } lft_pseudo_weights;
 
-/* Added to: sums[n_features][LANES], own[n_own_features][LANES], constant[LANES], softplus[LANES] (or NULL). */
+/* Added to: sums[n_features][LANES], own[n_own_features][LANES], and [LANES] each: constant, softplus, variance (the
+ * last two by lft_pseudo_expect alone). */
 typedef struct {
-    double *sums, *own, *constant, *softplus;
+    double *sums, *own, *constant, *softplus, *variance;
 } lft_pseudo_sums;
 
-/* Expected spikes: sums of p = 1/(1 + exp(-z)) and of log(1 + exp(z)). */
+/* Added to: pairs[f (f + 1) / 2 + g][LANES] for g <= f, the constant last; cross[own][f][LANES], the constant last;
+ * square[own][own'][LANES]. */
+typedef struct {
+    void *pairs, *cross, *square;
+} lft_pseudo_moments;
+
+/* What lft_pseudo_blocks writes on the way, for a stretch of rows: kept[n_rows][LANES] numbers on a 64-byte boundary,
+ * end[n_features], row[n_entries], entry[n_entries]; n_entries >= n_features. */
+typedef struct {
+    ptrdiff_t n_rows, n_entries;
+    void *kept;
+    int64_t *end;
+    int32_t *row, *entry;
+} lft_pseudo_room;
+
+/* Expected spikes: sums of p = 1/(1 + exp(-z)), of log(1 + exp(z)) and of p (1 - p).  kept (or NULL): p (1 - p) of the
+ * rows first .. last - 1, a multiple of 16 lanes each. */
 void lft_pseudo_expect(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,
-                       const lft_pseudo_sums *out);
-/* Sums of p (1 - p) u, u the log-odds of ``along``; scratch: (n_features + n_own_features + 1) LANES numbers.
- * kept (or NULL): p (1 - p) of the rows first .. last - 1, in as many vectors of 64 bytes as hold the targets; written,
- * or read instead of ``at`` where is_kept. */
+                       const lft_pseudo_sums *out, float *kept);
+/* Sums of p (1 - p) u, u the log-odds of ``along``, in single precision; scratch: (n_features + n_own_features + 1)
+ * LANES numbers.  Where kept is given, p (1 - p) is read from there instead of computed at ``at``. */
 void lft_pseudo_product(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,
-                        const lft_pseudo_weights *along, int is_single, void *scratch, const lft_pseudo_sums *out,
-                        void *kept, int is_kept);
-/* Second moments with weight p (1 - p): pairs[f (f + 1) / 2 + g][LANES] for g <= f, the constant last;
- * cross[own][f][LANES], the constant last; square[own][own'][LANES]. */
+                        const lft_pseudo_weights *along, float *scratch, const lft_pseudo_sums *out,
+                        const float *kept);
+/* Second moments with weight p (1 - p). */
 void lft_pseudo_blocks(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,
-                       int is_single, void *pairs, void *cross, void *square);
+                       int is_single, const lft_pseudo_moments *out, const lft_pseudo_room *room);
 const char *lft_pseudo_path(void);
 int lft_pseudo_force(const char *name);
 #endif

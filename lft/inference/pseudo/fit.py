@@ -19,18 +19,16 @@ from lft.errors import InputError
 from lft.inference import newton
 from lft.inference.pseudo import errors
 from lft.inference.pseudo import patterns as pattern_lists
-from lft.inference.pseudo.information import ROWS_BYTES, PassInformation, information, rows_bytes
-from lft.inference.pseudo.layout import Layout, all_pairs, levels_of, without_levels
-from lft.inference.pseudo.maximum import Checkpoint, identity, maximize
+from lft.inference.pseudo.checkpoint import Checkpoint, identity
+from lft.inference.pseudo.information import ROWS_BYTES, rows_bytes
+from lft.inference.pseudo.layout import Layout, all_pairs, levels_of, without
+from lft.inference.pseudo.maximum import find_maximum, penalty
 from lft.inference.pseudo.memory import check_memory
 from lft.inference.pseudo.objective import GibbsObjective
 from lft.inference.pseudo.result import MAX_NAMED, PseudoFit, couplings
 from lft.inference.trials import checked_lags, checked_rasters
 
-MAX_SUSPECTS = 500
 ERROR_OPERATIONS = 2e13  # multiplications for the factors of all rows: above, errors are left out
-SEARCH_SIZE = 400
-FAR, FAR_TOLERANCE = 0.1, 0.2  # promised gain per parameter (nats, twice) above which a rough step will do
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,8 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     comm : mpi4py communicator, optional
         Ranks share the target units.
     checkpoint : path, optional
-        File that keeps the search, so that the same call goes on after a kill; removed at the end.
+        File that keeps the search (and with the endings ``.0``, ``.1``, ... the errors of a large fit), so that the
+        same call goes on after a kill; removed at the end.
     report : callable, optional
         Takes lines of progress, on rank 0.
 
@@ -102,10 +101,10 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     keeper = Checkpoint(None)
     if checkpoint is not None:
         options = {"model": model, "lags": data.lags, "k_max": k_max, "counted": is_counted, "ridge": ridge,
-                   "n_train": n_train, "format": 1}  # fmt: skip
+                   "n_train": n_train, "format": 2}  # fmt: skip
         keeper = Checkpoint(checkpoint, identity(data.spikes, options), comm)
     if penalize is None:
-        objective, theta, info, runaway = _maximum(lists, layout, n_train, ridge, comm, keeper, report)
+        objective, theta, info, runaway = find_maximum(lists, layout, n_train, ridge, comm, keeper, report)
     else:
         objective, runaway = GibbsObjective(lists, layout, [(0, n_train)], comm), []
         theta, u = penalize(objective)
@@ -124,7 +123,7 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
         )
     kind, notes = "penalized", []
     if penalize is None:
-        u, kind, notes = _influences(objective, theta, info, ridge, n_blocks, report)
+        u, kind, notes = _influences(objective, theta, info, ridge, n_blocks, keeper, report)
     if examine is not None:
         examine(objective, theta, u)
     if n * (n - 1) // 2 + k_max * n * n > MAX_NAMED:
@@ -211,7 +210,7 @@ def _by_numbers(name):
 def _bounded(lists, layout, fires, n_train, ridge):
     """Without couplings one of whose four joint states never occurs: (layout, names of those, notes)."""
     n = layout.n_units
-    together = lists.observed(0, n_train)[0]
+    together = lists.observed(np.array([[0, n_train, 0]]))[0].T
     notes = []
     i, j = layout.pairs.T
     twins = (together[i, j] == fires[i]) & (fires[i] == fires[j])
@@ -233,15 +232,7 @@ def _bounded(lists, layout, fires, n_train, ridge):
         shift = 2 * np.searchsorted(layout.directed_lags, k) + 1
         keep[f[2] : f[3]] = free(together[shift * n + j, i], i, j)
     names = np.array(layout.names(), object)[~keep].tolist() if not keep.all() else []
-    return _without(layout, ~keep), names, notes
-
-
-def _without(layout, drop):
-    """The layout without some of its couplings of pairs; a level of V joins the next lower one."""
-    f = layout.first
-    directed = None if layout.directed is None else layout.directed[~drop[f[2] : f[3]]]
-    level = None if layout.level is None else without_levels(layout.level, np.flatnonzero(drop[f[3] : f[4]]))
-    return replace(layout, pairs=layout.pairs[~drop[: f[1]]], directed=directed, level=level)
+    return without(layout, ~keep), names, notes
 
 
 def _few_bins(layout, n_train, ridge):
@@ -262,90 +253,8 @@ def _few_bins(layout, n_train, ridge):
     return []
 
 
-# ---- maximum
-def penalty(layout, ridge):
-    """Diagonal of the information of the ridge: (ridge/2) A^2 = (ridge/8) a^2, the same for C."""
-    f = layout.first
-    extra = np.zeros(layout.size)
-    extra[: f[1]] = extra[f[2] : f[3]] = ridge / 4
-    return extra
-
-
-def _search_information(objective, theta, gradient, extra):
-    """Rows where they are cheap or b and V tie them, else passes over the data, fewer of them far from the maximum."""
-    layout = objective.layout
-    if rows_bytes(layout) <= ROWS_BYTES:
-        if layout.size <= SEARCH_SIZE or len(layout.border):
-            return information(objective, theta, extra)
-    passes = PassInformation(objective, theta, extra)
-    if float(gradient @ passes.estimate(gradient)) > FAR * objective.size:
-        passes.tolerance = FAR_TOLERANCE
-    return passes
-
-
-def _maximum(lists, layout, n_train, ridge, comm, keeper, report):
-    """(objective, theta, information or None, names of couplings taken out because they run away)."""
-    gone = []
-    for attempt in itertools.count():
-        objective = GibbsObjective(lists, layout, [(0, n_train)], comm)
-        extra = penalty(layout, ridge)
-        steps = itertools.count()
-
-        def evaluate(theta, objective=objective, extra=extra, steps=steps, attempt=attempt):
-            value, gradient, _ = objective.evaluate(theta)
-            value -= float((extra * theta) @ theta) / 2
-            report(f"fit {attempt + 1}, evaluation {next(steps) + 1}: {value:.10g} nats")
-            gradient = gradient - extra * theta
-
-            def make(more):
-                return _search_information(objective, theta, gradient, extra if more is None else extra + more)
-
-            return value, gradient, make
-
-        theta, _, _ = maximize(evaluate, objective.start(), keeper, f"search{attempt}")
-        if ridge > 0:
-            return objective, theta, None, gone
-        info, drop = _runaway(objective, theta)
-        if not drop.any():
-            return objective, theta, info, gone
-        gone += np.array(layout.names(), object)[drop].tolist()
-        layout = _without(layout, drop)
-
-
-def _runaway(objective, theta):
-    """(information or None, mask of couplings of pairs, or else of levels of V, whose error shows a runaway).
-
-    DivergenceError where another parameter runs away.
-    """
-    layout = objective.layout
-    none = np.zeros(layout.size, bool)
-    if rows_bytes(layout) > ROWS_BYTES:
-        return None, none  # judged with the errors
-    info = information(objective, theta)
-    bound = np.sqrt(errors.variance_bound(info.rows))
-    suspects = np.flatnonzero(~(bound <= newton.RUNAWAY))
-    if not len(suspects):
-        return info, none
-    suspects = suspects[np.argsort(-bound[suspects])][:MAX_SUSPECTS]
-    unit = np.zeros((layout.size, len(suspects)))
-    unit[suspects, np.arange(len(suspects))] = 1.0
-    error = np.zeros(layout.size)
-    error[suspects] = np.sqrt(info.solve(unit)[suspects, np.arange(len(suspects))])
-    runaway = np.flatnonzero(error > newton.RUNAWAY)
-    if not len(runaway):
-        return info, none
-    kinds = layout.kinds()[runaway]
-    bad = runaway[np.isin(kinds, ["a", "C"])] if np.isin(kinds, ["a", "C"]).any() else runaway[kinds == "V"]
-    if not len(bad):
-        names = layout.names()
-        newton.raise_runaway([{"b": "B", "c": "I"}[names[i][0]] + names[i][1:] for i in runaway], theta[runaway])
-    # the worst ones alone: others may be pulled along by them
-    none[bad[error[bad] > 0.1 * error[bad].max()]] = True
-    return info, none
-
-
 # ---- errors
-def _influences(objective, theta, info, ridge, n_blocks, report):
+def _influences(objective, theta, info, ridge, n_blocks, keeper, report):
     """Scaled influences of the blocks (blocks, size), what they are made of, and notes."""
     layout = objective.layout
     edges = newton.fine_edges(objective.n_rows, objective.size, n_blocks)
@@ -356,14 +265,13 @@ def _influences(objective, theta, info, ridge, n_blocks, report):
     kind, notes = "joint", []
     if rows_bytes(layout) <= ROWS_BYTES:
         scores = errors.block_scores(objective, theta, edges)
-        info = information(objective, theta, extra) if info is None else info
         u, warning = errors.joint_influences(info, scores, classes, objective.n_rows, longest, n_blocks)
     elif len(layout.units) * float(layout.n_features) ** 3 <= ERROR_OPERATIONS:
         kind = "rows"
         report(f"errors: {len(layout.units)} rows of {layout.n_features} features")
         if n_blocks is None:  # few enough to hold, enough for errors good to 10 %
             edges = np.linspace(0, objective.n_rows, min(errors.ROW_BLOCKS, objective.n_rows) + 1).astype(np.int64)
-        u, bound = errors.row_influences(objective, theta, edges, extra)
+        u, bound = errors.row_influences(objective, theta, edges, extra, keeper, report)
         far = np.flatnonzero(bound > newton.RUNAWAY**2)
         if len(far):
             u[:, far] = np.nan

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lft.cached import aligned
 from lft.errors import DivergenceError, InputError
 from lft.inference.newton import DenseInformation, SingularInformation
 from lft.inference.pseudo.patterns import LANES
@@ -104,13 +105,12 @@ class RowBlocks:
 def tile_rows(objective, theta, tile, dtype=np.float64):
     """(unit, parameters, H_i) of the targets of one tile."""
     layout, patterns = objective.layout, objective.patterns
-    weights = (objective.matrix @ theta).reshape(layout.n_units, -1)
-    n, n_own = layout.n_shared, layout.n_own
+    weights, n, n_own = objective.weights(theta), layout.n_shared, layout.n_own
     at = [part[tile - objective.tiles.start] for part in objective.packed(weights, dtype)]
     pairs = np.zeros(((n + 1) * (n + 2) // 2, LANES), dtype)
     cross, square = np.zeros((max(n_own, 1), n + 1, LANES), dtype), np.zeros((max(n_own, 1),) * 2 + (LANES,), dtype)
-    for a, b in objective.ranges:
-        patterns.rows.blocks(tile, a, b, *at, pairs, cross, square)
+    pieces = objective.pieces([0, objective.n_rows])
+    patterns.rows.blocks(tile, pieces, *at, pairs, cross, square, *_room(objective, dtype))
     lower = np.tril_indices(n + 1)
     order = np.concatenate([np.arange(n), [n + n_own], n + np.arange(n_own)])  # the constant last, as in the layout
     for i in range(tile * LANES, min((tile + 1) * LANES, layout.n_units)):
@@ -124,6 +124,19 @@ def tile_rows(objective, theta, tile, dtype=np.float64):
         full[: n + 1, n + 1 :] = cross[:n_own, :, lane].T
         full[n + 1 :, n + 1 :] = square[:n_own, :n_own, lane]
         yield i, *_reduced(objective.matrix, i, full, order)
+
+
+def _room(objective, dtype):
+    """Room of the loop of second moments for as many rows as bring each pair of features some 16 times."""
+    lists = objective.patterns
+    density = max(len(lists.feature) / lists.n_rows / max(lists.n_shared, 1), 1e-6)
+    n_rows = int(min(max(16 / density**2, 512), 32768, max(b - a for a, b in objective.ranges)))
+    n_entries = int(max(1.5 * n_rows * density, 1) * max(lists.n_shared, 1))
+    return (
+        aligned((n_rows, LANES), dtype),
+        np.empty(max(lists.n_shared, 1), np.int64),
+        np.zeros((2, n_entries), np.int32),
+    )
 
 
 def _reduced(matrix, i, full, order):
@@ -288,19 +301,14 @@ class PassInformation:
 
     def __init__(self, objective, theta, extra=None, tolerance=PASS_TOLERANCE):
         self.objective, self.extra, self.size, self.tolerance = objective, extra, objective.size, tolerance
-        layout, self.matrix = objective.layout, objective.matrix
-        self.weights = (self.matrix @ theta).reshape(layout.n_units, -1)
-        one = np.zeros_like(self.weights)
-        one[:, -1] = 1.0
-        self.moments = objective.product(self.weights, one, self)
-        data = objective._data(objective.ranges)
-        units = layout.units
+        layout, self.matrix, self.theta = objective.layout, objective.matrix, theta
+        data, units = objective.data, layout.units
         rate = data[units, -1] / objective.n_rows
         self.mean = np.zeros((layout.n_units, layout.n_features))
         rates = data[:, -1] / objective.n_rows
         for s in range(len(layout.shifts)):
             self.mean[:, s * layout.n_units : (s + 1) * layout.n_units] = rates
-        self.total = self.moments[units, -1]
+        self.total = objective.at(theta).variance[units]
         covariance = data[np.ix_(units, units)] / objective.n_rows - np.outer(rate, rate)
         root = 1 / np.sqrt(self.total)
         smooth = 0.0 if extra is None else extra[: layout.first[3]].mean() / 2 if layout.first[3] else 0.0
@@ -312,8 +320,10 @@ class PassInformation:
         self.inverse_place[units] = np.arange(len(units))
 
     def diagonal(self):
+        one = np.zeros((self.objective.layout.n_units, self.objective.layout.n_features))
+        one[:, -1] = 1.0
         squares = self.matrix.multiply(self.matrix).T.tocsr()
-        own = squares @ self.moments.ravel()
+        own = squares @ self.objective.product(self.theta, one).ravel()
         return own if self.extra is None else own + self.extra
 
     def inverse_diagonal(self):
@@ -329,7 +339,7 @@ class PassInformation:
         n = self.objective.layout.n_units
         for c in range(columns.shape[1]):
             along = (self.matrix @ columns[:, c]).reshape(n, -1)
-            out[:, c] = self.objective.adjoint @ self.objective.product(self.weights, along, self).ravel()
+            out[:, c] = self.objective.adjoint @ self.objective.product(self.theta, along).ravel()
         if self.extra is not None:
             out += self.extra[:, None] * columns
         return out.reshape(vector.shape)

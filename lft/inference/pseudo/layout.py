@@ -13,7 +13,7 @@ of i and j, C_ij(k) in that of i (bins before) and in that of j (bins after).  G
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -194,6 +194,14 @@ def levels_of(counts_seen, n_units):
         level[k:] = n
         n += 1
     return level, list(range(lowest + 3 + n, n_units + 1))
+
+
+def without(layout, drop):
+    """The layout without some of its couplings of pairs; a level of V joins the next lower one."""
+    f = layout.first
+    directed = None if layout.directed is None else layout.directed[~drop[f[2] : f[3]]]
+    level = None if layout.level is None else without_levels(layout.level, np.flatnonzero(drop[f[3] : f[4]]))
+    return replace(layout, pairs=layout.pairs[~drop[: f[1]]], directed=directed, level=level)
 
 
 def without_levels(level, places):

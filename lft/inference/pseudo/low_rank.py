@@ -22,7 +22,6 @@ from lft.errors import InputError
 from lft.inference import newton
 from lft.inference.pseudo import errors
 from lft.inference.pseudo.information import MAX_DENSE, RowBlocks
-from lft.inference.pseudo.maximum import maximize
 from lft.inference.pseudo.objective import pairwise_objective
 from lft.inference.pseudo.result import PseudoFit, couplings
 
@@ -77,12 +76,8 @@ class _Factors:
 
     def evaluate(self, beta):
         value, gradient, _ = self.objective.evaluate(self.theta(beta))
-        return value, self.jacobian(beta).T @ gradient, lambda extra: _Estimating(self.curvature(beta), extra)
-
-
-class _Estimating(newton.DenseInformation):
-    def estimate(self, vector):
-        return self.solve(vector)
+        make = lambda extra: newton.DenseInformation(self.curvature(beta), extra)  # noqa: E731
+        return value, self.jacobian(beta).T @ gradient, make
 
 
 def principal_factors(a, rank, steps=200):
@@ -150,20 +145,20 @@ def fit_low_rank(rasters, rank, *, test=0.0, n_blocks=None, bin_s=None, unit=Non
         return value - extra @ theta**2 / 2, gradient - extra * theta, lambda more: make(
             extra if more is None else extra + more)  # fmt: skip
 
-    full, _, _ = maximize(penalized, objective.start())
+    full = newton.maximize(penalized, objective.start())[0]
     a = np.zeros((n, n))
     i, j = objective.layout.pairs.T
     a[i, j] = a[j, i] = full[: len(i)]
     b, signs = principal_factors(a, rank)
     factors = _Factors(objective, signs)
-    beta, _, _ = maximize(factors.evaluate, np.append(b.ravel(), full[len(i) :]))
+    beta, _, curvature = newton.maximize(factors.evaluate, np.append(b.ravel(), full[len(i) :]))
     theta, jacobian = factors.theta(beta), factors.jacobian(beta)
     edges = newton.fine_edges(n_train, len(beta), n_blocks)
     scores = errors.block_scores(objective, theta, edges) @ jacobian
     u, warning = errors.joint_influences(
-        _Estimating(factors.curvature(beta)), scores, [np.arange(len(beta))], n_train, 0, n_blocks
+        curvature, scores, [np.arange(len(beta))], n_train, 0, n_blocks
     )
-    rate = whole._data([(0, n_train)])[:, -1] / n_train
+    rate = objective.data[:, -1] / n_train
     independent = np.append(np.zeros(len(i)), np.log(rate / (1 - rate)))
     blocks = np.linspace(n_train, n_rows, 21).astype(int) if n_rows - n_train >= 20 else np.array([n_train, n_rows])
     pairs = list(itertools.pairwise(blocks)) if n_rows > n_train else []

@@ -1,175 +1,166 @@
-"""The maximum of a concave pseudo-likelihood, kept in a file so that a search goes on where it was stopped.
+"""The maximum of a pseudo-likelihood, with an optional ridge; what has no finite maximum is found and taken out.
 
-The steps are those of :func:`lft.inference.newton.maximize`: Newton, damped (Levenberg-Marquardt) where a step does not
-raise the function.  Steps are solved inexactly where the information is known by passes over the data alone; gradients
-are exact, so the end is not affected.  Each step is a function of what the checkpoint holds (parameters, damping and
-its scale): an interrupted search ends with the same bits.
+Newton steps (:func:`lft.inference.newton.maximize`), first on an eighth of the rows, whose maximum is as near as the
+noise of that part, then on all.  Which information a step uses decides on the cost alone, as gradients are exact:
+
+- far from the maximum passes over the data (:class:`lft.inference.pseudo.information.PassInformation`), solved the more
+  roughly the farther it is;
+- once all the remaining gain is below 1e-3 nats, the information of all rows, where these fit in memory: it serves the
+  last steps, and the errors, whose relative change between there and the maximum is below 1e-2 of a standard error.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
-from dataclasses import dataclass, field
-from pathlib import Path
+import itertools
 
 import numpy as np
 
-from lft.archive import on_root, replacing
-from lft.errors import DivergenceError, InputError
-from lft.inference.newton import SingularInformation, is_below_rounding
+from lft.inference import newton
+from lft.inference.pseudo import errors
+from lft.inference.pseudo.information import ROWS_BYTES, PassInformation, information, rows_bytes
+from lft.inference.pseudo.layout import without
+from lft.inference.pseudo.objective import GibbsObjective
 
-SCHEMA = "lft-search"
-TOLERANCE = 1e-8
-MAX_STEPS = 100
-ROUGHLY = 0.05  # how far below the tolerance a promised gain must be that a preconditioner estimates
-
-
-@dataclass
-class Checkpoint:
-    """What a search has reached, in an HDF5 file beside the output; that of another problem is not used but replaced.
-
-    Attributes
-    ----------
-    path : Path or None
-        None keeps nothing.
-    identity : str
-        Hash of the data and of the options.
-    comm : mpi4py communicator or None
-        Rank 0 writes and reads.
-    every_s : float
-        Seconds between two writings.
-    """
-
-    path: Path | None
-    identity: str = ""
-    comm: object = None
-    every_s: float = 2.0  # a search that is done sooner leaves no file
-    written: float = field(default_factory=time.monotonic)
-
-    def read(self, name):
-        """(theta, scale, damping) of the search ``name``, or None."""
-        if self.path is None:
-            return None
-        return on_root(self.comm, self._read, name)
-
-    def _read(self, name):
-        import h5py
-
-        if not Path(self.path).exists():
-            return None
-        try:
-            with h5py.File(self.path, "r") as file:
-                if file.attrs.get("schema") != SCHEMA:
-                    raise OSError
-                if file.attrs["identity"] != self.identity or name not in file:
-                    return None
-                return file[name]["theta"][()], file[name]["scale"][()], float(file[name].attrs["damping"])
-        except (OSError, KeyError, RuntimeError):
-            raise InputError(
-                f"{self.path}: exists and is not the search of a fit; the fit keeps its search there: move the file"
-            ) from None
-
-    def write(self, name, theta, scale, damping):
-        if self.path is not None:
-            on_root(self.comm, self._write, name, theta, scale, damping)
-
-    def _write(self, name, theta, scale, damping):
-        if time.monotonic() - self.written < self.every_s:
-            return
-        with replacing(self.path, "writing the checkpoint of the fit") as file:
-            file.attrs.update(schema=SCHEMA, identity=self.identity)
-            group = file.create_group(name)
-            group.attrs["damping"] = damping
-            group.create_dataset("theta", data=theta)
-            group.create_dataset("scale", data=scale)
-        self.written = time.monotonic()
-
-    def remove(self):
-        if self.path is not None:
-            on_root(self.comm, lambda: Path(self.path).unlink(missing_ok=True))
+MAX_SUSPECTS = 500
+SEARCH_SIZE = 400  # parameters up to which the information of all rows is cheaper than passes
+NEAR = 1e-3  # promised gain (nats, twice) from which on the information is that of the maximum
+TOLERANCE = 1e-11  # promised gain at the end, with the information of all rows: one more step at most
+PART, N_STRETCHES = 8, 16
+PART_ROWS = 20  # rows of the part per parameter of the widest conditional
+PART_GAIN = 0.1  # promised gain per parameter at which the search leaves the part
+FORCING, ROUGHEST, FINEST = 0.02, 0.2, 1e-3
 
 
-def identity(arrays, options):
-    """Hash of arrays and of a dictionary of plain options."""
-    total = hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode())
-    for array in arrays:
-        total.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return total.hexdigest()
+def penalty(layout, ridge):
+    """Diagonal of the information of the ridge: (ridge/2) A^2 = (ridge/8) a^2, the same for C."""
+    f = layout.first
+    extra = np.zeros(layout.size)
+    extra[: f[1]] = extra[f[2] : f[3]] = ridge / 4
+    return extra
 
 
-def maximize(evaluate, theta, checkpoint=None, name="search", tolerance=TOLERANCE, max_steps=MAX_STEPS):
-    """Maximum of a concave function.
-
-    Parameters
-    ----------
-    evaluate : callable
-        ``theta -> (value, gradient, make)``; ``make(extra)`` is the information with ``extra`` on its diagonal.
-    theta : ndarray
-        Start.
-    checkpoint : Checkpoint, optional
-        Written after every step, under ``name``.
-    tolerance : float
-        Stop when the gain that the quadratic model promises is below this (nats, twice).
+def find_maximum(lists, layout, n_train, ridge, comm, checkpoint, report):
+    """Search until no coupling runs away.
 
     Returns
     -------
-    theta, value, gradient
-
-    Raises
-    ------
-    DivergenceError
-        After ``max_steps`` steps, or when no step raises the function.
+    objective : GibbsObjective
+        Without the couplings that run away.
+    theta : ndarray
+    information : Information
+        At theta, with the ridge.
+    gone : list of str
+        Names of those couplings.
     """
-    saved = checkpoint.read(name) if checkpoint is not None else None
-    damping, scale = 0.0, None
-    if saved is not None and saved[0].shape == theta.shape:
-        theta, scale, damping = saved
-    value, gradient, make = evaluate(theta)
-    information = None  # undamped, at theta
-    for _ in range(max_steps):
-        if damping == 0:
-            information = make(None) if information is None else information
-            scale = information.diagonal() if scale is None else scale
-            if float(gradient @ information.estimate(gradient)) < ROUGHLY * tolerance:
-                return theta, value, gradient
-        step, damping, information = _step(make, gradient, scale, damping, information)
-        promised = float(gradient @ step)
-        if promised < tolerance and damping == 0:
-            return theta, value, gradient
-        new = evaluate(theta + step)
-        gain = new[0] - value
-        is_small = is_below_rounding(promised, value)
-        if is_small:
-            is_better = float(new[1] @ make(damping * scale if damping else None).solve(new[1])) < promised
-        else:
-            is_better = np.isfinite(gain) and gain >= 1e-2 * promised  # 1/2 for a quadratic function
-        if not is_better:
-            damping = max(10 * damping, 1e-3)
-            if damping > 1e9:
-                raise DivergenceError(f"fit: no step raises the likelihood, promised gain {promised:.3g} nats")
-            continue
-        if gain < 0.1 * promised and not is_small:
-            damping = max(4 * damping, 1e-3)
-        else:
-            damping = damping / 10 if damping > 1e-5 else 0.0
-        theta = theta + step
-        (value, gradient, make), information = new, None
-        if checkpoint is not None:
-            checkpoint.write(name, theta, scale, damping)
-    raise DivergenceError(f"fit: not converged after {max_steps} Newton steps, promised gain {promised:.3g} nats")
+    gone = []
+    for attempt in itertools.count():
+        objective = GibbsObjective(lists, layout, [(0, n_train)], comm)
+        search = _Search(objective, penalty(layout, ridge), checkpoint, attempt, report)
+        tolerance = TOLERANCE if rows_bytes(layout) <= ROWS_BYTES else newton.TOLERANCE
+        theta, _, at_maximum = newton.maximize(search.evaluate, search.start(), tolerance, keeper=search)
+        if ridge > 0:
+            return objective, theta, at_maximum, gone
+        drop = runaway(objective, theta, at_maximum)
+        if not drop.any():
+            return objective, theta, at_maximum, gone
+        gone += np.array(layout.names(), object)[drop].tolist()
+        layout = without(layout, drop)
 
 
-def _step(make, gradient, scale, damping, information):
-    """(step, damping, undamped information or None); more damping where the matrix is singular, not flat."""
-    while True:
-        try:
-            if damping:
-                return make(damping * scale).solve(gradient), damping, information
-            information = make(None) if information is None else information
-            return information.solve(gradient), damping, information
-        except SingularInformation:
-            if not 0 < damping < 1e-2:
-                raise
-            damping *= 10
+class _Search:
+    """A penalized objective for Newton steps, and the keeper of what they have reached."""
+
+    def __init__(self, objective, extra, checkpoint, attempt, report, origin=0.0):
+        self.objective, self.extra, self.checkpoint, self.report = objective, extra, checkpoint, report
+        self.attempt, self.origin, self.near, self.evaluations = attempt, origin, None, itertools.count(1)
+        self.name = f"search{attempt}"
+
+    def evaluate(self, theta):
+        value, gradient, _ = self.objective.evaluate(theta)
+        away = theta - self.origin
+        value -= float((self.extra * away) @ away) / 2
+        self.report(f"fit {self.attempt + 1}, evaluation {next(self.evaluations)}: {value:.10g} nats")
+        gradient = gradient - self.extra * away
+        return value, gradient, lambda more: self.information(theta, gradient, more)
+
+    def information(self, theta, gradient, more):
+        """What a step from theta uses, with ``more`` on the diagonal."""
+        objective, layout = self.objective, self.objective.layout
+        has_rows = rows_bytes(layout) <= ROWS_BYTES
+        is_cheap = has_rows and (layout.size <= SEARCH_SIZE or len(layout.border) > 0)
+        extra = self.extra if more is None else self.extra + more
+        if is_cheap and more is not None:
+            return information(objective, theta, extra)
+        if self.near is not None and more is None:
+            return self._at_near()
+        this = information(objective, theta, extra) if is_cheap else PassInformation(objective, theta, extra)
+        promised = float(gradient @ this.estimate(gradient))
+        if not is_cheap:
+            this.tolerance = min(max(FORCING * np.sqrt(max(promised, 0.0) / objective.size), FINEST), ROUGHEST)
+        if has_rows and more is None and promised < NEAR:
+            self.near = theta, this if is_cheap else None
+            return self._at_near()
+        return this
+
+    def _at_near(self):
+        theta, known = self.near
+        if known is None:
+            self.near = theta, information(self.objective, theta, self.extra)
+        return self.near[1]
+
+    def start(self):
+        """Where the search begins: the maximum on a part of the rows, with a weak ridge around independent units."""
+        objective, theta = self.objective, self.objective.start()
+        widest = 1 + int(np.bincount(objective.layout.pairs.ravel()).max(initial=0))
+        widest += 2 * objective.layout.n_directed // max(len(objective.layout.units), 1) + len(objective.layout.border)
+        if objective.n_rows < PART * PART_ROWS * widest or self.checkpoint.read(self.name) is not None:
+            return theta
+        edges = np.linspace(0, objective.n_rows, N_STRETCHES + 1).astype(int)
+        part = objective.over([(a, a + (b - a) // PART) for a, b in itertools.pairwise(edges)])
+        search = _Search(part, self.extra / PART + 1.0, self.checkpoint, self.attempt, self.report, theta)
+        search.name = f"part{self.attempt}"
+        return newton.maximize(search.evaluate, theta, PART_GAIN * objective.size, keeper=search)[0]
+
+    # ---- as a keeper
+    def read(self):
+        saved = self.checkpoint.read(self.name)
+        if saved is None:
+            return None
+        self.near = (saved["near"], None) if "near" in saved else None
+        return saved["theta"], saved["scale"], float(saved["damping"])
+
+    def write(self, theta, scale, damping):
+        near = {} if self.near is None else {"near": self.near[0]}
+        self.checkpoint.write(self.name, theta=theta, scale=scale, damping=damping, **near)
+
+
+def runaway(objective, theta, info):
+    """Mask of couplings of pairs, or else of levels of V, whose error shows a runaway.
+
+    DivergenceError where another parameter runs away.  Where the rows do not fit in memory, that is judged with the
+    errors.
+    """
+    layout = objective.layout
+    none = np.zeros(layout.size, bool)
+    if rows_bytes(layout) > ROWS_BYTES:
+        return none
+    bound = np.sqrt(errors.variance_bound(info.rows))
+    suspects = np.flatnonzero(~(bound <= newton.RUNAWAY))
+    if not len(suspects):
+        return none
+    suspects = suspects[np.argsort(-bound[suspects])][:MAX_SUSPECTS]
+    unit = np.zeros((layout.size, len(suspects)))
+    unit[suspects, np.arange(len(suspects))] = 1.0
+    error = np.zeros(layout.size)
+    error[suspects] = np.sqrt(info.solve(unit)[suspects, np.arange(len(suspects))])
+    far = np.flatnonzero(error > newton.RUNAWAY)
+    if not len(far):
+        return none
+    kinds = layout.kinds()[far]
+    bad = far[np.isin(kinds, ["a", "C"])] if np.isin(kinds, ["a", "C"]).any() else far[kinds == "V"]
+    if not len(bad):
+        names = layout.names()
+        newton.raise_runaway([{"b": "B", "c": "I"}[names[i][0]] + names[i][1:] for i in far], theta[far])
+    # the worst ones alone: others may be pulled along by them
+    none[bad[error[bad] > 0.1 * error[bad].max()]] = True
+    return none

@@ -11,6 +11,8 @@ the target units; results have the same bits on any number.
 from __future__ import annotations
 
 import copy
+import itertools
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,6 +28,23 @@ from lft.inference.trials import checked_lags, checked_rasters
 ROOM_BYTES = 256 * 2**20
 
 
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """What one pass over the fitted rows leaves behind.
+
+    Attributes
+    ----------
+    theta : ndarray (size,)
+    value : float
+    gradient : ndarray (size,)
+    variance : ndarray (n_units,)
+        Sums of p (1 - p).
+    """
+
+    theta: np.ndarray
+    value: float
+    gradient: np.ndarray
+    variance: np.ndarray
 
 
 class GibbsObjective:
@@ -52,10 +71,14 @@ class GibbsObjective:
         self.adjoint = self.matrix.T.tocsr()
         self.is_target = np.zeros(layout.n_units, bool)
         self.is_target[layout.units] = True
-        self._observed, self._room, self._owner, self._last = {}, None, None, None
+        self._forget()
         rank, size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
         self.tiles_of_rank = [patterns.n_tiles * r // size for r in range(size + 1)]
         self.tiles = range(self.tiles_of_rank[rank], self.tiles_of_rank[rank + 1])
+
+    def _forget(self):
+        """Nothing is known of the rows that are fitted: data, last evaluation, room for p (1 - p)."""
+        self._data = self._last = self._room = self._room_of = None
 
     @property
     def longest_lag(self):
@@ -75,7 +98,7 @@ class GibbsObjective:
         """Independent units: log-odds of the rates, everything else 0."""
         theta = np.zeros(self.size)
         if len(self.layout.units):
-            rate = self._data(self.ranges)[self.layout.units, -1] / self.n_rows
+            rate = self.data[self.layout.units, -1] / self.n_rows
             if np.any((rate <= 0) | (rate >= 1)):
                 i = int(self.layout.units[np.flatnonzero((rate <= 0) | (rate >= 1))[0]])
                 raise InputError(f"unit {i} never (or always) fires in the rows of the fit: leave it out")
@@ -85,24 +108,25 @@ class GibbsObjective:
     # ---- likelihood
     def evaluate(self, theta):
         """Log-likelihood (nats), gradient, and a callable ``extra -> Information`` of H + diag(extra)."""
-        theta = np.asarray(theta, float)
-        value, gradient = self._sums(theta, self.ranges)
-        return value, gradient, lambda extra=None: information(self, theta, extra)
+        point = self.at(np.asarray(theta, float))
+        return point.value, point.gradient.copy(), lambda extra=None: information(self, point.theta, extra)
 
     def score(self, theta, start, stop):
         """Gradient of the rows ``start <= row < stop``."""
-        return self._sums(np.asarray(theta, float), self._stretch(start, stop))[1]
+        return self._some(theta, start, stop)[1]
 
     def log_likelihood(self, theta, start, stop):
         """Log-likelihood of these rows, in nats."""
-        return self._sums(np.asarray(theta, float), self._stretch(start, stop))[0]
+        if (start, stop) == (0, self.n_rows):
+            return self.at(np.asarray(theta, float)).value
+        return self._some(theta, start, stop)[0]
 
     def over(self, ranges):
         """The same problem restricted to ranges of rows; neighbors in time across their borders are read."""
         part = copy.copy(self)
         part.ranges = [piece for a, b in ranges for piece in self._stretch(a, b)]
         part.n_rows = sum(b - a for a, b in part.ranges)
-        part._observed, part._room, part._owner, part._last = {}, None, None, None
+        part._forget()
         return part
 
     def _stretch(self, start, stop):
@@ -121,37 +145,41 @@ class GibbsObjective:
             done += b - a
         return out
 
-    def _sums(self, theta, ranges):
-        """Value and gradient; those of the last point are remembered, for the score of the training rows."""
-        if self._last is not None and self._last[0] == ranges and np.array_equal(self._last[1], theta):
-            return self._last[2], self._last[3].copy()
-        weights = (self.matrix @ theta).reshape(self.layout.n_units, -1)
-        expected, softplus = self.expected(weights, ranges)
-        data = self._data(ranges)
-        units = self.layout.units
-        value = float((data[units] * weights[units]).sum() - softplus[units].sum())
-        gradient = self.adjoint @ (data - expected).ravel()
-        self._last = (ranges, theta.copy(), value, gradient.copy()) if ranges == self.ranges else self._last
-        return value, gradient
+    def pieces(self, edges):
+        """(first row, end, block) of the stretches of rows of the raster between edges of rows of the fit."""
+        blocks = enumerate(itertools.pairwise(edges))
+        out = [(a, b, block) for block, (start, stop) in blocks for a, b in self._stretch(start, stop)]
+        return np.array(out, np.int64).reshape(-1, 3)
 
-    def _data(self, ranges, keep=True):
-        """Sums of feature times spike over rows: (n_units, n_features), integers as float."""
-        key = tuple(ranges)
-        if key in self._observed:
-            return self._observed[key]
-        total = np.zeros((self.layout.n_features, self.layout.n_units))
-        for a, b in ranges:
-            shared, own, spikes = self.patterns.observed(a, b)
-            n = self.layout.n_shared
-            total[:n] += shared
-            total[n:-1] += own
-            total[-1] += spikes
-        total = np.ascontiguousarray(total.T)
-        if keep:
-            if len(self._observed) > 3:
-                self._observed.clear()
-            self._observed[key] = total
-        return total
+    def weights(self, theta):
+        """R theta, (n_units, n_features)."""
+        return (self.matrix @ theta).reshape(self.layout.n_units, -1)
+
+    def at(self, theta):
+        """The :class:`_Point` theta; that of the last call is remembered."""
+        if self._last is None or not np.array_equal(self._last.theta, theta):
+            theta, kept = theta.copy(), self._kept()
+            self._last = _Point(theta, *self._sums(theta, self.pieces([0, self.n_rows]), self.data, kept))
+            self._room_of = None if kept is None else theta
+        return self._last
+
+    def _sums(self, theta, pieces, data, kept=None):
+        """Value, gradient, and sums of p (1 - p) over some rows."""
+        weights, units = self.weights(theta), self.layout.units
+        expected, softplus, variance = self.expected(weights, pieces, kept=kept)
+        value = float((data[units] * weights[units]).sum() - softplus[units].sum())
+        return value, self.adjoint @ (data - expected[0]).ravel(), variance
+
+    def _some(self, theta, start, stop):
+        pieces = self.pieces([start, stop])
+        return self._sums(np.asarray(theta, float), pieces, self.patterns.observed(pieces)[0])
+
+    @property
+    def data(self):
+        """Sums of feature times spike over the fitted rows: (n_units, n_features), integers as float."""
+        if self._data is None:
+            self._data = self.patterns.observed(self.pieces([0, self.n_rows]))[0]
+        return self._data
 
     # ---- sums of the model
     def packed(self, weights, dtype=float):
@@ -165,11 +193,10 @@ class GibbsObjective:
         return part(0, shared), part_or_empty(part(shared, shared + own)), aligned(tiles[:, :, -1])
 
     def gather(self, shared, own, constant):
-        """The inverse of :meth:`packed`, from all ranks: (n_units, n_features)."""
-        n_own = self.layout.n_own
-        parts = [shared, own[:, :n_own], constant[:, None, :]]
-        mine = np.ascontiguousarray(np.concatenate(parts, axis=1).transpose(0, 2, 1))
-        return self.whole(mine.reshape(-1, self.layout.n_features))
+        """The inverse of :meth:`packed`, from all ranks: (blocks, n_units, n_features)."""
+        n_blocks, n_own = len(shared), self.layout.n_own
+        mine = np.concatenate([shared, own[:, :, :n_own], constant[:, :, None, :]], axis=2).transpose(1, 3, 0, 2)
+        return self.whole(mine.reshape(-1, n_blocks, self.layout.n_features)).transpose(1, 0, 2)
 
     def whole(self, mine):
         """Rows of the targets of all ranks from those of this one, (n_units, ...)."""
@@ -182,41 +209,47 @@ class GibbsObjective:
         self.comm.Allgatherv(mine, [total, counts])
         return total[: self.layout.n_units]
 
-    def expected(self, weights, ranges):
-        """Sums of feature times probability, (n_units, n_features), and of log(1 + exp z), (n_units,)."""
-        shared, own, constant = self.packed(weights)
-        out, out_own, total, softplus = (np.zeros(a.shape) for a in (shared, own, constant, constant))
-        rows, first = self.patterns.rows, self.tiles.start
-        for a, b in ranges:
-            rows.expect(first, a, b, shared, own, constant, out, out_own, total, softplus, threads.count())
-        return self.gather(out, out_own, total), self.whole(softplus.reshape(-1))
+    def expected(self, weights, pieces, n_blocks=1, kept=None):
+        """Sums of feature times probability, (n_blocks, n_units, n_features); of log(1 + exp z) and of p (1 - p) over
+        all pieces, (n_units,)."""
+        parts = self.sums(weights, pieces, n_blocks, kept)
+        return self.gather(*parts[:3]), *(self.whole(part.sum(axis=0).reshape(-1)) for part in parts[3:])
 
-    def product(self, weights, along, owner=None):
-        """Sums over the fitted rows of feature times p (1 - p) u, u the log-odds of the weights ``along``.
+    def sums(self, weights, pieces, n_blocks=1, kept=None, tiles=None):
+        """What the loop adds up for some of the tiles of this rank, default all: shared, own, constant, softplus and
+        variance, each (n_blocks, tiles, ...)."""
+        tiles = self.tiles if tiles is None else tiles
+        first = tiles.start - self.tiles.start
+        shared, own, constant = (part[first : first + len(tiles)] for part in self.packed(weights))
+        out = [np.zeros((n_blocks, *a.shape)) for a in (shared, own, constant, constant, constant)]
+        kept = np.zeros((len(tiles), 0), np.float32) if kept is None else kept
+        self.patterns.rows.expect(tiles.start, pieces, shared, own, constant, *out, kept, threads.count())
+        return out
 
-        In single precision.  p (1 - p) of all rows is kept for the products of one ``owner``, who always comes with the
-        same weights, where it takes no more than 256 MB.
+    def product(self, theta, along):
+        """Sums over the fitted rows of feature times p (1 - p) u, (n_units, n_features), u the log-odds of the weights
+        ``along``, in single precision.
+
+        p (1 - p) is read from where the pass at theta has left it, unless it would take more than 256 MB.
         """
-        kept = None if owner is None else self._kept()
-        is_kept, self._owner = kept is not None and self._owner is owner, owner
-        at, to = self.packed(weights, np.float32), self.packed(along, np.float32)
-        shared, own, constant = (np.zeros(a.shape) for a in at)
-        n_tiles = max(len(self.tiles), 1)
-        scratch = aligned_zeros((n_tiles, self.layout.n_features * LANES), np.float32)
-        none = np.zeros((n_tiles, 1), np.float32)
-        for place, (a, b) in enumerate(self.ranges):
-            room = none if kept is None else kept[place]
-            self.patterns.rows.product(
-                self.tiles.start, a, b, *at, *to, scratch, shared, own, constant, room, kept is not None, is_kept,
-                threads.count(),
-            )  # fmt: skip
-        return self.gather(shared, own, constant)
+        kept = self._kept()
+        if kept is not None and not np.array_equal(self._room_of, theta):
+            self._last = None  # another pass at theta
+            self.at(theta)
+        at, to = self.packed(self.weights(theta), np.float32), self.packed(along, np.float32)
+        shared, own, constant = (np.zeros((1, *a.shape)) for a in at)
+        scratch = aligned_zeros((len(self.tiles), self.layout.n_features * LANES), np.float32)
+        kept = np.zeros((len(self.tiles), 0), np.float32) if kept is None else kept
+        self.patterns.rows.product(
+            self.tiles.start, self.pieces([0, self.n_rows]), *at, *to, scratch, shared[0], own[0], constant[0], kept,
+            threads.count(),
+        )  # fmt: skip
+        return self.gather(shared, own, constant)[0]
 
     def _kept(self):
-        """Room for p (1 - p) of the rows of each range and the targets of this rank; None where it is too much."""
+        """Room for p (1 - p) of the fitted rows and the targets of this rank; None where it is too much."""
         if self._room is None and 4 * self.patterns.n_tiles * LANES * self.n_rows <= ROOM_BYTES:
-            n_tiles = max(len(self.tiles), 1)
-            self._room = [aligned_zeros((n_tiles, (b - a) * LANES), np.float32) for a, b in self.ranges]
+            self._room = aligned_zeros((len(self.tiles), self.n_rows * LANES), np.float32)
         return self._room
 
 

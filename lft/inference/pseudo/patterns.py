@@ -12,6 +12,7 @@ in 1 %, take 48 MB.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -64,6 +65,7 @@ class Patterns:
             self.start, feature, self.n_shared, self.own_start, row, lane, own, self.n_own, self.n_units
         )  # fmt: skip
         object.__setattr__(self, "rows", rows)
+        object.__setattr__(self, "counted", {})
 
     @property
     def n_tiles(self):
@@ -75,38 +77,57 @@ class Patterns:
         arrays = (self.start, self.feature, self.own_row, self.own_unit, self.own_feature, self.count)
         return sum(a.nbytes for a in arrays)
 
-    def observed(self, first, last):
-        """Sums over rows of feature times spike: shared (n_shared, n_units), own (n_own, n_units), units (n_units,)."""
-        shared = np.zeros((max(self.n_shared, 1), self.n_units), np.int64)
-        kernel.coincidences(self.start, self.feature, first, last, shared)
-        own = np.zeros((self.n_own, self.n_units), np.int64)
-        if self.n_own:
-            for tile in range(self.n_tiles):
-                a, b = self.own_start[tile : tile + 2]
-                a, b = a + np.searchsorted(self.own_row[a:b], [first, last])
-                entry = slice(a, b)
-                fires = self.fires(self.own_row[entry], self.own_unit[entry])
-                np.add.at(own, (self.own_feature[entry], self.own_unit[entry]), fires)
-        return shared, own, shared[: self.n_units].diagonal().copy()
+    def observed(self, pieces, n_blocks=1, units=None):
+        """Sums over rows of feature times spike: shared features, own features, the constant.
 
-    def fires(self, rows, units):
-        """Whether units fire in rows, pairwise."""
+        Parameters
+        ----------
+        pieces : ndarray of int64 (pieces, 3)
+            First row, end and block of each stretch of rows.
+        n_blocks : int
+        units : range, optional
+            Default all.
+
+        Returns
+        -------
+        ndarray (n_blocks, units, n_shared + n_own + 1)
+            Integers as float.
+        """
+        if n_blocks > 1 or units is not None:
+            return self._observed(pieces, n_blocks, units)
+        key = pieces.tobytes()
+        if key not in self.counted:  # the last one alone is remembered
+            self.counted.clear()
+            self.counted[key] = self._observed(pieces, n_blocks, units)
+        return self.counted[key]
+
+    def _observed(self, pieces, n_blocks, units):
+        units = range(self.n_units) if units is None else units
+        shared = np.zeros((n_blocks, max(self.n_shared, 1), len(units)), np.int32)
+        kernel.coincidences(self.start, self.feature, pieces, units.start, shared)
+        out = np.empty((n_blocks, len(units), self.n_shared + self.n_own + 1))
+        out[:, :, : self.n_shared] = shared.transpose(0, 2, 1)
+        out[:, :, -1] = shared[:, units.start : units.stop].diagonal(axis1=1, axis2=2)
+        if self.n_own:
+            own = np.zeros((n_blocks, self.n_units, self.n_own))
+            for tile in range(units.start // LANES, -(-units.stop // LANES)):
+                a, b = self.own_start[tile : tile + 2]
+                edges = a + np.searchsorted(self.own_row[a:b], pieces[:, :2])
+                for (first, last), block in zip(edges, pieces[:, 2], strict=True):
+                    fires = first + np.flatnonzero(self.own_fires[first:last])
+                    np.add.at(own[block], (self.own_unit[fires], self.own_feature[fires]), 1.0)
+            out[:, :, self.n_shared : -1] = own[:, units.start : units.stop]
+        return out
+
+    @cached_property
+    def own_fires(self):
+        """Whether the unit of each own entry fires in its row."""
         key = np.int64(self.n_units + 1)
-        active = self.active_keys
-        wanted = rows.astype(np.int64) * key + units
+        row, spike = np.repeat(np.arange(self.n_rows), np.diff(self.start)), self.feature < self.n_units
+        active = row[spike] * key + self.feature[spike]
+        wanted = self.own_row.astype(np.int64) * key + self.own_unit
         place = np.searchsorted(active, wanted)
         return (place < len(active)) & (active[np.minimum(place, len(active) - 1)] == wanted)
-
-    @property
-    def active_keys(self):
-        """Row times (n_units + 1) plus unit of every spike, ascending; made at the first use."""
-        keys = self.__dict__.get("_active_keys")
-        if keys is None:
-            row = np.repeat(np.arange(self.n_rows), np.diff(self.start))
-            spike = self.feature < self.n_units
-            keys = row[spike] * np.int64(self.n_units + 1) + self.feature[spike]
-            object.__setattr__(self, "_active_keys", keys)
-        return keys
 
 
 def spikes_of(rasters):
