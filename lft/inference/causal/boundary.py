@@ -65,7 +65,7 @@ def find(batch, exposed, refractory, is_penalized):
         dead = [(k, i, -1) for k in range(1, refractory + 1)]
         if not is_penalized:
             _check_cells(d, i, bounds, exposed, together[:, :, lane], total[lane])
-        bounds.pinned = _pinned(d, dead + bounds.certain)
+        bounds.pinned = pinned_rows(d, dead + bounds.certain)
         out.append(bounds)
     return out, (together, total)
 
@@ -138,7 +138,7 @@ def _cell(exposed, both, total, n, binary):
     return "", 0
 
 
-def _pinned(d, cells):
+def pinned_rows(d, cells):
     """Rows behind the cells, ascending, with their sign (the first cell of a row counts)."""
     if not cells:
         return None

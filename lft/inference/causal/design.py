@@ -57,16 +57,17 @@ class Design:
         fitted = np.flatnonzero(fits)
         self.first, self.last = (int(fitted[0]), int(fitted[-1]) + 1) if len(fitted) else (0, 0)
         self.n_fitted = len(fitted)
+        self.repeats = None
         self._dense, self._buffers, self._visits = None, [], [0]
         if 0 < inputs.size * table.n_bins <= CACHE_CELLS:
             self._dense = inputs.columns(0, table.n_bins)
 
-    def restricted(self, fits):
-        """The same design with other rows."""
+    def restricted(self, fits, repeats=None):
+        """The same design with other rows; ``repeats`` (T,): how often each counts in sums over all rows."""
         new = object.__new__(Design)
         new.__dict__.update(self.__dict__)
         fitted = np.flatnonzero(fits)
-        new.fits, new.n_fitted = fits, len(fitted)
+        new.fits, new.n_fitted, new.repeats = fits, len(fitted), repeats
         new.first, new.last = (int(fitted[0]), int(fitted[-1]) + 1) if len(fitted) else (0, 0)
         return new
 
@@ -173,8 +174,9 @@ class Batch:
 
     def evaluate(self, theta, start=None, stop=None):
         """(value, gradient) per lane of the rows; keeps weights and residuals for :meth:`hessian` and
-        :meth:`scores`."""
+        :meth:`scores`.  Rows count as often as they are repeated where all are summed, once in a stretch."""
         d = self.design
+        repeats = d.repeats if start is None else None
         d._visits[0] += 1
         table = self.filters(theta)
         value, g_dense, sums = np.zeros(LANES), np.zeros((d.n_dense, LANES)), np.zeros_like(table)
@@ -187,9 +189,14 @@ class Batch:
             else:
                 r[...], w[...] = 0.0, 0.0
                 v, r[fitted], w[fitted] = links.terms(d.link, eta[fitted], y[fitted])
+            if repeats is not None:
+                times = repeats[a:b, None]
+                v = (times[fitted] * links.log_probability(d.link, eta[fitted], y[fitted])).sum(axis=0)
+                r *= times
+                w *= times
+            elif d.link == "poisson":
+                v = v - _log_factorials(y[fitted])
             value += v
-            if d.link == "poisson":
-                value -= _log_factorials(y[fitted])
             g_dense += d.dense(a, b).T @ r if d.n_dense > 1 else r.sum(axis=0)
             lagged.gather(d.table.ptr, d.table.unit, d.fits, a, b, r, sums)
         return value, np.concatenate([g_dense, self.contract(sums)])

@@ -19,11 +19,13 @@ from lft.inference import newton
 from lft.inference.causal import boundary
 from lft.inference.causal.basis import Basis, make_basis
 from lft.inference.causal.design import LANES, Batch, Design
+from lft.inference.causal.examine import Examined
 from lft.inference.causal.inputs import BoundInputs, InputDesign
 from lft.inference.causal.objective import CausalObjective, SingularTarget, maximize_batch
 from lft.inference.causal.result import MAX_INPUT_CELLS, CausalFit
-from lft.inference.causal.spikes import MAX_COUNT, SpikeTable, checked_counts
+from lft.inference.causal.spikes import MAX_COUNT, SpikeTable
 from lft.inference.causal.target import finish_target
+from lft.inference.trials import checked_rasters
 
 MAX_BYTES = 16e9
 FAMILIES = ("bernoulli", "poisson")
@@ -43,10 +45,11 @@ class Task:
     rates: np.ndarray
     exposed: np.ndarray
     penalize: object = None
+    examine: object = None
 
 
 def fit_kinetic(rasters, *, n_lags=1, own=True, inputs=None, test=0.2, ridge=0.0, n_blocks=None, bin_s=None,
-                unit=None, comm=None, penalize=None):  # fmt: skip
+                unit=None, comm=None, penalize=None, examine=None):  # fmt: skip
     """Kinetic Ising model: spins drawn bin by bin given the past.
 
         P(s_i^a) = exp(s_i^a H_i)/(2 cosh H_i),    H_i(a) = h_i + sum_{k=1..K} sum_j J_ij(k) s_j^{a-k} + sum_q u_iq
@@ -78,6 +81,9 @@ def fit_kinetic(rasters, *, n_lags=1, own=True, inputs=None, test=0.2, ridge=0.0
     penalize : callable, optional
         ``objective of one target -> (theta, influences (rows, size))``: another estimate in place of the maximum with
         ridge.
+    examine : callable, optional
+        Called for each target with (objective, theta, influences, :class:`lft.inference.causal.examine.Examined`):
+        bootstrap, posterior.
 
     Returns
     -------
@@ -111,11 +117,12 @@ def fit_kinetic(rasters, *, n_lags=1, own=True, inputs=None, test=0.2, ridge=0.0
         raise InputError(f"n_lags = {n_lags!r}: valid is an integer >= 1")
     basis = make_basis("identity", n_lags, n_lags)
     return _fit("kinetic", rasters, basis, basis if own else None, "logit", 0, inputs, test, ridge, n_blocks, bin_s,
-                unit, comm, penalize)  # fmt: skip
+                unit, comm, penalize, examine)  # fmt: skip
 
 
 def fit_glm(rasters, *, family="bernoulli", link=None, basis=None, own_basis="same", refractory=0, inputs=None,
-            test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None, penalize=None):  # fmt: skip
+            test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None, penalize=None,
+            examine=None):  # fmt: skip
     """Generalized linear model of spikes, with coupling filters and own-history filters in a basis.
 
         eta_i(a) = h_i + sum_j sum_k J_ij(k) n_j^{a-k} + sum_q u_iq x_q(a),    J_ij(k) = sum_m w_ijm b_m(k)
@@ -136,7 +143,7 @@ def fit_glm(rasters, *, family="bernoulli", link=None, basis=None, own_basis="sa
         Of the own history; None leaves it out.
     refractory : int
         Bins after a spike in which a unit cannot fire: J_ii = -infinity there, and the own filter begins behind them.
-    inputs, test, ridge, n_blocks, bin_s, unit, comm, penalize
+    inputs, test, ridge, n_blocks, bin_s, unit, comm, penalize, examine
         As in :func:`fit_kinetic`; the ridge acts on the weights w of the basis as it is.
 
     Returns
@@ -175,7 +182,7 @@ def fit_glm(rasters, *, family="bernoulli", link=None, basis=None, own_basis="sa
     if refractory and own is not None and own.n_lags > refractory:
         own = own.after(int(refractory))
     return _fit("glm", rasters, basis, own, link, int(refractory), inputs, test, ridge, n_blocks, bin_s, unit, comm,
-                penalize)  # fmt: skip
+                penalize, examine)  # fmt: skip
 
 
 def _same_lags(basis, own, refractory):
@@ -191,11 +198,11 @@ def _same_lags(basis, own, refractory):
 
 
 def make_task(rasters, basis, own, link, refractory=0, inputs=None, test=0.2, ridge=0.0, n_blocks=None, spins=False,
-              penalize=None):  # fmt: skip
+              penalize=None, examine=None):  # fmt: skip
     """(:class:`Task`, warnings, targets that can be fitted) of checked arguments."""
     if isinstance(ridge, bool) or not isinstance(ridge, int | float | np.number) or not 0 <= ridge < np.inf:
         raise InputError(f"ridge = {ridge!r}: valid is a finite number >= 0")
-    rasters = checked_counts(rasters, MAX_COUNT if link == "poisson" else 1)
+    rasters = checked_rasters(rasters, MAX_COUNT if link == "poisson" else 1)
     lengths, n_lags = [len(r) for r in rasters], basis.n_lags
     short = [n for n, length in enumerate(lengths) if length <= n_lags]
     if len(short) == len(lengths):
@@ -248,7 +255,8 @@ def make_task(rasters, basis, own, link, refractory=0, inputs=None, test=0.2, ri
     rates = np.where(good, fires / n_fit, (fires + 0.5) / (n_fit + 1))
     exposed = boundary.exposures(design)
     task = Task(
-        design, design.restricted(usable), n_train, float(ridge), refractory, n_blocks, spins, rates, exposed, penalize
+        design, design.restricted(usable), n_train, float(ridge), refractory, n_blocks, spins, rates, exposed, penalize,
+        examine,
     )
     return task, warnings, sources
 
@@ -285,12 +293,13 @@ def _some(names):
     return ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
 
 
-def _fit(model, rasters, basis, own, link, refractory, inputs, test, ridge, n_blocks, bin_s, unit, comm, penalize):
+def _fit(model, rasters, basis, own, link, refractory, inputs, test, ridge, n_blocks, bin_s, unit, comm, penalize,
+         examine):  # fmt: skip
     started = time.perf_counter()
     if inputs is not None and not isinstance(inputs, InputDesign):
         raise InputError(f"inputs = {inputs!r}: valid is an InputDesign (lft.inference.causal.inputs)")
     task, warnings, targets = make_task(
-        rasters, basis, own, link, refractory, inputs, test, ridge, n_blocks, model == "kinetic", penalize
+        rasters, basis, own, link, refractory, inputs, test, ridge, n_blocks, model == "kinetic", penalize, examine
     )
     n = task.design.table.n_units
     unit = np.arange(n) if unit is None else np.asarray(unit)
@@ -354,6 +363,11 @@ def _finish(task, batch, bounds, theta, information, influences):
     for lane, b in enumerate(bounds):
         boundary.settle(batch, lane, b, theta, table)
         table[: task.refractory, batch.targets[lane], lane] = -np.inf
+    if task.examine is not None:
+        for lane, i in enumerate(batch.targets):
+            filters = table[:, :, lane] / (4.0 if task.spins else 1.0)
+            one = Examined(task, i, bounds[lane], theta[:, lane], filters)
+            task.examine(one.objective(), theta[bounds[lane].keep, lane], influences[lane][0], one)
     scores = _score(task, batch, theta, table)
     return [
         finish_target(

@@ -200,13 +200,16 @@ class CausalObjective:
         return total
 
     def over(self, ranges):
-        """The same problem on some ranges of rows; the past of a row is read wherever it lies."""
+        """The same problem on some ranges of rows; the past of a row is read wherever it lies, and a row that is named
+        twice counts twice."""
         bins = [stretch for a, b in ranges for stretch in self._stretches(a, b)]
-        fits = np.zeros_like(self.design.fits)
+        repeats = np.zeros(len(self.design.fits))
         for a, b in bins:
-            fits[a:b] = self.design.fits[a:b]
+            repeats[a:b] += self.design.fits[a:b]
         n_rows = sum(b - a for a, b in bins)
-        return CausalObjective(self.design.restricted(fits), self.targets, n_rows, self.keeps, self.pinned, bins)
+        fits = (repeats > 0).astype(np.uint8)
+        design = self.design.restricted(fits, repeats if repeats.max(initial=0) > 1 else None)
+        return CausalObjective(design, self.targets, n_rows, self.keeps, self.pinned, bins)
 
 
 def maximize_batch(batch, theta, keeps, ridge=None, other=None):
