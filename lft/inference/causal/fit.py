@@ -17,6 +17,7 @@ from lft.errors import DivergenceError, InputError
 from lft.groups import Groups
 from lft.inference import newton
 from lft.inference.causal import boundary
+from lft.inference.causal.approach import approach, serves
 from lft.inference.causal.basis import Basis, make_basis
 from lft.inference.causal.design import LANES, Batch, Design
 from lft.inference.causal.examine import Examined
@@ -328,6 +329,8 @@ def fit_batch(task, targets):
     ridge[: design.n_dense] = 0.0
     if task.penalize is not None:
         return _penalized(task, batch, bounds, theta)
+    if serves(design):
+        theta = approach(batch, theta, [b.keep for b in bounds], ridge)
     while True:
         try:
             theta, _, information, _ = maximize_batch(batch, theta, [b.keep for b in bounds], ridge, plain)
@@ -351,11 +354,14 @@ def fit_batch(task, targets):
 
 
 def _influences(task, information, scores):
-    warning = None
+    """Influences of blocks, and a warning or None; fine blocks are solved for once, and their influences joined."""
+    fine, warning = newton.influences(information, scores), None
     if task.n_blocks is None and len(scores) > 1:
-        classes = [newton.influences(information, scores)]
-        scores, warning = newton.merge_blocks(scores, classes, task.n_train, task.design.n_lags)
-    return newton.influences(information, scores), warning
+        size = len(fine)
+        fine, warning = newton.merge_blocks(fine, [fine], task.n_train, task.design.n_lags)
+        # the factor of the number of blocks, sqrt(B/(B-1)), is that of the joined ones
+        fine *= np.sqrt(len(fine) / (len(fine) - 1) * (size - 1) / size)
+    return fine, warning
 
 
 def _finish(task, batch, bounds, theta, information, influences):

@@ -67,6 +67,12 @@ class SpikeTable:
             out[start : start + min(n_lags, length)] = 0
         return out
 
+    def is_binary(self):
+        """Whether no unit fires twice in a bin."""
+        same_unit = self.unit[1:] == self.unit[:-1]
+        same_unit[self.ptr[1:-1][(self.ptr[1:-1] > 0) & (self.ptr[1:-1] < len(self.unit))] - 1] = False
+        return not same_unit.any()
+
     def duplicates(self):
         """Pairs of units that fire together in every bin, silent ones aside."""
         seen, out = {}, []

@@ -25,6 +25,8 @@ class _Spread:
 
     def __init__(self, influences, inverse):
         self.u, self.inverse = influences, inverse
+        self.each = np.sqrt((influences**2).sum(axis=0))
+        self.plain = np.full(len(self.each), np.nan) if inverse is None else np.sqrt(inverse.diagonal())
 
     def of(self, places, matrix):
         """Errors of ``matrix @ theta[places]``: (sandwich, information)."""
@@ -56,15 +58,16 @@ def finish_target(task, batch, lane, bounds, theta, table, information, influenc
         places = d.n_dense + s * d.width + np.arange(matrix.shape[1])
         free = np.flatnonzero(at[places] >= 0)
         used = at[places[free]]
-        each, _ = spread.of(used, np.eye(len(used)))
-        if len(used):
+        if d.is_identity and d.same_own:
+            error[free, j], plain[free, j] = spread.each[used] / scale, spread.plain[used] / scale
+        elif len(used):
             part = matrix[:, free]
             touched = np.abs(part).max(axis=1) > 0
             first, second = spread.of(used, part[touched])
             error[touched, j], plain[touched, j] = first / scale, second / scale
         target, target_error = (own, own_error) if j == i else (w[j], w_error[j])
         target[:] = values[places]
-        target_error[free] = each
+        target_error[free] = spread.each[used]
     c = np.arange(d.n_dense)
     half = 2.0 if task.spins else 1.0
     rows = {
