@@ -69,9 +69,10 @@ class UnitErrors:
 
     def _estimator(self, one):
         again = self.again(one.target)
-        if again is not None or not one.task.ridge:
+        penalty, is_held = one.penalty(), np.isin(one.bounds.keep, one.bounds.held)
+        if again is not None or not penalty.any():
             return again or finite_maximum
-        return lambda objective, start: _ridge_maximum(objective, start, one.task.ridge)
+        return lambda objective, start: np.where(is_held, np.nan, _penalized_maximum(objective, start, penalty))
 
     def _posterior(self, found, wide, start, one):
         options = {"prior": self.prior, "adjust": False, "n_samples": self.args.posterior, "seed": self.seed}
@@ -175,9 +176,8 @@ def _trial_edges(task):
     return [*starts, task.n_train] if len(starts) > 1 else None
 
 
-def _ridge_maximum(objective, start, ridge):
-    """The estimate of the fit with ``-(ridge/2) sum w^2``."""
-    penalty = np.where(np.asarray(objective.kinds()) == "c", 0.0, ridge)
+def _penalized_maximum(objective, start, penalty):
+    """The estimate of the fit with ``-(1/2) sum penalty theta^2``."""
 
     def evaluate(theta):
         value, gradient, make = objective.evaluate(theta)

@@ -35,7 +35,7 @@ def approach(batch, theta, keeps, ridge):
     batch : Batch
     theta : ndarray (size, lanes)
     keeps : list of ndarray
-    ridge : ndarray (size,)
+    ridge : ndarray (size, lanes)
 
     Returns
     -------
@@ -44,7 +44,7 @@ def approach(batch, theta, keeps, ridge):
 
     def evaluate(at):
         value, gradient = batch.evaluate(at)
-        return value - 0.5 * (ridge @ at**2), gradient - ridge[:, None] * at
+        return value - 0.5 * (ridge * at**2).sum(axis=0), gradient - ridge * at
 
     n_dense, n = batch.design.n_dense, batch.n_lanes
     free = np.zeros((batch.design.size, LANES), bool)
@@ -56,7 +56,7 @@ def approach(batch, theta, keeps, ridge):
         step, promised = np.zeros_like(theta), np.zeros(LANES)
         A, cross = batch.dense_sums()
         for lane in np.flatnonzero(moves):
-            step[:, lane] = _step(A[lane], cross[:, :, lane], gradient[:, lane], free[:, lane], ridge, n_dense)
+            step[:, lane] = _step(A[lane], cross[:, :, lane], gradient[:, lane], free[:, lane], ridge[:, lane], n_dense)
             promised[lane] = gradient[:, lane] @ step[:, lane]
         moves &= np.isfinite(promised) & (promised > ENOUGH) & (promised < SLOW * before)
         if not moves.any():

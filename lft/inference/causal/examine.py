@@ -53,6 +53,13 @@ class Examined:
         labels = (o.names(), o.kinds(), o.groups())
         return write_out(task.design, i, places, task.n_train, labels, pinned)
 
+    def penalty(self):
+        """Ridge and what is held, by parameter of :meth:`objective`: the fit has ``-(1/2) sum penalty theta^2``."""
+        keep = self.bounds.keep
+        out = np.where(keep < self.task.design.n_dense, 0.0, self.task.ridge)
+        out[np.isin(keep, self.bounds.held)] = boundary.HELD_SD**-2
+        return out
+
     def on_grid(self, samples, whole=False):
         """h (S,) and J_lag (S, K, N) of samples (S, parameters) of one of the two objectives.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lft import links
-from lft.errors import DivergenceError, InputError
+from lft.errors import InputError
 from lft.groups import Groups
 from lft.inference import newton
 from lft.inference.causal import boundary
@@ -325,7 +325,7 @@ def fit_batch(task, targets):
     plain = np.zeros_like(theta)
     for lane, i in enumerate(batch.targets):
         plain[0, lane] = links.inverse(design.link, task.rates[i])
-    ridge = np.full(design.size, task.ridge)
+    ridge = np.full((design.size, LANES), task.ridge)
     ridge[: design.n_dense] = 0.0
     if task.penalize is not None:
         return _penalized(task, batch, bounds, theta)
@@ -335,20 +335,20 @@ def fit_batch(task, targets):
         try:
             theta, _, information, _ = maximize_batch(batch, theta, [b.keep for b in bounds], ridge, plain)
         except SingularTarget as error:
-            bounds_of, places = bounds[error.lane], bounds[error.lane].keep
-            weights = np.flatnonzero(places >= design.n_dense)
-            if error.is_start or not len(weights) or task.ridge > 0:
+            b = bounds[error.lane]
+            free = np.setdiff1d(b.keep[b.keep > 0], b.held)
+            if error.is_start or not len(free) or task.ridge > 0:
                 raise
             theta = plain.copy()
-            _fix_at_zero(batch, error.lane, bounds_of, weights, theta)
+            _hold(b, free, ridge[:, error.lane])
             continue
-        if task.ridge > 0 or not _drop_runaways(batch, bounds, theta, information):
+        if task.ridge > 0 or not _hold_runaways(bounds, theta, plain, information, ridge):
             break
     batch.evaluate(theta)
     edges = newton.fine_edges(task.n_train, max(len(b.keep) for b in bounds), task.n_blocks)
     scores = batch.scores(edges)
-    if task.ridge > 0:  # the penalty is part of the estimating equation, shared evenly by the blocks
-        scores -= (ridge[:, None] * theta)[None] * (np.diff(edges) / task.n_train)[:, None, None]
+    # the penalty is part of the estimating equation, shared evenly by the blocks
+    scores -= (ridge * theta)[None] * (np.diff(edges) / task.n_train)[:, None, None]
     u = [_influences(task, information[n], scores[:, b.keep, n]) for n, b in enumerate(bounds)]
     return _finish(task, batch, bounds, theta, information, u)
 
@@ -383,38 +383,24 @@ def _finish(task, batch, bounds, theta, information, influences):
     ]
 
 
-def _drop_runaways(batch, bounds, theta, information):
-    """Fix at 0 what ran away to infinity; True if anything did."""
-    d, found = batch.design, False
+def _hold_runaways(bounds, theta, plain, information, ridge):
+    """Hold what ran away to infinity, and start its lane again from its rate; True if anything did."""
+    found = False
     for lane, b in enumerate(bounds):
         error = np.sqrt(information[lane].inverse_diagonal())
         runaway = np.flatnonzero(~(error < newton.RUNAWAY))
-        weights = runaway[b.keep[runaway] >= d.n_dense]
+        runaway = runaway[b.keep[runaway] > 0]
         if not len(runaway):
             continue
-        if not len(weights):
-            weights = np.flatnonzero(b.keep >= d.n_dense)  # all of them together predict the spikes perfectly
-        if not len(weights):
-            raise DivergenceError(
-                f"unit {batch.targets[lane]}: an input predicts its spikes perfectly, or never varies (standard error "
-                f"{error.max():.3g}): no finite maximum; give fewer inputs or more bins"
-            )
         found = True
-        worst = weights[error[weights] > 0.1 * error[weights].max()]
-        _fix_at_zero(batch, lane, b, worst, theta)
+        _hold(b, b.keep[runaway[error[runaway] > 0.1 * error[runaway].max()]], ridge[:, lane])
+        theta[:, lane] = plain[:, lane]
     return found
 
 
-def _fix_at_zero(batch, lane, bounds, which, theta):
-    """Take free parameters (positions in ``keep``) out of the fit of a lane, which starts again from its rate."""
-    d = batch.design
-    for place in bounds.keep[which]:
-        s, m = divmod(int(place) - d.n_dense, d.width)
-        bounds.dropped.append((m, int(d.sources[s]), "no finite maximum"))
-    bounds.keep = np.delete(bounds.keep, which)
-    theta[:, lane] = 0.0
-    times = d.table.times(batch.targets[lane])
-    theta[0, lane] = links.inverse(d.link, d.fits[times].sum() / d.n_fitted)
+def _hold(bounds, places, ridge):
+    bounds.held = np.union1d(bounds.held, places)
+    ridge[places] = boundary.HELD_SD**-2
 
 
 def _penalized(task, batch, bounds, theta):
@@ -471,7 +457,7 @@ def _assemble(model, task, results, basis, own, bin_s, unit, warnings, started):
         "input_weights": np.zeros((n, q)), "input_error": nan(n, q),
     }  # fmt: skip
     unbounded = [f"h[{i}]" for i in range(n) if i not in set(design.sources.tolist())]
-    blocks, notes, too_short = [], [], []
+    blocks, notes, too_short, rare = [], [], [], []
     for r in results:
         for name, value in r.rows.items():
             if name.startswith("J_lag"):
@@ -482,8 +468,14 @@ def _assemble(model, task, results, basis, own, bin_s, unit, warnings, started):
         notes += r.notes
         blocks.append(r.n_blocks)
         too_short += [r.warning] if r.warning else []
+        rare += [f"unit {r.target}: {r.rare[0]} for {r.rare[1]}"] if r.rare else []
+    if rare:
+        warnings.append(
+            f"{len(rare)} units fire (or pause) less often than they have parameters ({_some(rare)}): only their rates "
+            "are fitted, no couplings to them; ridge > 0 or a posterior bounds those"
+        )
     if notes:
-        warnings.append(f"{len(notes)} couplings have no finite maximum: {_some(notes)}; ridge > 0 keeps all of them")
+        warnings.append(f"{len(notes)} parameters have no finite maximum: {_some(notes)}; ridge > 0 keeps all of them")
     warnings += too_short[:1]
     totals = _totals(task, results, silent, n)
     score, gain = _scores(totals, n)
