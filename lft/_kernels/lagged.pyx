@@ -43,8 +43,22 @@ cdef extern from "lagged_lanes.h" nogil:
         const uint8_t *fits
     void lft_lagged_predict(const lft_spikes *s, Py_ssize_t start, Py_ssize_t stop, const double *theta, double *out)
     void lft_lagged_gather(const lft_spikes *s, Py_ssize_t start, Py_ssize_t stop, const double *r, double *out)
+    void lft_lagged_logit(Py_ssize_t start, Py_ssize_t stop, const uint8_t *fits, const double *eta, const int32_t *row,
+                          const uint8_t *lane, Py_ssize_t n, double *r, double *w, double *value)
     void lft_lagged_pairs(const lft_spikes *s, Py_ssize_t j, const int32_t *t, Py_ssize_t n, Py_ssize_t n_bins,
                           const double *w, double *out)
+    const char *lft_lagged_path()
+    int lft_lagged_force(const char *name)
+
+
+def path():
+    """Name of the loops in use: ``avx512``, ``avx2`` or ``baseline``."""
+    return lft_lagged_path().decode()
+
+
+def force(name):
+    """Use the loops of this name from now on (tests); False where they do not run."""
+    return bool(lft_lagged_force(name.encode()))
 
 
 cdef lft_spikes bundle(const int64_t[::1] ptr, const int32_t[::1] unit, Py_ssize_t n_units, Py_ssize_t n_lags,
@@ -73,6 +87,16 @@ def gather(const int64_t[::1] ptr, const int32_t[::1] unit, const uint8_t[::1] f
     if start < stop and out.shape[0] and out.shape[1]:
         with nogil:
             lft_lagged_gather(&s, start, stop, &r[0, 0], &out[0, 0, 0])
+
+
+def logit(Py_ssize_t start, Py_ssize_t stop, const uint8_t[::1] fits, const double[:, ::1] eta, const int32_t[::1] row,
+          const uint8_t[::1] lane, double[:, ::1] r, double[:, ::1] w, double[::1] value):
+    """Residuals, weights and value of logistic rows: ``eta``, ``r``, ``w`` hold the rows start <= a < stop."""
+    cdef Py_ssize_t n = row.shape[0]
+    if start < stop:
+        with nogil:
+            lft_lagged_logit(start, stop, &fits[0], &eta[0, 0], &row[0] if n else NULL, &lane[0] if n else NULL, n,
+                             &r[0, 0], &w[0, 0], &value[0])
 
 
 def pairs(const int64_t[::1] ptr, const int32_t[::1] unit, const uint8_t[::1] fits, Py_ssize_t j,

@@ -49,7 +49,7 @@ def fit_causal_model(recording, bin_s, args, comm=None):
     report = held.pop() if held else None
     options = {
         "inputs": inputs, "test": args.test, "ridge": args.ridge, "bin_s": bin_s, "unit": unit, "comm": comm,
-        "penalize": getattr(args, "penalize", None),
+        "penalize": getattr(args, "penalize", None), "examine": getattr(args, "examine", None),
     }  # fmt: skip
     rasters = [_unpacked(*part) for part in packed]
     lags = _positive("--lags", 1 if args.lags is None else args.lags)

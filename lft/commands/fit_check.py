@@ -19,12 +19,13 @@ import numpy as np
 
 from lft.errors import DataWarning, DivergenceError, InputError
 from lft.inference.raster import Raster
+from lft.inference.trials import split_trials
 from lft.inference.verdict.checks import check_model
 from lft.inference.verdict.common_input import common_input
 from lft.inference.verdict.drift import drift
 from lft.inference.verdict.heat import CAVEAT, shifted, specific_heat
 from lft.inference.verdict.independent import IndependentModel
-from lft.inference.verdict.ranking import rank, split_trials
+from lft.inference.verdict.ranking import rank
 from lft.inference.verdict.scan import CLIPPED_WARNING, scan_bins
 from lft.inference.verdict.statistics import Constraints
 from lft.units import parse_quantity

@@ -7,9 +7,10 @@
 ``--rule best|one-se``              auto: the best score, or the strongest penalty within one standard error of it
 ``--mix X``                         l1, group: quadratic share of an elastic penalty
 ``--refit``                         l1, group: the selected couplings again, without penalty
-``--bootstrap N``                   N fits of recordings made of blocks of this one (Gibbs models)
-``--posterior N``                   N samples per chain of the posterior of all parameters (Gibbs models, up to 400),
-                                    four chains; ``--prior gaussian|laplace|hierarchical[:SCALE]``, in log-odds
+``--bootstrap N``                   N fits of recordings made of blocks of this one
+``--posterior N``                   N samples per chain of the posterior of all parameters (up to 400; kinetic and glm:
+                                    per target), four chains; ``--prior gaussian|laplace|hierarchical[:SCALE]``, in
+                                    log-odds
 ``--discovery Q``                   which couplings exist, at a false discovery rate Q; ``--procedure bh|by|storey``;
                                     ``--surrogates N`` takes the null from N circular shifts of the units
 ``--power J``                       how long a recording must be to find couplings of size J
@@ -28,6 +29,7 @@ import re
 
 import numpy as np
 
+from lft.commands.fit_units import UnitErrors
 from lft.errors import InputError, LftError
 from lft.inference.penalty.crossval import RULES
 from lft.inference.penalty.fit import fit_penalized
@@ -40,7 +42,8 @@ from lft.inference.uncertainty.posterior import Prior, sample_posterior
 from lft.inference.uncertainty.power import measured_scaling, needed_bins
 
 GIBBS = ("pairwise", "neural", "k-pairwise", "lagged")
-PENALIZED = (*GIBBS, "kinetic", "glm")
+CAUSAL = ("kinetic", "glm")
+PENALIZED = (*GIBBS, *CAUSAL)
 FIELD = re.compile(r"^(h|I|V|u|c|log_z)(\[|$|_)")  # names that are no couplings
 SHOWN = 8
 
@@ -57,6 +60,9 @@ class Plan:
             (args.bootstrap, args.posterior, args.penalty, args.discovery, args.power)
         )
         args.examine = self.examine if is_examined else None
+        self.units = None
+        if args.model in CAUSAL and (args.bootstrap or args.posterior):
+            self.units = args.examine = UnitErrors(args, _prior(args.prior), _seed(args), self._again)
 
     # ---- inside the fit
     def penalize(self, objective):
@@ -130,11 +136,11 @@ class Plan:
             + " times those extrapolated as 1/sqrt(bins)"
         )
 
-    def _again(self):
+    def _again(self, target=None):
         """The same estimator for a bootstrap sample: None for the free maximum."""
         if not self.penalized:
             return None
-        kept = self.penalized[None]
+        kept = self.penalized[target]
         kind, strength = self.args.penalty, kept["report"]["strength"]
         mix = self.args.mix or 0.0
         options = {"strength": strength, "mix": mix, "refit": self.args.refit, "n_blocks": 2}
@@ -150,6 +156,8 @@ class Plan:
             self.warnings = list(dict.fromkeys(w for _, part in parts for w in part))
         if self.penalized:
             self._attach_penalty()
+        if self.units is not None:
+            self.units.attach(self, fit.n_units, comm)
         names, value, error = _couplings(fit)
         if args.discovery:
             null = self._null(recording, bin_s, fitter, comm) if args.surrogates else None
@@ -291,8 +299,8 @@ def _check(args):
         if value is not None:
             if value < least:
                 raise InputError(f"--{name} {value}: valid is an integer >= {least}")
-            if args.model not in GIBBS or args.method != "pseudo":
-                raise InputError(f"--{name}: valid for the models {', '.join(GIBBS)} by pseudo-likelihood")
+            if args.model not in PENALIZED or (args.model in GIBBS and args.method != "pseudo"):
+                raise InputError(f"--{name}: valid for the models {', '.join(PENALIZED)} by pseudo-likelihood")
     if args.posterior and args.penalty:
         raise InputError("--posterior and --penalty: the posterior has its own --prior; valid is one of them")
     if args.prior is not None:

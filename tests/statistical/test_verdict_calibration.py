@@ -13,9 +13,10 @@ from lft.inference.causal.model import CausalModel
 from lft.inference.likelihood.exact_fit import fit_exact
 from lft.inference.likelihood.model import GibbsModel, from_fit
 from lft.inference.pseudo.fit import fit_gibbs
+from lft.inference.trials import split_trials
 from lft.inference.verdict.checks import check_model
 from lft.inference.verdict.independent import IndependentModel
-from lft.inference.verdict.ranking import rank, split_trials
+from lft.inference.verdict.ranking import rank
 from lft.inference.verdict.statistics import Constraints
 
 N = 6

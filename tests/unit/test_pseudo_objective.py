@@ -155,16 +155,16 @@ def test_same_bits_from_every_instruction_set_and_number_of_threads(monkeypatch)
     theta = 0.2 * np.random.default_rng(5).normal(size=objective.size)
     first, results = kernel.path(), {}
     try:
-        for name in ("base", "avx2", "avx512"):
+        for name in ("baseline", "avx2", "avx512"):
             if kernel.force(name):
                 results[name] = everything_of(objective, theta)
         monkeypatch.setenv("LFT_THREADS", "2")
         results["threads"] = everything_of(objective, theta)
     finally:
         kernel.force(first)
-    assert first in results and "base" in results
+    assert first in results and "baseline" in results
     for other in results.values():
-        assert all(np.array_equal(a, b) for a, b in zip(results["base"], other, strict=True))
+        assert all(np.array_equal(a, b) for a, b in zip(results["baseline"], other, strict=True))
 
 
 def test_extreme_log_odds_stay_finite():

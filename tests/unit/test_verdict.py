@@ -7,13 +7,14 @@ import pytest
 
 from lft.errors import InputError
 from lft.inference.protocols import BinaryModel, LogLikelihood
+from lft.inference.trials import split_trials
 from lft.inference.verdict import statistics as st
 from lft.inference.verdict.checks import check_model, jackknife_error
 from lft.inference.verdict.common_input import common_input
 from lft.inference.verdict.drift import drift
 from lft.inference.verdict.heat import exact_independent, shifted, specific_heat
 from lft.inference.verdict.independent import IndependentModel
-from lft.inference.verdict.ranking import block_edges, held_out, paired_difference, rank, split_trials
+from lft.inference.verdict.ranking import block_edges, held_out, paired_difference, rank
 from lft.inference.verdict.scan import scan_bins
 
 RNG = np.random.default_rng(5)

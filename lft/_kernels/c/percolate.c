@@ -287,15 +287,7 @@ static uint64_t advance(const lft_percolation *m, site_fn become, const uint64_t
 /* ---- the path */
 static int is_ready, is_plain;
 
-static int has_aes(void)
-{
-#if LFT_X86
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("aes") != 0 && __builtin_cpu_supports("popcnt") != 0;
-#else
-    return 0;
-#endif
-}
+static int has_aes(void) { return LFT_HAS("aes") && LFT_HAS("popcnt"); }
 
 static void prepare(void)
 {

@@ -28,14 +28,9 @@
  *     100 units x 5e4 bins, firing in 26 %         34             24             14             430
  */
 #include "pseudo_rows.h"
+#include "instruction_sets.h"
 #include <math.h>
-#include <string.h>
 
-#if defined(__GNUC__) && defined(__x86_64__)
-#define LFT_X86 1
-#else
-#define LFT_X86 0
-#endif
 #ifdef __GNUC__
 #pragma GCC diagnostic ignored "-Wpsabi" /* vectors are passed between inlined functions alone */
 #endif
@@ -166,51 +161,19 @@ typedef struct {
     blocks_f blocks[2];
 } pseudo_path;
 
-#define PATH(set)                                                                                                     \
-    {#set, expect_##set##_double, product_##set##_float, {blocks_##set##_double, blocks_##set##_float}}
+#define PATH(name, set)                                                                                               \
+    {name, expect_##set##_double, product_##set##_float, {blocks_##set##_double, blocks_##set##_float}}
 static const pseudo_path paths[] = {
-    PATH(base),
+    PATH("baseline", base),
 #if LFT_X86
-    PATH(avx2),
-    PATH(avx512),
+    PATH("avx2", avx2),
+    PATH("avx512", avx512),
 #endif
 };
-static const pseudo_path *chosen = 0;
-
-static int usable(const char *name)
-{
-#if LFT_X86
-    __builtin_cpu_init();
-    if (!strcmp(name, "avx2")) return __builtin_cpu_supports("avx2") != 0;
-    if (!strcmp(name, "avx512"))
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
-#endif
-    return !strcmp(name, "base");
-}
-
-static const pseudo_path *path(void)
-{
-    if (!chosen) {
-        const pseudo_path *best = paths;
-        for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-            if (usable(paths[i].name)) best = &paths[i];
-        chosen = best;
-    }
-    return chosen;
-}
+LFT_PATHS(pseudo_path, lft_runs, LFT_NOTHING)
 
 const char *lft_pseudo_path(void) { return path()->name; }
-
-int lft_pseudo_force(const char *name)
-{
-    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-        if (!strcmp(name, paths[i].name) && usable(name)) {
-            chosen = paths + i;
-            return 1;
-        }
-    return 0;
-}
+int lft_pseudo_force(const char *name) { return force_path(name); }
 
 void lft_pseudo_expect(const lft_pseudo_rows *rows, ptrdiff_t first, ptrdiff_t last, const lft_pseudo_weights *at,
                        const lft_pseudo_sums *out, float *kept)

@@ -6,6 +6,11 @@ they
 leave the fit of everything else (``pinned``), and the weight gets the value at which half a spike would be expected in
 them (Krichevsky-Trofimov).  Only if at least ``EVIDENCE`` spikes (or pauses) were expected there without any coupling:
 fewer say nothing, and the weight is fixed at 0.  All are listed as unbounded, without error.
+
+A weight of a function of several lags, or of an input, that runs away at the maximum is *held*: a Gaussian prior of
+standard deviation ``HELD_SD`` on it alone gives it a finite value on the side to which it runs, and what it does not
+touch is as good as in the limit.  A unit that fires (or pauses) less often than it has parameters says nothing about
+them: only its rate is fitted.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from lft._kernels import lagged
 from lft.inference.causal.design import LANES
 
 EVIDENCE = 5.0
+HELD_SD = 5.0  # log-odds or log-rate: a factor of 150, beyond any coupling that data can measure
 
 
 @dataclass
@@ -26,13 +32,16 @@ class Bounds:
     """What one target has to do without.
 
     ``keep`` free places; ``certain`` cells (lag k, source, sign); ``dropped`` cells (k, source, why); ``pinned``
-    (rows, sign) or None.
+    (rows, sign) or None; ``held`` places (part of ``keep``); ``rare`` (spikes or pauses, parameters) of a unit of which
+    only the rate is fitted.
     """
 
     keep: np.ndarray
     certain: list = field(default_factory=list)
     dropped: list = field(default_factory=list)
     pinned: tuple | None = None
+    held: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    rare: tuple | None = None
 
 
 def exposures(design):
@@ -65,7 +74,8 @@ def find(batch, exposed, refractory, is_penalized):
         dead = [(k, i, -1) for k in range(1, refractory + 1)]
         if not is_penalized:
             _check_cells(d, i, bounds, exposed, together[:, :, lane], total[lane])
-        bounds.pinned = _pinned(d, dead + bounds.certain)
+            _check_count(d, i, bounds, total[lane])
+        bounds.pinned = pinned_rows(d, dead + bounds.certain)
         out.append(bounds)
     return out, (together, total)
 
@@ -120,6 +130,20 @@ def _check_cells(d, i, bounds, exposed, together, total):
     bounds.keep = bounds.keep[free[bounds.keep]]
 
 
+def _check_count(d, i, bounds, total):
+    """Leave only the rate to a unit with fewer spikes (pauses) than parameters."""
+    events = total if d.link == "poisson" else min(total, d.n_fitted - total)
+    if events >= len(bounds.keep):
+        return
+    bounds.rare = int(events), len(bounds.keep)
+    for place in bounds.keep[bounds.keep >= d.n_dense]:
+        s, m = divmod(int(place) - d.n_dense, d.width)
+        number = m + 1 if d.is_identity else m
+        bounds.dropped.append((number, int(d.sources[s]), "fewer spikes than parameters"))
+    bounds.certain.clear()
+    bounds.keep = np.zeros(1, np.int64)
+
+
 def _cell(exposed, both, total, n, binary):
     """(why there is no maximum or "", sign of the infinity or 0 where there is too little evidence)."""
     if exposed == 0 or exposed == n:
@@ -138,7 +162,7 @@ def _cell(exposed, both, total, n, binary):
     return "", 0
 
 
-def _pinned(d, cells):
+def pinned_rows(d, cells):
     """Rows behind the cells, ascending, with their sign (the first cell of a row counts)."""
     if not cells:
         return None

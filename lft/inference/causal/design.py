@@ -54,19 +54,21 @@ class Design:
         self.size = self.n_dense + len(self.sources) * self.width  # padded: some places do not exist
         self.is_identity = np.array_equal(self.cross, np.eye(self.n_lags))
         self.same_own = self.own is not None and np.array_equal(self.cross, self.own)
+        self.is_binary = table.is_binary()
         fitted = np.flatnonzero(fits)
         self.first, self.last = (int(fitted[0]), int(fitted[-1]) + 1) if len(fitted) else (0, 0)
         self.n_fitted = len(fitted)
+        self.repeats = None
         self._dense, self._buffers, self._visits = None, [], [0]
         if 0 < inputs.size * table.n_bins <= CACHE_CELLS:
             self._dense = inputs.columns(0, table.n_bins)
 
-    def restricted(self, fits):
-        """The same design with other rows."""
+    def restricted(self, fits, repeats=None):
+        """The same design with other rows; ``repeats`` (T,): how often each counts in sums over all rows."""
         new = object.__new__(Design)
         new.__dict__.update(self.__dict__)
         fitted = np.flatnonzero(fits)
-        new.fits, new.n_fitted = fits, len(fitted)
+        new.fits, new.n_fitted, new.repeats = fits, len(fitted), repeats
         new.first, new.last = (int(fitted[0]), int(fitted[-1]) + 1) if len(fitted) else (0, 0)
         return new
 
@@ -119,6 +121,7 @@ class Batch:
         self.design, self.targets = design, [int(i) for i in targets]
         self.n_lanes = len(self.targets)
         self.times = [design.table.times(i) for i in self.targets]
+        self.spikes = _in_order([times[design.fits[times] > 0] for times in self.times])
         self.pinned = pinned or {}
         self.weights, self.residuals = design.buffers()
 
@@ -173,26 +176,35 @@ class Batch:
 
     def evaluate(self, theta, start=None, stop=None):
         """(value, gradient) per lane of the rows; keeps weights and residuals for :meth:`hessian` and
-        :meth:`scores`."""
+        :meth:`scores`.  Rows count as often as they are repeated where all are summed, once in a stretch."""
         d = self.design
+        repeats = d.repeats if start is None else None
         d._visits[0] += 1
         table = self.filters(theta)
         value, g_dense, sums = np.zeros(LANES), np.zeros((d.n_dense, LANES)), np.zeros_like(table)
         for a, b in d.chunks(start, stop):
-            fitted = d.fits[a:b].astype(bool)
-            eta, y = self.eta(theta, table, a, b), self.counts(a, b)
-            r, w = self.residuals[a:b], self.weights[a:b]
-            if fitted.all():
-                v, r[...], w[...] = links.terms(d.link, eta, y)
+            eta, r, w = self.eta(theta, table, a, b), self.residuals[a:b], self.weights[a:b]
+            if d.link == "logit" and repeats is None:
+                low, high = np.searchsorted(self.spikes[0], (a, b))
+                lagged.logit(a, b, d.fits, eta, *(part[low:high] for part in self.spikes), r, w, value)
             else:
-                r[...], w[...] = 0.0, 0.0
-                v, r[fitted], w[fitted] = links.terms(d.link, eta[fitted], y[fitted])
-            value += v
-            if d.link == "poisson":
-                value -= _log_factorials(y[fitted])
+                value += self._terms(eta, a, b, repeats, r, w)
             g_dense += d.dense(a, b).T @ r if d.n_dense > 1 else r.sum(axis=0)
             lagged.gather(d.table.ptr, d.table.unit, d.fits, a, b, r, sums)
         return value, np.concatenate([g_dense, self.contract(sums)])
+
+    def _terms(self, eta, start, stop, repeats, r, w):
+        """Value of a piece; fills r and w."""
+        d, fitted = self.design, self.design.fits[start:stop].astype(bool)
+        y = self.counts(start, stop)[fitted]
+        r[...], w[...] = 0.0, 0.0
+        value, r[fitted], w[fitted] = links.terms(d.link, eta[fitted], y)
+        if repeats is not None:
+            times = repeats[start:stop, None]
+            r *= times
+            w *= times
+            return (times[fitted] * links.log_probability(d.link, eta[fitted], y)).sum(axis=0)
+        return value - _log_factorials(y) if d.link == "poisson" else value
 
     def scores(self, edges):
         """(blocks, size, lanes): gradients between the edges (bins), from the residuals of the last evaluation."""
@@ -222,18 +234,25 @@ class Batch:
                 self._source_rows(blocks, s, buffer)
         return H
 
-    def _dense_rows(self, H):
+    def dense_sums(self):
+        """Second derivatives that involve the constant and the inputs, at the last evaluation: among themselves
+        (lanes, n_dense, n_dense), and with the couplings (n_dense, sources x width, lanes)."""
         d = self.design
+        block = np.zeros((self.n_lanes, d.n_dense, d.n_dense))
         cross = np.zeros((d.n_dense, d.n_lags, d.table.n_units, LANES))
         for a, b in d.chunks():
             x, w = d.dense(a, b), self.weights[a:b]
             for lane in range(self.n_lanes):
-                H[lane, : d.n_dense, : d.n_dense] += (x * w[:, lane : lane + 1]).T @ x
+                block[lane] += (x * w[:, lane : lane + 1]).T @ x
             for q in range(d.n_dense):
                 r = w if q == 0 else w * x[:, q : q + 1]
                 lagged.gather(d.table.ptr, d.table.unit, d.fits, a, b, r, cross[q])
-        for q in range(d.n_dense):
-            H[:, q, d.n_dense :] = self.contract(cross[q]).T[: self.n_lanes]
+        return block, np.stack([self.contract(part) for part in cross])
+
+    def _dense_rows(self, H):
+        d = self.design
+        H[:, : d.n_dense, : d.n_dense], cross = self.dense_sums()
+        H[:, : d.n_dense, d.n_dense :] = cross.transpose(2, 0, 1)[: self.n_lanes]
 
     def _source_rows(self, blocks, s, sums):
         """Blocks of the source s with the sources from s on; ``sums`` (lag, lag', unit, lane)."""
@@ -259,6 +278,14 @@ class Batch:
             blocks[lane, s, :, p, :] = 0.0
             left = d.own if p == s else d.cross
             blocks[lane, s, : left.shape[1], p, : d.n_own] = left.T @ sums[:, :, i, lane] @ d.own
+
+
+def _in_order(times):
+    """(rows, lanes) of the spikes of all lanes, ascending in the row."""
+    rows = np.concatenate(times)
+    lanes = np.repeat(np.arange(len(times), dtype=np.uint8), [len(t) for t in times])
+    order = np.argsort(rows, kind="stable")
+    return rows[order], lanes[order]
 
 
 def _log_factorials(y):

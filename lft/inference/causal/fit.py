@@ -13,17 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from lft import links
-from lft.errors import DivergenceError, InputError
+from lft.errors import InputError
 from lft.groups import Groups
 from lft.inference import newton
 from lft.inference.causal import boundary
+from lft.inference.causal.approach import approach, serves
 from lft.inference.causal.basis import Basis, make_basis
 from lft.inference.causal.design import LANES, Batch, Design
+from lft.inference.causal.examine import Examined
 from lft.inference.causal.inputs import BoundInputs, InputDesign
 from lft.inference.causal.objective import CausalObjective, SingularTarget, maximize_batch
 from lft.inference.causal.result import MAX_INPUT_CELLS, CausalFit
-from lft.inference.causal.spikes import MAX_COUNT, SpikeTable, checked_counts
+from lft.inference.causal.spikes import MAX_COUNT, SpikeTable
 from lft.inference.causal.target import finish_target
+from lft.inference.trials import checked_rasters
 
 MAX_BYTES = 16e9
 FAMILIES = ("bernoulli", "poisson")
@@ -43,10 +46,11 @@ class Task:
     rates: np.ndarray
     exposed: np.ndarray
     penalize: object = None
+    examine: object = None
 
 
 def fit_kinetic(rasters, *, n_lags=1, own=True, inputs=None, test=0.2, ridge=0.0, n_blocks=None, bin_s=None,
-                unit=None, comm=None, penalize=None):  # fmt: skip
+                unit=None, comm=None, penalize=None, examine=None):  # fmt: skip
     """Kinetic Ising model: spins drawn bin by bin given the past.
 
         P(s_i^a) = exp(s_i^a H_i)/(2 cosh H_i),    H_i(a) = h_i + sum_{k=1..K} sum_j J_ij(k) s_j^{a-k} + sum_q u_iq
@@ -78,6 +82,9 @@ def fit_kinetic(rasters, *, n_lags=1, own=True, inputs=None, test=0.2, ridge=0.0
     penalize : callable, optional
         ``objective of one target -> (theta, influences (rows, size))``: another estimate in place of the maximum with
         ridge.
+    examine : callable, optional
+        Called for each target with (objective, theta, influences, :class:`lft.inference.causal.examine.Examined`):
+        bootstrap, posterior.
 
     Returns
     -------
@@ -111,11 +118,12 @@ def fit_kinetic(rasters, *, n_lags=1, own=True, inputs=None, test=0.2, ridge=0.0
         raise InputError(f"n_lags = {n_lags!r}: valid is an integer >= 1")
     basis = make_basis("identity", n_lags, n_lags)
     return _fit("kinetic", rasters, basis, basis if own else None, "logit", 0, inputs, test, ridge, n_blocks, bin_s,
-                unit, comm, penalize)  # fmt: skip
+                unit, comm, penalize, examine)  # fmt: skip
 
 
 def fit_glm(rasters, *, family="bernoulli", link=None, basis=None, own_basis="same", refractory=0, inputs=None,
-            test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None, penalize=None):  # fmt: skip
+            test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None, penalize=None,
+            examine=None):  # fmt: skip
     """Generalized linear model of spikes, with coupling filters and own-history filters in a basis.
 
         eta_i(a) = h_i + sum_j sum_k J_ij(k) n_j^{a-k} + sum_q u_iq x_q(a),    J_ij(k) = sum_m w_ijm b_m(k)
@@ -136,7 +144,7 @@ def fit_glm(rasters, *, family="bernoulli", link=None, basis=None, own_basis="sa
         Of the own history; None leaves it out.
     refractory : int
         Bins after a spike in which a unit cannot fire: J_ii = -infinity there, and the own filter begins behind them.
-    inputs, test, ridge, n_blocks, bin_s, unit, comm, penalize
+    inputs, test, ridge, n_blocks, bin_s, unit, comm, penalize, examine
         As in :func:`fit_kinetic`; the ridge acts on the weights w of the basis as it is.
 
     Returns
@@ -175,7 +183,7 @@ def fit_glm(rasters, *, family="bernoulli", link=None, basis=None, own_basis="sa
     if refractory and own is not None and own.n_lags > refractory:
         own = own.after(int(refractory))
     return _fit("glm", rasters, basis, own, link, int(refractory), inputs, test, ridge, n_blocks, bin_s, unit, comm,
-                penalize)  # fmt: skip
+                penalize, examine)  # fmt: skip
 
 
 def _same_lags(basis, own, refractory):
@@ -191,11 +199,11 @@ def _same_lags(basis, own, refractory):
 
 
 def make_task(rasters, basis, own, link, refractory=0, inputs=None, test=0.2, ridge=0.0, n_blocks=None, spins=False,
-              penalize=None):  # fmt: skip
+              penalize=None, examine=None):  # fmt: skip
     """(:class:`Task`, warnings, targets that can be fitted) of checked arguments."""
     if isinstance(ridge, bool) or not isinstance(ridge, int | float | np.number) or not 0 <= ridge < np.inf:
         raise InputError(f"ridge = {ridge!r}: valid is a finite number >= 0")
-    rasters = checked_counts(rasters, MAX_COUNT if link == "poisson" else 1)
+    rasters = checked_rasters(rasters, MAX_COUNT if link == "poisson" else 1)
     lengths, n_lags = [len(r) for r in rasters], basis.n_lags
     short = [n for n, length in enumerate(lengths) if length <= n_lags]
     if len(short) == len(lengths):
@@ -248,7 +256,8 @@ def make_task(rasters, basis, own, link, refractory=0, inputs=None, test=0.2, ri
     rates = np.where(good, fires / n_fit, (fires + 0.5) / (n_fit + 1))
     exposed = boundary.exposures(design)
     task = Task(
-        design, design.restricted(usable), n_train, float(ridge), refractory, n_blocks, spins, rates, exposed, penalize
+        design, design.restricted(usable), n_train, float(ridge), refractory, n_blocks, spins, rates, exposed, penalize,
+        examine,
     )
     return task, warnings, sources
 
@@ -285,12 +294,13 @@ def _some(names):
     return ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
 
 
-def _fit(model, rasters, basis, own, link, refractory, inputs, test, ridge, n_blocks, bin_s, unit, comm, penalize):
+def _fit(model, rasters, basis, own, link, refractory, inputs, test, ridge, n_blocks, bin_s, unit, comm, penalize,
+         examine):  # fmt: skip
     started = time.perf_counter()
     if inputs is not None and not isinstance(inputs, InputDesign):
         raise InputError(f"inputs = {inputs!r}: valid is an InputDesign (lft.inference.causal.inputs)")
     task, warnings, targets = make_task(
-        rasters, basis, own, link, refractory, inputs, test, ridge, n_blocks, model == "kinetic", penalize
+        rasters, basis, own, link, refractory, inputs, test, ridge, n_blocks, model == "kinetic", penalize, examine
     )
     n = task.design.table.n_units
     unit = np.arange(n) if unit is None else np.asarray(unit)
@@ -315,38 +325,43 @@ def fit_batch(task, targets):
     plain = np.zeros_like(theta)
     for lane, i in enumerate(batch.targets):
         plain[0, lane] = links.inverse(design.link, task.rates[i])
-    ridge = np.full(design.size, task.ridge)
+    ridge = np.full((design.size, LANES), task.ridge)
     ridge[: design.n_dense] = 0.0
     if task.penalize is not None:
         return _penalized(task, batch, bounds, theta)
+    if serves(design):
+        theta = approach(batch, theta, [b.keep for b in bounds], ridge)
     while True:
         try:
             theta, _, information, _ = maximize_batch(batch, theta, [b.keep for b in bounds], ridge, plain)
         except SingularTarget as error:
-            bounds_of, places = bounds[error.lane], bounds[error.lane].keep
-            weights = np.flatnonzero(places >= design.n_dense)
-            if error.is_start or not len(weights) or task.ridge > 0:
+            b = bounds[error.lane]
+            free = np.setdiff1d(b.keep[b.keep > 0], b.held)
+            if error.is_start or not len(free) or task.ridge > 0:
                 raise
             theta = plain.copy()
-            _fix_at_zero(batch, error.lane, bounds_of, weights, theta)
+            _hold(b, free, ridge[:, error.lane])
             continue
-        if task.ridge > 0 or not _drop_runaways(batch, bounds, theta, information):
+        if task.ridge > 0 or not _hold_runaways(bounds, theta, plain, information, ridge):
             break
     batch.evaluate(theta)
     edges = newton.fine_edges(task.n_train, max(len(b.keep) for b in bounds), task.n_blocks)
     scores = batch.scores(edges)
-    if task.ridge > 0:  # the penalty is part of the estimating equation, shared evenly by the blocks
-        scores -= (ridge[:, None] * theta)[None] * (np.diff(edges) / task.n_train)[:, None, None]
+    # the penalty is part of the estimating equation, shared evenly by the blocks
+    scores -= (ridge * theta)[None] * (np.diff(edges) / task.n_train)[:, None, None]
     u = [_influences(task, information[n], scores[:, b.keep, n]) for n, b in enumerate(bounds)]
     return _finish(task, batch, bounds, theta, information, u)
 
 
 def _influences(task, information, scores):
-    warning = None
+    """Influences of blocks, and a warning or None; fine blocks are solved for once, and their influences joined."""
+    fine, warning = newton.influences(information, scores), None
     if task.n_blocks is None and len(scores) > 1:
-        classes = [newton.influences(information, scores)]
-        scores, warning = newton.merge_blocks(scores, classes, task.n_train, task.design.n_lags)
-    return newton.influences(information, scores), warning
+        size = len(fine)
+        fine, warning = newton.merge_blocks(fine, [fine], task.n_train, task.design.n_lags)
+        # the factor of the number of blocks, sqrt(B/(B-1)), is that of the joined ones
+        fine *= np.sqrt(len(fine) / (len(fine) - 1) * (size - 1) / size)
+    return fine, warning
 
 
 def _finish(task, batch, bounds, theta, information, influences):
@@ -354,6 +369,11 @@ def _finish(task, batch, bounds, theta, information, influences):
     for lane, b in enumerate(bounds):
         boundary.settle(batch, lane, b, theta, table)
         table[: task.refractory, batch.targets[lane], lane] = -np.inf
+    if task.examine is not None:
+        for lane, i in enumerate(batch.targets):
+            filters = table[:, :, lane] / (4.0 if task.spins else 1.0)
+            one = Examined(task, i, bounds[lane], theta[:, lane], filters)
+            task.examine(one.objective(), theta[bounds[lane].keep, lane], influences[lane][0], one)
     scores = _score(task, batch, theta, table)
     return [
         finish_target(
@@ -363,38 +383,24 @@ def _finish(task, batch, bounds, theta, information, influences):
     ]
 
 
-def _drop_runaways(batch, bounds, theta, information):
-    """Fix at 0 what ran away to infinity; True if anything did."""
-    d, found = batch.design, False
+def _hold_runaways(bounds, theta, plain, information, ridge):
+    """Hold what ran away to infinity, and start its lane again from its rate; True if anything did."""
+    found = False
     for lane, b in enumerate(bounds):
         error = np.sqrt(information[lane].inverse_diagonal())
         runaway = np.flatnonzero(~(error < newton.RUNAWAY))
-        weights = runaway[b.keep[runaway] >= d.n_dense]
+        runaway = runaway[b.keep[runaway] > 0]
         if not len(runaway):
             continue
-        if not len(weights):
-            weights = np.flatnonzero(b.keep >= d.n_dense)  # all of them together predict the spikes perfectly
-        if not len(weights):
-            raise DivergenceError(
-                f"unit {batch.targets[lane]}: an input predicts its spikes perfectly, or never varies (standard error "
-                f"{error.max():.3g}): no finite maximum; give fewer inputs or more bins"
-            )
         found = True
-        worst = weights[error[weights] > 0.1 * error[weights].max()]
-        _fix_at_zero(batch, lane, b, worst, theta)
+        _hold(b, b.keep[runaway[error[runaway] > 0.1 * error[runaway].max()]], ridge[:, lane])
+        theta[:, lane] = plain[:, lane]
     return found
 
 
-def _fix_at_zero(batch, lane, bounds, which, theta):
-    """Take free parameters (positions in ``keep``) out of the fit of a lane, which starts again from its rate."""
-    d = batch.design
-    for place in bounds.keep[which]:
-        s, m = divmod(int(place) - d.n_dense, d.width)
-        bounds.dropped.append((m, int(d.sources[s]), "no finite maximum"))
-    bounds.keep = np.delete(bounds.keep, which)
-    theta[:, lane] = 0.0
-    times = d.table.times(batch.targets[lane])
-    theta[0, lane] = links.inverse(d.link, d.fits[times].sum() / d.n_fitted)
+def _hold(bounds, places, ridge):
+    bounds.held = np.union1d(bounds.held, places)
+    ridge[places] = boundary.HELD_SD**-2
 
 
 def _penalized(task, batch, bounds, theta):
@@ -451,7 +457,7 @@ def _assemble(model, task, results, basis, own, bin_s, unit, warnings, started):
         "input_weights": np.zeros((n, q)), "input_error": nan(n, q),
     }  # fmt: skip
     unbounded = [f"h[{i}]" for i in range(n) if i not in set(design.sources.tolist())]
-    blocks, notes, too_short = [], [], []
+    blocks, notes, too_short, rare = [], [], [], []
     for r in results:
         for name, value in r.rows.items():
             if name.startswith("J_lag"):
@@ -462,8 +468,14 @@ def _assemble(model, task, results, basis, own, bin_s, unit, warnings, started):
         notes += r.notes
         blocks.append(r.n_blocks)
         too_short += [r.warning] if r.warning else []
+        rare += [f"unit {r.target}: {r.rare[0]} for {r.rare[1]}"] if r.rare else []
+    if rare:
+        warnings.append(
+            f"{len(rare)} units fire (or pause) less often than they have parameters ({_some(rare)}): only their rates "
+            "are fitted, no couplings to them; ridge > 0 or a posterior bounds those"
+        )
     if notes:
-        warnings.append(f"{len(notes)} couplings have no finite maximum: {_some(notes)}; ridge > 0 keeps all of them")
+        warnings.append(f"{len(notes)} parameters have no finite maximum: {_some(notes)}; ridge > 0 keeps all of them")
     warnings += too_short[:1]
     totals = _totals(task, results, silent, n)
     score, gain = _scores(totals, n)

@@ -32,6 +32,7 @@ import numpy as np
 from lft.errors import InputError
 from lft.inference import newton
 from lft.inference.result import Fit
+from lft.inference.trials import checked_rasters
 
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -137,7 +138,7 @@ def fit_gaussian(data, *, n_lags=0, standardize=False, test=0.2, ridge=0.0, n_bl
     True
     """
     started = time.perf_counter()
-    trials = _checked(data)
+    trials = checked_rasters(data, None)
     n_units, n_bins = trials[0].shape[1], sum(len(x) for x in trials)
     if isinstance(n_lags, bool) or not isinstance(n_lags, int | np.integer) or n_lags < 0:
         raise InputError(f"n_lags = {n_lags!r}: valid is an integer >= 0")
@@ -183,22 +184,6 @@ def fit_gaussian(data, *, n_lags=0, standardize=False, test=0.2, ridge=0.0, n_bl
         components=vectors[:, ::-1].copy(), J_lag=M.reshape(n, n_lags, n).transpose(1, 0, 2).copy(),
         J_lag_error=parts["lag_error"], J_lag_error_information=parts["lag_information"], unit=unit.astype(np.int64),
     )  # fmt: skip
-
-
-def _checked(data):
-    trials = [data] if isinstance(data, np.ndarray) and data.ndim == 2 else list(data)
-    if not trials:
-        raise InputError("data = []: valid is an array (T, N), or a sequence of at least one")
-    out = []
-    for number, x in enumerate(trials):
-        x = np.asarray(x)
-        if x.ndim != 2 or not x.size or x.shape[1] != np.shape(trials[0])[1] or x.dtype.kind not in "biuf":
-            raise InputError(f"trial {number}: shape {x.shape}, type {x.dtype}; valid are real numbers (bins, units)")
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
-            a, i = np.argwhere(~np.isfinite(x))[0]
-            raise InputError(f"trial {number}: unit {i}, bin {a} is {x[a, i]}; valid are finite numbers")
-        out.append(x.astype(float))
-    return out
 
 
 def _rows(trials, n_lags):

@@ -200,13 +200,16 @@ class CausalObjective:
         return total
 
     def over(self, ranges):
-        """The same problem on some ranges of rows; the past of a row is read wherever it lies."""
+        """The same problem on some ranges of rows; the past of a row is read wherever it lies, and a row that is named
+        twice counts twice."""
         bins = [stretch for a, b in ranges for stretch in self._stretches(a, b)]
-        fits = np.zeros_like(self.design.fits)
+        repeats = np.zeros(len(self.design.fits))
         for a, b in bins:
-            fits[a:b] = self.design.fits[a:b]
+            repeats[a:b] += self.design.fits[a:b]
         n_rows = sum(b - a for a, b in bins)
-        return CausalObjective(self.design.restricted(fits), self.targets, n_rows, self.keeps, self.pinned, bins)
+        fits = (repeats > 0).astype(np.uint8)
+        design = self.design.restricted(fits, repeats if repeats.max(initial=0) > 1 else None)
+        return CausalObjective(design, self.targets, n_rows, self.keeps, self.pinned, bins)
 
 
 def maximize_batch(batch, theta, keeps, ridge=None, other=None):
@@ -219,7 +222,7 @@ def maximize_batch(batch, theta, keeps, ridge=None, other=None):
         Start, padded.
     keeps : list of ndarray
         Free parameters of each lane.
-    ridge : ndarray (size,), optional
+    ridge : ndarray (size, lanes), optional
         ``value -= sum ridge theta^2/2``.
     other : ndarray (size, lanes), optional
         Another start; each lane takes the better of the two.
@@ -234,18 +237,18 @@ def maximize_batch(batch, theta, keeps, ridge=None, other=None):
         Naming the target.
     """
     n = batch.n_lanes
-    ridge = np.zeros(len(theta)) if ridge is None else ridge
+    ridge = np.zeros_like(theta) if ridge is None else ridge
 
     def evaluate(at):
         value, gradient = batch.evaluate(at)
-        return value - 0.5 * (ridge @ at**2), gradient - ridge[:, None] * at
+        return value - 0.5 * (ridge * at**2).sum(axis=0), gradient - ridge * at
 
     if other is not None:
         is_better = evaluate(theta)[0] >= evaluate(other)[0]
         theta = np.where(is_better, theta, other)
     value, gradient = evaluate(theta)
     matrices = list(batch.hessian())
-    scale = [m.diagonal()[k] + ridge[k] for m, k in zip(matrices, keeps, strict=True)]
+    scale = [m.diagonal()[k] + ridge[k, lane] for lane, (m, k) in enumerate(zip(matrices, keeps, strict=True))]
     damping, done, information = np.zeros(n), np.zeros(n, bool), [None] * n
     fresh, before = np.ones(n, bool), np.full(n, np.inf)  # whose matrix is of its theta; last promised gain
     is_current, resets = True, np.zeros(n, int)
@@ -317,7 +320,7 @@ def maximize_batch(batch, theta, keeps, ridge=None, other=None):
 def _factor(batch, lane, matrices, keep, ridge, scale, damping, is_start):
     while True:
         try:
-            return TargetInformation(matrices[lane], keep, ridge[keep] + damping * scale[lane]), damping
+            return TargetInformation(matrices[lane], keep, ridge[keep, lane] + damping * scale[lane]), damping
         except SingularInformation as error:
             if not 0 < damping < 1e-2:
                 raise SingularTarget(lane, is_start, f"unit {batch.targets[lane]}: {error}") from None

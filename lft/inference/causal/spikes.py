@@ -6,8 +6,6 @@ import itertools
 
 import numpy as np
 
-from lft.errors import InputError
-
 CHUNK_CELLS = 2**26
 MAX_COUNT = 127
 
@@ -42,7 +40,7 @@ class SpikeTable:
 
     @classmethod
     def of(cls, rasters):
-        """From arrays (T, N) of counts, one per trial (:func:`checked_counts`)."""
+        """From arrays (T, N) of counts, one per trial (:func:`lft.inference.trials.checked_rasters`)."""
         n_units = rasters[0].shape[1]
         units, counts = [], []
         for raster in rasters:
@@ -69,6 +67,12 @@ class SpikeTable:
             out[start : start + min(n_lags, length)] = 0
         return out
 
+    def is_binary(self):
+        """Whether no unit fires twice in a bin."""
+        same_unit = self.unit[1:] == self.unit[:-1]
+        same_unit[self.ptr[1:-1][(self.ptr[1:-1] > 0) & (self.ptr[1:-1] < len(self.unit))] - 1] = False
+        return not same_unit.any()
+
     def duplicates(self):
         """Pairs of units that fire together in every bin, silent ones aside."""
         seen, out = {}, []
@@ -79,29 +83,3 @@ class SpikeTable:
                 if first != i:
                     out.append((first, i))
         return out
-
-
-def checked_counts(rasters, highest=1):
-    """Arrays (T, N) of one N, int8, values 0..highest; InputError for anything else."""
-    rasters = [rasters] if isinstance(rasters, np.ndarray) and rasters.ndim == 2 else list(rasters)
-    if not rasters:
-        raise InputError("rasters = []: valid is an array (T, N), or a sequence of at least one")
-    out = []
-    for n, raster in enumerate(rasters):
-        raster = np.asarray(raster)
-        if raster.ndim != 2 or not raster.size:
-            raise InputError(f"raster {n} has shape {raster.shape}: valid is (bins, units), neither zero")
-        if raster.shape[1] != np.shape(rasters[0])[1]:
-            raise InputError(f"raster {n} has {raster.shape[1]} units, raster 0 has {np.shape(rasters[0])[1]}")
-        if raster.dtype != bool:
-            if raster.dtype.kind == "f" and not np.array_equal(raster, np.rint(raster)):
-                bad = raster[~(raster == np.rint(raster))][0]
-                raise InputError(f"raster {n}: holds {bad}; valid are whole numbers from 0 to {highest}")
-            if raster.dtype.kind not in "iuf" or raster.min() < 0 or raster.max() > highest:
-                hint = "; counts need family = 'poisson'" if highest == 1 and raster.min() >= 0 else ""
-                raise InputError(
-                    f"raster {n}: values from {raster.min()} to {raster.max()}; valid are whole numbers from 0 to "
-                    f"{highest}{hint}"
-                )
-        out.append(np.ascontiguousarray(raster, np.int8))
-    return out

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lft.inference.causal import boundary
+
 
 @dataclass(frozen=True)
 class TargetResult:
@@ -18,13 +20,22 @@ class TargetResult:
     scores: np.ndarray  # (stretches, 3)
     n_blocks: int
     warning: str | None
+    rare: tuple | None = None
 
 
 class _Spread:
     """Standard errors of linear functions of the free parameters, by influences and by the inverse information."""
 
-    def __init__(self, influences, inverse):
+    def __init__(self, influences, inverse, held):
+        """``held`` parameters have no errors, nor has what depends on them."""
         self.u, self.inverse = influences, inverse
+        if len(held):
+            self.u = influences.copy()
+            self.u[:, held] = np.nan
+            if inverse is not None:
+                inverse[held], inverse[:, held] = np.nan, np.nan
+        self.each = np.sqrt((self.u**2).sum(axis=0))
+        self.plain = np.full(len(self.each), np.nan) if inverse is None else np.sqrt(inverse.diagonal())
 
     def of(self, places, matrix):
         """Errors of ``matrix @ theta[places]``: (sandwich, information)."""
@@ -43,7 +54,7 @@ def finish_target(task, batch, lane, bounds, theta, table, information, influenc
     keep, values = bounds.keep, theta[:, lane]
     at = np.full(d.size, -1)  # place -> position among the free parameters
     at[keep] = np.arange(len(keep))
-    spread = _Spread(u, None if information is None else information.inverse())
+    spread = _Spread(u, None if information is None else information.inverse(), at[bounds.held])
     n, scale = d.table.n_units, 4.0 if task.spins else 1.0
     filters = table[:, :, lane] / scale
     error, plain = np.full((d.n_lags, n), np.nan), np.full((d.n_lags, n), np.nan)
@@ -56,15 +67,16 @@ def finish_target(task, batch, lane, bounds, theta, table, information, influenc
         places = d.n_dense + s * d.width + np.arange(matrix.shape[1])
         free = np.flatnonzero(at[places] >= 0)
         used = at[places[free]]
-        each, _ = spread.of(used, np.eye(len(used)))
-        if len(used):
+        if d.is_identity and d.same_own:
+            error[free, j], plain[free, j] = spread.each[used] / scale, spread.plain[used] / scale
+        elif len(used):
             part = matrix[:, free]
             touched = np.abs(part).max(axis=1) > 0
             first, second = spread.of(used, part[touched])
             error[touched, j], plain[touched, j] = first / scale, second / scale
         target, target_error = (own, own_error) if j == i else (w[j], w_error[j])
         target[:] = values[places]
-        target_error[free] = each
+        target_error[free] = spread.each[used]
     c = np.arange(d.n_dense)
     half = 2.0 if task.spins else 1.0
     rows = {
@@ -72,12 +84,14 @@ def finish_target(task, batch, lane, bounds, theta, table, information, influenc
         "weights_error": w_error, "own_weights": own, "own_weights_error": own_error,
         "input_weights": values[1 : d.n_dense] / half,
     }  # fmt: skip
-    rows["input_error"] = spread.of(c[1:], np.eye(len(c) - 1) / half)[0]
+    rows["input_error"] = np.full(d.n_dense - 1, np.nan)
+    there = np.flatnonzero(at[c[1:]] >= 0)
+    rows["input_error"][there] = spread.each[at[c[1:]][there]] / half
     rows["h"], rows["h_error"], rows["h_error_information"] = _field(task, spread, filters, values, at, i)
     unbounded, notes = _names(task, bounds, i)
     if task.refractory:
         unbounded += [f"J[{k},{i},{i}]" for k in range(1, task.refractory + 1)]
-    return TargetResult(i, rows, unbounded, notes, scores, len(u), warning)
+    return TargetResult(i, rows, unbounded, notes, scores, len(u), warning, bounds.rare)
 
 
 def _field(task, spread, filters, values, at, i):
@@ -106,8 +120,16 @@ def _names(task, bounds, i):
         name = f"J[{k},{i},{j}]"
         unbounded.append(name)
         notes.append(f"{name} -> {'-' if sign < 0 else '+'}infinity (value at which half a spike is expected)")
-    for k, j, why in bounds.dropped:
-        name = f"J[{k},{i},{j}]" if d.is_identity and why != "no finite maximum" else f"w[{k},{i},{j}]"
+    if bounds.rare is not None:
+        unbounded += [f"u[{q},{i}]" for q in range(d.n_dense - 1)]
+    for place in bounds.held:
+        s, m = divmod(int(place) - d.n_dense, d.width)
+        name = f"u[{place - 1},{i}]" if place < d.n_dense else f"w[{m},{i},{d.sources[s]}]"
         unbounded.append(name)
-        notes.append(f"{name} ({why}; fixed at 0)")
+        notes.append(f"{name} (held by a prior of standard deviation {boundary.HELD_SD:g})")
+    for k, j, why in bounds.dropped:
+        name = f"J[{k},{i},{j}]" if d.is_identity else f"w[{k},{i},{j}]"
+        unbounded.append(name)
+        if bounds.rare is None:
+            notes.append(f"{name} ({why}; fixed at 0)")
     return unbounded, notes

@@ -17,9 +17,9 @@ from lft.inference import newton
 from lft.inference.likelihood import exact
 from lft.inference.likelihood.model import from_fit
 from lft.inference.likelihood.operators import free_operators, sandwich, start_theta
-from lft.inference.likelihood.result import GibbsFit, couplings, scores, split_trials, trial_lengths
+from lft.inference.likelihood.result import GibbsFit, couplings, scores, trial_lengths
 from lft.inference.pseudo.fit import fit_gibbs
-from lft.inference.trials import checked_lags, checked_rasters
+from lft.inference.trials import checked_lags, checked_rasters, split_trials
 
 _STEP = 1e-4
 FARTHEST = {"a": 30.0, "b": 30.0, "V": 300.0, "c": 300.0}
@@ -188,7 +188,7 @@ class Problem:
         lags = checked_lags(lags if model == "neural" else (), self.rasters)
         self.n_rows, self.n_units = sum(len(r) for r in self.rasters), self.rasters[0].shape[1]
         self.n_train = newton.split_rows(self.n_rows, test)
-        self.train, self.test = split_trials(self.rasters, self.n_train)
+        self.train, self.test = split_trials(self.rasters, test)
         self.operators, self.unbounded, self.warnings = free_operators(model, self.train, lags, ridge)
 
     def finish(self, theta, information, expected, name, n_blocks, bin_s, unit, started, **options):

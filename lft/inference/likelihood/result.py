@@ -35,17 +35,6 @@ class GibbsFit(PseudoFit):
         return super().arrays() | {"log_z": np.array(self.log_z)}
 
 
-def split_trials(rasters, n_train):
-    """(training trials, test trials): the first ``n_train`` bins of all trials in sequence, and the rest."""
-    train, test, first = [], [], 0
-    for r in rasters:
-        cut = min(max(n_train - first, 0), len(r))
-        train += [r[:cut]] if cut else []
-        test += [r[cut:]] if cut < len(r) else []
-        first += len(r)
-    return train, test
-
-
 def independent_model(train):
     """Units alone; a unit that never or always fires gets (n + 1/2)/(T + 1)."""
     rows = sum(len(r) for r in train)

@@ -35,12 +35,12 @@ class Bootstrap:
     theta : ndarray (size,)
         From all rows.
     samples : ndarray (n_samples, size)
-        NaN where a sample had no fit.
+        NaN where a sample had no fit, and for parameters with too few finite samples.
     edges : ndarray of int
         Of the blocks, in rows.
     unit : {"blocks", "trials"}
     n_failed : int
-        Samples without a fit, left out of the numbers below.
+        Samples without any fit, left out of the numbers below.
     warnings : list of str
     """
 
@@ -55,14 +55,35 @@ class Bootstrap:
     def error(self):
         """(size,) standard deviation over samples, with the factor ``sqrt(B/(B - 1))`` of B blocks."""
         n_blocks = len(self.edges) - 1
-        return np.nanstd(self.samples, axis=0, ddof=1) * math.sqrt(n_blocks / (n_blocks - 1))
+        return deviation(self.samples) * math.sqrt(n_blocks / (n_blocks - 1))
 
     def interval(self, level=0.95):
         """Percentile interval: (low, high), each (size,)."""
         if not 0 < level < 1:
             raise InputError(f"level = {level!r}: valid is a number, 0 < level < 1")
-        # the k-th of n samples is the quantile k/(n + 1): with the usual k/n few samples give too short an interval
-        return tuple(np.nanquantile(self.samples, [(1 - level) / 2, (1 + level) / 2], axis=0, method="weibull"))
+        return percentiles(self.samples, level)
+
+
+def deviation(samples):
+    """Standard deviation of every column over its finite rows; NaN for a column without two."""
+    columns = samples.reshape(len(samples), -1)
+    out = np.full(columns.shape[1], np.nan)
+    known = np.isfinite(columns).sum(axis=0) > 1
+    out[known] = np.nanstd(columns[:, known], axis=0, ddof=1)
+    return out.reshape(samples.shape[1:])
+
+
+def percentiles(samples, level=0.95):
+    """(low, high) of every column over its finite rows.
+
+    The k-th of n samples is the quantile k/(n + 1): with the usual k/n few samples give too short an interval.
+    """
+    columns = samples.reshape(len(samples), -1)
+    out = np.full((2, columns.shape[1]), np.nan)
+    known = np.isfinite(columns).any(axis=0)
+    share = [(1 - level) / 2, (1 + level) / 2]
+    out[:, known] = np.nanquantile(columns[:, known], share, axis=0, method="weibull")
+    return tuple(out.reshape(2, *samples.shape[1:]))
 
 
 def multiplicities(n_blocks, seed, sample):
@@ -109,7 +130,8 @@ def bootstrap(objective, theta, *, n_samples, seed=0, fit=None, information=None
     InputError
         Bad arguments, or blocks that do not cover the rows.
     LftError
-        More than a tenth of the samples have no fit.
+        More than a tenth of the samples have no fit.  Of a ``fit`` that returns NaN for single parameters only those
+        are lost, and a warning names them.
 
     Notes
     -----
@@ -143,7 +165,7 @@ def bootstrap(objective, theta, *, n_samples, seed=0, fit=None, information=None
             return np.full(objective.size, np.nan)
 
     samples = np.stack(list(ordered_map(one, range(n_samples), comm)))
-    n_failed = int(np.isnan(samples).any(axis=1).sum())
+    n_failed = int(np.isnan(samples).all(axis=1).sum())
     if n_failed > n_samples / 10:
         raise LftError(
             f"bootstrap: {n_failed} of {n_samples} samples have no finite fit (some couplings rest on a few blocks): "
@@ -151,12 +173,27 @@ def bootstrap(objective, theta, *, n_samples, seed=0, fit=None, information=None
         )
     if n_failed:
         warnings.append(f"bootstrap: {n_failed} of {n_samples} samples have no finite fit and are left out")
+    lost = np.flatnonzero(np.isnan(samples).sum(axis=0) > n_samples / 10)
+    if len(lost):
+        samples[:, lost] = np.nan
+        names = objective.names()
+        warnings.append(
+            f"bootstrap: {len(lost)} parameters without a finite maximum in more than a tenth of the samples get no "
+            f"errors: {', '.join(names[p] for p in lost[:5])}{', ...' if len(lost) > 5 else ''}; a posterior bounds "
+            "them"
+        )
     return Bootstrap(np.asarray(theta), samples, edges, unit, n_failed, warnings)
 
 
 def free_maximum(objective, start):
     """The maximum without a penalty."""
     return newton.maximize(objective.evaluate, start)[0]
+
+
+def finite_maximum(objective, start):
+    """The maximum without a penalty; NaN for parameters that run away (standard error above ``newton.RUNAWAY``)."""
+    theta, _, information = newton.maximize(objective.evaluate, start)
+    return np.where(np.sqrt(information.inverse_diagonal()) < newton.RUNAWAY, theta, np.nan)
 
 
 def _blocks(objective, theta, information, edges, trial_edges, n_blocks):

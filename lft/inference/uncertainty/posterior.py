@@ -238,7 +238,7 @@ def _root(matrix, power):
 
 # ---- sampling
 def sample_posterior(objective, theta, *, prior=None, adjust=True, n_samples=1000, n_warmup=300, n_chains=4, seed=0,
-                     n_blocks=None, integrator="leapfrog", comm=None):  # fmt: skip
+                     first_chain=0, n_blocks=None, integrator="leapfrog", comm=None):  # fmt: skip
     """Draw from the posterior of all parameters.
 
     Parameters
@@ -253,7 +253,8 @@ def sample_posterior(objective, theta, *, prior=None, adjust=True, n_samples=100
         Adjust the curvature: True for a pseudo-likelihood, False for a likelihood.
     n_samples, n_warmup, n_chains : int
         Per chain; trajectories.
-    seed : int
+    seed, first_chain : int
+        Chains are numbered from ``first_chain``: posteriors that are independent of each other take different numbers.
     n_blocks : int, optional
         Blocks behind the adjustment.
     integrator : str
@@ -310,7 +311,7 @@ def sample_posterior(objective, theta, *, prior=None, adjust=True, n_samples=100
     target.settle(scale)
 
     def chain(number):
-        return run_chain(target, scale, Key(seed, number), n_samples, n_warmup, integrator)
+        return run_chain(target, scale, Key(seed, first_chain + number), n_samples, n_warmup, integrator)
 
     chains = list(ordered_map(chain, range(n_chains), comm))
     samples = np.stack([c[0] for c in chains])

@@ -21,7 +21,6 @@ about one recording in eight.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -289,23 +288,3 @@ def _ranked(models, found, sizes, n_spikes, n_units, reference, failed):
     entries = tuple(Entry(name, int(models[name][1]), **rows[name], selected=name == selected) for name in order)
     errors = {name: float(score.error) for name, score in found.items() if score.error > 0}
     return Ranking(entries, n_bins, n_blocks, n_spikes, threshold, errors, failed, found, sizes)
-
-
-def split_trials(rasters, test):
-    """(training rasters, test rasters): the last ``test`` fraction of all rows, as the fits split them.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> train, test = split_trials([np.zeros((60, 2), np.int8), np.zeros((40, 2), np.int8)], 0.5)
-    >>> [len(r) for r in train], [len(r) for r in test]
-    ([50], [10, 40])
-    """
-    from lft.inference.newton import split_rows
-
-    rasters = checked_rasters(rasters)
-    starts = [0, *itertools.accumulate(len(r) for r in rasters)]
-    n_train = split_rows(starts[-1], test)
-    cuts = [min(max(n_train - a, 0), len(r)) for a, r in zip(starts, rasters, strict=False)]
-    train = [r[:cut] for r, cut in zip(rasters, cuts, strict=True) if cut]
-    return train, [r[cut:] for r, cut in zip(rasters, cuts, strict=True) if cut < len(r)]
