@@ -34,11 +34,11 @@ FITTERS = {
     ("gaussian", "exact"): "lft.commands.fit_causal:fit_gaussian_model",
     **{
         (model, "exact"): "lft.commands.fit_likelihood:fit_exactly"
-        for model in ("pairwise", "k-pairwise", "neural")
+        for model in ("pairwise", "k-pairwise", "neural", "lagged")
     },
     **{
         (model, "boltzmann"): "lft.commands.fit_likelihood:fit_by_boltzmann"
-        for model in ("pairwise", "k-pairwise", "neural")
+        for model in ("pairwise", "k-pairwise", "neural", "lagged")
     },
     **{
         ("pairwise", method): "lft.commands.fit_likelihood:fit_by_inversion"

@@ -48,7 +48,7 @@ def fit_unit_model(recording, bin_s, args, comm=None):
     """
     time_reach = parse_reach(args.reach, args.diagonals)[1]
     held = []
-    on_root(comm, lambda: held.append(_binned(recording, bin_s, args.model, args.reach, time_reach)))
+    on_root(comm, lambda: held.append(binned_raster(recording, bin_s, args.model, args.reach, time_reach)))
     raster = held.pop() if held else None
     bin_s, unit = on_root(comm, lambda: (raster.bin_s, raster.unit))
     fit = fit_gibbs(
@@ -73,7 +73,8 @@ def fit_unit_model(recording, bin_s, args, comm=None):
 fit_unit_model.is_parallel = True
 
 
-def _binned(recording, bin_s, model, reach, time_reach):
+def binned_raster(recording, bin_s, model, reach, time_reach):
+    """The raster of a recording, of more bins than the longest lag."""
     raster = recording if isinstance(recording, Raster) else recording.bin(bin_s)
     if model in ("neural", "lagged") and time_reach >= raster.n_bins:
         raise InputError(f"--reach {reach!r}: TIME must stay below the {raster.n_bins} bins")

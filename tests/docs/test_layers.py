@@ -17,7 +17,7 @@ LAYERS = (
     ("plan", "field", "ties", "links"),
     ("protocols",),
     ("actions",),
-    ("integrators", "clusters", "updaters", "observables"),
+    ("integrators", "clusters", "updaters", "observables", "gibbs"),
     ("bits", "wavefront", "cached", "causal"),
     ("bits_line",),
     ("sparse",),
