@@ -30,7 +30,8 @@ def fit_by_boltzmann(recording, bin_s, args, comm=None):
     values, lags, bin_s, unit = on_root(comm, lambda: (raster.values, lags, raster.bin_s, raster.unit))
     fit = fit_boltzmann(
         [values], model=args.model, lags=lags, k_max=len(lags), test=args.test, ridge=args.ridge,
-        accuracy=args.accuracy, seed=args.seed, bin_s=bin_s, unit=unit, comm=comm, checkpoint=Path(f"{args.output}.search"),
+        accuracy=args.accuracy, seed=args.seed, bin_s=bin_s, unit=unit, comm=comm,
+        checkpoint=Path(f"{args.output}.search"),
     )  # fmt: skip
     return fit, None if raster is None else raster.report
 

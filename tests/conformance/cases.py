@@ -1,7 +1,8 @@
 """The registry of actions on lattices and graphs of every kind, each with a slow and obviously right twin.
 
 The twin keeps couplings as one dense symmetric matrix ``J`` and one field ``h`` over the active sites
-(``S = x J x/2 + h x`` for binary fields, minus V of the count of each bin where there is one), built from :func:`lft.testing.enumeration.count_bonds` alone;
+(``S = x J x/2 + h x`` for binary fields, minus V of the count of each bin where there is one), built from
+:func:`lft.testing.enumeration.count_bonds` alone;
 ``test_actions.py`` compares it with the loop oracles of :mod:`lft.testing.oracles`, and the other tests may
 then rely on it.
 """

@@ -147,7 +147,8 @@ def _start(problem, start, test, ridge, comm):
         start = from_fit(start)
     if start.n_units != problem.n_units:
         raise InputError(f"start has {start.n_units} units, the recording {problem.n_units}")
-    return problem.operators.model(problem.operators.theta(start))
+    theta = problem.start_at(start)
+    return problem.operators.model(theta)
 
 
 class _Learner:

@@ -9,12 +9,14 @@ Space-time models: the transfer matrix; H by central differences of the exact <O
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from lft.errors import InputError
 from lft.inference import newton
 from lft.inference.likelihood import exact
+from lft.inference.likelihood.counts import continued
 from lft.inference.likelihood.model import from_fit
 from lft.inference.likelihood.operators import free_operators, sandwich, start_theta
 from lft.inference.likelihood.result import GibbsFit, couplings, scores, split_trials, trial_lengths
@@ -161,19 +163,20 @@ def fit_exact(
             f"{what}: the exact sum is for at most {exact.MAX_UNITS} units without lags, and units times lags <= "
             f"{exact.MAX_BITS} with them; valid here is --method boltzmann"
         )
+    start = _start(problem, test, ridge)
     objective = ExactObjective(problem.operators, problem.train, ridge)
-    theta, information = _maximum(objective, _start(problem, test, ridge))
+    theta, information = _maximum(objective, start)
     return problem.finish(
         theta, information, objective.expected(theta), "exact", n_blocks, bin_s, unit, started, method="exact"
     )
 
 
 def _start(problem, test, ridge):
-    """Independent units; with a V or many lags the maximum of the pseudo-likelihood: the former never reach large counts,
-    and each step fewer saves two transfer matrices per coupling."""
+    """Independent units; with a V, whose large counts they never reach, and with directed couplings, where a step is
+    dear, the maximum of the pseudo-likelihood."""
     if problem.model not in ("k-pairwise", "lagged"):
         return start_theta(problem.operators, problem.train)
-    return problem.operators.theta(from_fit(problem.pseudo(test, ridge)))
+    return problem.start_at(from_fit(problem.pseudo(test, ridge)))
 
 
 def _maximum(objective, start):
@@ -202,6 +205,12 @@ class Problem:
         self.n_train = newton.split_rows(self.n_rows, test)
         self.train, self.test = split_trials(self.rasters, self.n_train)
         self.operators, self.unbounded, self.warnings = free_operators(model, self.train, lags, ridge, self.k_max)
+
+    def start_at(self, model):
+        """The free couplings of a model; a potential of the count is continued from it where nothing tells it."""
+        if self.model == "k-pairwise":
+            self.operators = replace(self.operators, fixed_V=continued(model.c, model.a, self.train))
+        return self.operators.theta(model)
 
     def pseudo(self, test, ridge, comm=None):
         """The fit of the same family by pseudo-likelihood."""

@@ -42,6 +42,9 @@ class Operators:
         (lag, target, source) of C; others are 0.
     k_max : int
         Longest lag of C, free or not.
+    fixed_V : ndarray (N + 1,) or None
+        Part of V that is not free: its continuation above the largest number that occurs
+        (:mod:`lft.inference.likelihood.counts`).
     """
 
     n_units: int
@@ -52,6 +55,7 @@ class Operators:
     fixed_c: np.ndarray
     directed: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), int))
     k_max: int = 0
+    fixed_V: np.ndarray | None = None
 
     @property
     def sizes(self):
@@ -103,10 +107,10 @@ class Operators:
         a[i, j] = a[j, i] = a_pairs
         c[self.units] = c_units
         V = None
-        if self.levels:
-            V = np.zeros(self.n_units + 1)
+        if self.levels or self.fixed_V is not None:
+            V = np.zeros(self.n_units + 1) if self.fixed_V is None else self.fixed_V.copy()
             for value, level in zip(levels, self.levels, strict=True):
-                V[list(level)] = value
+                V[list(level)] += value
         C = None
         if self.k_max:
             C = np.zeros((self.k_max, self.n_units, self.n_units))
@@ -227,7 +231,8 @@ def free_operators(model, rasters, lags=(), ridge=0.0, k_max=0):
     n = rasters[0].shape[1]
     n_rows = sum(len(r) for r in rasters)
     pairs = np.argwhere(np.triu(np.ones((n, n), bool), 1))
-    directed = np.stack(np.meshgrid(range(1, k_max + 1), range(n), range(n), indexing="ij"), axis=-1).reshape(-1, 3)
+    directed = np.indices((k_max, n, n)).reshape(3, -1).T
+    directed[:, 0] += 1
     everything = Operators(n, pairs, (), (), np.arange(n), np.zeros(n), directed, k_max)
     total = sum(everything.total(r) for r in rasters)
     at = everything.at
@@ -264,7 +269,7 @@ def free_operators(model, rasters, lags=(), ridge=0.0, k_max=0):
     if merged:
         notes.append(
             f"{len(merged)} numbers of spikes never occur: {_some(f'V[{k}]' for k in merged)}; V there is that of the "
-            "next lower number that occurs"
+            "next lower number that occurs, and above the largest falls so that no state of more spikes has weight"
         )
     unbounded = [f"I[{u}]" for u in silent] + lost + [f"V[{k}]" for k in merged]
     free = Operators(n, exists[0], tuple(lags), levels, np.flatnonzero(bounded), fixed, exists[1], k_max)

@@ -127,7 +127,7 @@ def couplings(operators, theta, u, spins):
         k, target, source = operators.directed.T
         J_lag_error[k - 1, target, source] = late_error
         out |= {"J_lag": model.C, "J_lag_error": J_lag_error}
-    if operators.levels:
+    if model.V is not None:
         V_error = np.zeros(n + 1)
         for e, level in zip(v_error, operators.levels, strict=True):
             V_error[list(level)] = np.nan
