@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lft import actions, links
+from lft import gibbs, links
 from lft._kernels import lagged
 from lft.actions import BaseAction
 from lft.errors import DivergenceError, InputError
@@ -386,5 +386,5 @@ class Draw:
         return State(phi, state.t + 1), Info(rows.size, rows.size, 0.0, time.perf_counter() - started)
 
 
-ACTIONS = {**actions.ACTIONS, "kinetic": Kinetic, "glm": GLM, "directed-percolation": DirectedPercolation}
+ACTIONS = {**gibbs.ACTIONS, "kinetic": Kinetic, "glm": GLM, "directed-percolation": DirectedPercolation}
 """All actions by the name used in configurations, those that are drawn forward in time included."""

@@ -117,6 +117,7 @@ def build_parser():
     p.add_argument("--window", metavar="START,STOP", help="part of the recording, seconds")
     p.add_argument("--units", metavar="LIST", help="units to keep: 0,3,10-20")
     p.add_argument("--ridge", type=number, default=0.0, help="L2 penalty on couplings, nats")
+    p.add_argument("--rank", type=integer, metavar="R", help="pairwise, pseudo: couplings of this rank")
     p.add_argument("--lags", type=integer, metavar="N", help="kinetic, glm, gaussian: longest lag, bins")
     p.add_argument("--basis", metavar="NAME:N:DURATION", help='glm: filters, such as "raised-cosine:5:100 ms"')
     p.add_argument("--own-basis", metavar="NAME:N:DURATION", help="kinetic, glm: of the own history, or none")

@@ -19,6 +19,7 @@ from lft.chain import Schedule
 from lft.clusters import SignFlips
 from lft.errors import InputError, LftError
 from lft.geometry import Graph, Lattice
+from lft.gibbs import KPairwise, Lagged
 from lft.implementations import AUTO, KERNELS
 from lft.integrators import SCHEMES
 from lft.percolation import KINDS as PERCOLATION_KINDS
@@ -51,6 +52,8 @@ ACTION_KEYS = {
     "phi4": ("kappa", "lambda", "precision"),
     "neural": ("A", "B", "I", "couplings"),
     "pairwise": ("J", "h", "couplings"),
+    "k-pairwise": ("A", "I", "V", "couplings"),
+    "lagged": ("A", "I", "J_lag", "couplings"),
     "kinetic": ("J", "h", "couplings"),
     "glm": ("J", "h", "link", "couplings"),
     "directed-percolation": ("p", "kind"),
@@ -59,6 +62,8 @@ FIT_MODELS = {
     "ising": ("lattice", "independent"),
     "neural": ("neural", "pairwise"),
     "pairwise": ("pairwise",),
+    "k-pairwise": ("k-pairwise",),
+    "lagged": ("lagged",),
     "kinetic": ("kinetic",),
     "glm": ("glm",),
 }
@@ -295,8 +300,8 @@ def _geometry_and_action(lattice, action, folder):
             if key != "couplings" and key in action.table:
                 raise InputError(f"{action.where(key)}: not together with couplings = {action.table['couplings']!r}")
         action.known.extend(ACTION_KEYS[name])
-    if name in ("neural", "pairwise"):
-        built = _neural(action, fit) if name == "neural" else _pairwise(action, fit, folder)
+    if name in GIBBS:
+        built = GIBBS[name](action, fit, folder)
         return _graph(lattice, built, fit), built
     if name in DRAWN:
         built = _causal(action, fit, folder)
@@ -416,7 +421,7 @@ def _load_mask(path):
     return mask
 
 
-def _neural(section, fit):
+def _neural(section, fit, folder):
     if fit is not None:
         lags = fit["lags"] if "lags" in fit else []
         B = {int(k): float(b) for k, b in zip(lags, fit["B"] if len(lags) else [], strict=True)}
@@ -446,6 +451,45 @@ def _pairwise(section, fit, folder):
         return Pairwise(J=J, h=np.asarray(h))
     except InputError as error:
         raise InputError(f"{section.source}, [action] {error}") from None
+
+
+def _matrix_at(folder, *dimensions):
+    """A check: an array of finite numbers, written out or the path of one."""
+
+    def check(value):
+        array = _load_matrix(Path(folder) / value, dimensions) if isinstance(value, str) else np.array(value, float)
+        if array.ndim not in dimensions:
+            raise ValueError
+        return array
+
+    return check
+
+
+def _beyond_pairs(section, fit, folder):
+    """``k-pairwise`` and ``lagged``: A and I as in ``neural``, and V or J_lag in log-odds."""
+    name, face = ("V", KPairwise) if section.table["name"] == "k-pairwise" else ("J_lag", Lagged)
+    if fit is not None:
+        return face(fit[name], A=fit["A"], I=fit["I"])
+    section.known.append("couplings")
+    matrix = "a symmetric matrix of finite numbers with zero diagonal, or the path of one (.npy)"
+    A = section.get("A", _matrix_at(folder, 2), matrix, None)
+    I = section.get("I", _numbers, "a number, or one per unit", 0.0)
+    if name == "V":
+        more = section.get("V", _matrix_at(folder, 1), "a list: one number for each count, from no spike to N")
+    else:
+        valid = "a matrix row = target, a list of them by lag, or the path of such an array (.npy)"
+        more = section.get("J_lag", _matrix_at(folder, 2, 3), valid)
+        more = more[None] if more.ndim == 2 else more
+    try:
+        built = face(more, A=A, I=np.asarray(I))
+        built.one_body(Graph(built.n_units, 1))  # whether all are of as many units
+    except InputError as error:
+        raise InputError(f"{section.source}, [action] {error}") from None
+    return built
+
+
+GIBBS = {"neural": _neural, "pairwise": _pairwise, "k-pairwise": _beyond_pairs, "lagged": _beyond_pairs}
+"""Readers of the actions on a graph that updates sample."""
 
 
 def _causal(section, fit, folder):
@@ -521,6 +565,7 @@ def _graph(section, action, fit):
     """A graph x time from a ``[lattice]`` of two axes, one of them ``t``."""
     couplings = action.couplings.values()  # matrices, vectors and numbers; only numbers leave the units open
     n_units = next((c.shape[0] for c in couplings if getattr(c, "shape", ())), None)
+    n_units = getattr(action, "n_units", n_units)
     valid = "two axes, t and one more for the units"
     if fit is not None and "shape" not in section.table:
         bins = section.get("bins", _integer(1), "an integer >= 1", int(fit.json["n_bins"]))
@@ -547,7 +592,8 @@ def _graph(section, action, fit):
     longest = max((lag for lag, _ in action.displacements(None)), default=0)
     if boundaries[t] == "periodic" and 2 * longest > shape[t]:
         raise InputError(
-            f"{section.source}, [action] B: lag {longest} on periodic time of {shape[t]} bins "
+            f"{section.source}, [action] {'J_lag' if action.name == 'lagged' else 'B'}: lag {longest} on periodic time "
+            f"of {shape[t]} bins "
             f"needs at least {2 * longest}"
         )
     try:

@@ -12,10 +12,41 @@ real fields     site_dS(phi, p, q, new, n)   S(phi_p = new) - S(phi_p)
 """
 cimport cython
 
+from libc.stddef cimport ptrdiff_t
+
 ctypedef signed char cell
 
 cdef enum:
     MAX_DISPLACEMENTS = 64
+
+cdef extern from *:
+    """
+    #include <stddef.h>
+    #include <stdint.h>
+    #include <string.h>
+    #if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    #define LFT_EIGHT 1
+    #else
+    #define LFT_EIGHT 0
+    #endif
+    /* sum_j w[j] x[j] of values 0 and 1, in the order of j: eight silent units cost one comparison */
+    static inline double lft_sum_where(const double *w, const signed char *x, ptrdiff_t n)
+    {
+        double f = 0.0;
+        ptrdiff_t j = 0;
+    #if LFT_EIGHT
+        for (; j + 8 <= n; j += 8) {
+            uint64_t eight;
+            memcpy(&eight, x + j, 8);
+            for (; eight; eight &= eight - 1) f += w[j + (__builtin_ctzll(eight) >> 3)];
+        }
+    #endif
+        for (; j < n; j++)
+            if (x[j]) f += w[j];
+        return f;
+    }
+    """
+    double lft_sum_where(const double *w, const cell *x, ptrdiff_t n) noexcept nogil
 
 
 @cython.final
@@ -145,6 +176,53 @@ cdef class PairwiseKernel:
 
 
 @cython.final
+cdef class GibbsKernel:
+    """S = sum_(a, i<j) J_ij phi_i^a phi_j^a + sum_(i, a) h_i phi_i^a - sum_a V(sum_i phi_i^a)
+    + sum_(k, i, j, a) late_k,ij phi_i^a phi_j^(a+k),  phi = 0, 1;  S(site) leaves V out, which belongs to whole bins.
+
+    ``J = 2 A``, ``h = I``; ``late`` (displacement, 2, unit, unit) holds the couplings of a unit (row) to the later and
+    to the earlier bin; ``step[K] = V(K) - V(K+1)`` of K other units that fire.  Each may be NULL.
+    """
+    cdef public int low, high, n
+    cdef Py_ssize_t offset[MAX_DISPLACEMENTS]
+    cdef Py_ssize_t n_units
+    cdef const double *h
+    cdef const double *J
+    cdef const double *late
+    cdef const double *step
+    cdef object owner
+
+    cdef inline double raising(self, const cell *phi, Py_ssize_t p, Py_ssize_t q, int n) noexcept nogil:
+        cdef double f = self.h[q]
+        cdef const cell *row = phi + (p - q)
+        cdef Py_ssize_t N = self.n_units, j
+        cdef int d, count = 0
+        if self.J != NULL:
+            f += lft_sum_where(self.J + q * N, row, N)
+        for d in range(n):
+            f += lft_sum_where(self.late + (2 * d * N + q) * N, row + self.offset[d], N)
+            f += lft_sum_where(self.late + ((2 * d + 1) * N + q) * N, row - self.offset[d], N)
+        if self.step != NULL:
+            for j in range(N):
+                count += row[j]
+            f += self.step[count - row[q]]
+        return f
+
+    cdef inline double site_action(self, const cell *phi, Py_ssize_t p, Py_ssize_t q, int n) noexcept nogil:
+        cdef double f = self.h[q]
+        cdef const cell *row = phi + (p - q)
+        cdef Py_ssize_t N = self.n_units
+        cdef int d
+        if phi[p] == 0:
+            return 0.0
+        if self.J != NULL:
+            f += lft_sum_where(self.J + q * N + q + 1, row + q + 1, N - q - 1)
+        for d in range(n):
+            f += lft_sum_where(self.late + (2 * d * N + q) * N, row + self.offset[d], N)
+        return f
+
+
+@cython.final
 cdef class Phi4Kernel:
     """S = sum_x [ -2 sum_d kappa_d phi_x phi_(x+d) + unit phi_x^2 + lambda (phi_x^2 - 1)^2 ]."""
     cdef public int n
@@ -180,6 +258,7 @@ ctypedef fused binary_action_t:
     IsingKernel
     NeuralKernel
     PairwiseKernel
+    GibbsKernel
 
 ctypedef fused real_action_t:
     Phi4Kernel

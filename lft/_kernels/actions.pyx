@@ -75,6 +75,32 @@ cdef class PairwiseKernel:
             self.owner = (h_view, pointers, indices, values)
 
 
+cdef class GibbsKernel:
+    def __init__(self, h, J=None, offsets=(), late=None, step=None):
+        cdef const double[::1] h_view, step_view
+        cdef const double[:, ::1] J_view
+        cdef const double[:, :, :, ::1] late_view
+        cdef double unused[MAX_DISPLACEMENTS]
+        self.n = _store(offsets, [0.0] * len(offsets), self.offset, unused)
+        self.low, self.high = 0, 1
+        h_view = np.ascontiguousarray(h, dtype=np.float64)
+        self.h, self.n_units = &h_view[0], h_view.shape[0]
+        self.J = self.late = self.step = NULL
+        self.owner = [h_view]
+        if J is not None:
+            J_view = np.ascontiguousarray(J, dtype=np.float64)
+            self.J = &J_view[0, 0]
+            self.owner.append(J_view)
+        if len(offsets):
+            late_view = np.ascontiguousarray(late, dtype=np.float64)
+            self.late = &late_view[0, 0, 0, 0]
+            self.owner.append(late_view)
+        if step is not None:
+            step_view = np.ascontiguousarray(step, dtype=np.float64)
+            self.step = &step_view[0]
+            self.owner.append(step_view)
+
+
 cdef class Phi4Kernel:
     def __init__(self, offsets, kappa, lam, unit=1.0):
         self.n = _store(offsets, kappa, self.offset, self.kappa)

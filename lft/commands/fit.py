@@ -34,11 +34,11 @@ FITTERS = {
     ("gaussian", "exact"): "lft.commands.fit_causal:fit_gaussian_model",
     **{
         (model, "exact"): "lft.commands.fit_likelihood:fit_exactly"
-        for model in ("pairwise", "k-pairwise", "neural")
+        for model in ("pairwise", "k-pairwise", "neural", "lagged")
     },
     **{
         (model, "boltzmann"): "lft.commands.fit_likelihood:fit_by_boltzmann"
-        for model in ("pairwise", "k-pairwise", "neural")
+        for model in ("pairwise", "k-pairwise", "neural", "lagged")
     },
     **{
         ("pairwise", method): "lft.commands.fit_likelihood:fit_by_inversion"
@@ -53,10 +53,14 @@ def fit_recording(args, comm=None):
     check_arguments(args)
     if getattr(args, "compare", None) is not None:
         refuse_with_compare(args)
+        if getattr(args, "rank", None) is not None:
+            raise InputError(f"--rank {args.rank}: not together with --compare")
         return on_root(comm, _compare, args)
     fitter = _fitter(args.model, args.method)
     if not (math.isfinite(args.test) and 0 <= args.test < 1):
         raise InputError(f"--test {args.test}: valid is a fraction from 0 to below 1")
+    if getattr(args, "rank", None) is not None and (args.model, args.method) != ("pairwise", "pseudo"):
+        raise InputError(f"--rank {args.rank}: valid for --model pairwise by --method pseudo")
     plan = Plan(args)
     if getattr(fitter, "is_parallel", False):
         return _fit_together(fitter, args, plan, comm)

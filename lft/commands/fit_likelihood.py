@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from lft.archive import on_root
+from lft.commands.fit_pseudo import binned_raster
 from lft.commands.recordings import parse_reach
 from lft.errors import InputError
 from lft.inference.likelihood import fit_boltzmann, fit_exact, fit_mean_field, fit_probability_flow
-from lft.inference.raster import Raster
 
 
 def fit_exactly(recording, bin_s, args):
-    """``exact``: pairwise, k-pairwise, neural."""
+    """``exact``: pairwise, k-pairwise, neural, lagged."""
     raster, lags = _binned(recording, bin_s, args)
     options = {"test": args.test, "ridge": args.ridge, "bin_s": raster.bin_s, "unit": raster.unit}
-    return fit_exact([raster.values], model=args.model, lags=lags, **options), raster.report
+    return fit_exact([raster.values], model=args.model, lags=lags, k_max=len(lags), **options), raster.report
 
 
 def fit_by_boltzmann(recording, bin_s, args, comm=None):
-    """``boltzmann``: pairwise, k-pairwise, neural; ranks share the chains.
+    """``boltzmann``: pairwise, k-pairwise, neural, lagged; ranks share the chains.
 
     What is found is kept in ``OUTPUT.search``: the same command goes on after a kill, and the file goes when the fit is
     done.
@@ -29,8 +29,9 @@ def fit_by_boltzmann(recording, bin_s, args, comm=None):
     raster, lags = held.pop() if held else (None, None)
     values, lags, bin_s, unit = on_root(comm, lambda: (raster.values, lags, raster.bin_s, raster.unit))
     fit = fit_boltzmann(
-        [values], model=args.model, lags=lags, test=args.test, ridge=args.ridge, accuracy=args.accuracy,
-        seed=args.seed, bin_s=bin_s, unit=unit, comm=comm, checkpoint=Path(f"{args.output}.search"),
+        [values], model=args.model, lags=lags, k_max=len(lags), test=args.test, ridge=args.ridge,
+        accuracy=args.accuracy, seed=args.seed, bin_s=bin_s, unit=unit, comm=comm,
+        checkpoint=Path(f"{args.output}.search"),
     )  # fmt: skip
     return fit, None if raster is None else raster.report
 
@@ -59,9 +60,7 @@ def _refuse_ridge(args):
 
 
 def _binned(recording, bin_s, args):
-    """(raster, lags): TIME of ``--reach`` is the longest lag of ``neural``."""
+    """(raster, lags): TIME of ``--reach`` is the longest lag of ``neural`` and ``lagged``."""
     longest = parse_reach(args.reach, args.diagonals)[1]
-    raster = recording if isinstance(recording, Raster) else recording.bin(bin_s)
-    if args.model == "neural" and longest >= raster.n_bins:
-        raise InputError(f"--reach {args.reach!r}: TIME must stay below the {raster.n_bins} bins")
+    raster = binned_raster(recording, bin_s, args.model, args.reach, longest)
     return raster, tuple(range(1, longest + 1))

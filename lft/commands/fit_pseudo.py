@@ -10,7 +10,11 @@ from lft.archive import on_root
 from lft.commands.recordings import lattice_field, parse_reach
 from lft.errors import InputError
 from lft.inference.lattice_fit import fit_independent, fit_lattice
+from lft.inference.likelihood.counts import continued, largest
+from lft.inference.likelihood.joint import second_state
+from lft.inference.likelihood.model import from_fit
 from lft.inference.pseudo.fit import fit_gibbs
+from lft.inference.pseudo.low_rank import fit_low_rank
 from lft.inference.raster import Raster
 
 
@@ -44,14 +48,29 @@ def fit_unit_model(recording, bin_s, args, comm=None):
     """``pairwise``, ``neural``, ``k-pairwise`` and ``lagged``; ranks share the units.
 
     TIME of ``--reach`` is the longest lag of ``neural`` and ``lagged``.  The search is kept in ``OUTPUT.search``: the
-    same command goes on after a kill, and the file goes when the fit is done.
+    same command goes on after a kill, and the file goes when the fit is done.  ``--rank R``: pairwise couplings of
+    that rank, by rank 0 alone.
     """
+    _check_rank(args)
     time_reach = parse_reach(args.reach, args.diagonals)[1]
     held = []
-    on_root(comm, lambda: held.append(_binned(recording, bin_s, args.model, args.reach, time_reach)))
+    on_root(comm, lambda: held.append(binned_raster(recording, bin_s, args.model, args.reach, time_reach)))
     raster = held.pop() if held else None
     bin_s, unit = on_root(comm, lambda: (raster.bin_s, raster.unit))
-    fit = fit_gibbs(
+    if getattr(args, "rank", None) is not None:
+        options = {"test": args.test, "bin_s": bin_s, "unit": unit}
+        fit = on_root(comm, lambda: fit_low_rank([raster.values], args.rank, **options))
+    else:
+        fit = _fit_gibbs(raster, args, time_reach, bin_s, unit, comm)
+    on_root(comm, lambda: _look_at_joint(fit, raster))
+    return fit, None if raster is None else raster.report
+
+
+fit_unit_model.is_parallel = True
+
+
+def _fit_gibbs(raster, args, time_reach, bin_s, unit, comm):
+    return fit_gibbs(
         args.model,
         None if raster is None else [raster.values],
         lags=tuple(range(1, time_reach + 1)) if args.model == "neural" else (),
@@ -67,13 +86,53 @@ def fit_unit_model(recording, bin_s, args, comm=None):
         penalize=getattr(args, "penalize", None),
         examine=getattr(args, "examine", None),
     )
-    return fit, None if raster is None else raster.report
 
 
-fit_unit_model.is_parallel = True
+def _check_rank(args):
+    rank = getattr(args, "rank", None)
+    if rank is None:
+        return
+    for name in ("ridge", "penalty", "bootstrap", "posterior"):
+        if getattr(args, name, None):
+            raise InputError(f"--rank {rank}: not together with --{name}; the rank is the constraint")
 
 
-def _binned(recording, bin_s, model, reach, time_reach):
+def _look_at_joint(fit, raster):
+    """What the pseudo-likelihood leaves open of the joint distribution: V beyond all counts, and a second state."""
+    if fit.model == "k-pairwise":
+        _continue_potential(fit, raster.values)
+    rate = float(raster.values[: fit.n_train].sum(axis=1, dtype=float).mean())
+    found = second_state(from_fit(fit), rate)
+    fit.warnings = [*fit.warnings, *([found] if found else [])]
+
+
+def _continue_potential(fit, values):
+    """V above the largest count of the training stretch, and the scores of the few bins that meet it."""
+    train, test = values[: fit.n_train], values[fit.n_train :]
+    old = from_fit(fit)
+    more = continued(old.c, old.a, [train])
+    if not more.any():
+        return
+    top, _ = largest([train])
+    fit.V = fit.V + more
+    new = from_fit(fit)
+    for name, rows in (("train", train), ("test", test)):
+        changed = rows[rows.sum(axis=1, dtype=int) >= top]
+        if not len(changed):
+            continue
+        gain = float((new.pseudo_log_likelihood(changed) - old.pseudo_log_likelihood(changed)).sum()) / rows.size
+        fit.score = {**fit.score, name: fit.score[name] + gain}
+        if name == "test":
+            fit.gain = (fit.gain[0] + gain, fit.gain[1])
+    fit.warnings = [
+        *fit.warnings,
+        f"V above {top}, the largest number of units that fire together in training, falls so that no state of more "
+        "has weight",
+    ]
+
+
+def binned_raster(recording, bin_s, model, reach, time_reach):
+    """The raster of a recording, of more bins than the longest lag."""
     raster = recording if isinstance(recording, Raster) else recording.bin(bin_s)
     if model in ("neural", "lagged") and time_reach >= raster.n_bins:
         raise InputError(f"--reach {reach!r}: TIME must stay below the {raster.n_bins} bins")

@@ -79,10 +79,10 @@ def fit_neural(rasters, *, lags=(1,), test=0.2, ridge=0.0, n_blocks=None, bin_s=
     >>> bool(abs(fit.A[0, 1]) < 4.5 * fit.A_error[0, 1]), sorted(fit.B)
     (True, [1, 2])
     """
-    options = {"test": test, "ridge": ridge, "n_blocks": n_blocks, "bin_s": bin_s, "unit": unit,
-               "comm": comm, "checkpoint": checkpoint, "report": report, "penalize": penalize,
-               "examine": examine}  # fmt: skip
-    return fit_gibbs("neural", rasters, lags=lags, **options)
+    return _fit(
+        "neural", rasters, {"lags": lags},
+        test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine,
+    )  # fmt: skip
 
 
 def fit_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None,
@@ -111,10 +111,10 @@ def fit_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, uni
     >>> np.allclose(fit.J, -fit.A / 2), fit.model
     (True, 'pairwise')
     """
-    options = {"test": test, "ridge": ridge, "n_blocks": n_blocks, "bin_s": bin_s, "unit": unit,
-               "comm": comm, "checkpoint": checkpoint, "report": report, "penalize": penalize,
-               "examine": examine}  # fmt: skip
-    return fit_gibbs("pairwise", rasters, **options)
+    return _fit(
+        "pairwise", rasters, {},
+        test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine,
+    )  # fmt: skip
 
 
 def fit_k_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None,
@@ -144,10 +144,10 @@ def fit_k_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, u
     >>> fit.V.shape, bool(np.all(fit.V[:3] == 0)), bool(abs(fit.V[3]) < 4.5 * fit.V_error[3])
     ((5,), True, True)
     """
-    options = {"test": test, "ridge": ridge, "n_blocks": n_blocks, "bin_s": bin_s, "unit": unit,
-               "comm": comm, "checkpoint": checkpoint, "report": report, "penalize": penalize,
-               "examine": examine}  # fmt: skip
-    return fit_gibbs("k-pairwise", rasters, is_counted=True, **options)
+    return _fit(
+        "k-pairwise", rasters, {"is_counted": True},
+        test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine,
+    )  # fmt: skip
 
 
 def fit_lagged(rasters, *, k_max=1, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None,
@@ -181,7 +181,15 @@ def fit_lagged(rasters, *, k_max=1, test=0.2, ridge=0.0, n_blocks=None, bin_s=No
     >>> bool(abs(fit.J_lag[0, 0, 1]) < 4.5 * fit.J_lag_error[0, 0, 1])
     True
     """
-    options = {"test": test, "ridge": ridge, "n_blocks": n_blocks, "bin_s": bin_s, "unit": unit,
-               "comm": comm, "checkpoint": checkpoint, "report": report, "penalize": penalize,
-               "examine": examine}  # fmt: skip
-    return fit_gibbs("lagged", rasters, k_max=k_max, **options)
+    return _fit(
+        "lagged", rasters, {"k_max": k_max},
+        test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine,
+    )  # fmt: skip
+
+
+def _fit(model, rasters, terms, test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine):
+    """The one place that names the options which all families share."""
+    return fit_gibbs(
+        model, rasters, **terms, test=test, ridge=ridge, n_blocks=n_blocks, bin_s=bin_s, unit=unit, comm=comm,
+        checkpoint=checkpoint, report=report, penalize=penalize, examine=examine,
+    )  # fmt: skip

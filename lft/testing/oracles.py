@@ -260,6 +260,75 @@ def neural_action(phi, A, B, I, periodic_time=False):
     return float(action)
 
 
+def k_pairwise_action(phi, A, I, V):
+    """Action of 0/1 units with a potential of the count: S = sum_a [sum_ij A_ij phi_i phi_j + sum_i I_i phi_i - V(K)].
+
+    Parameters
+    ----------
+    phi : array_like of 0 and 1, shape (T, N)
+    A : array_like, shape (N, N)
+        Symmetric, zero diagonal; ordered pairs.
+    I : array_like, shape (N,)
+    V : array_like, shape (N + 1,)
+        Log-odds.
+
+    Returns
+    -------
+    float
+
+    Notes
+    -----
+    Cost: O(T N^2) Python steps.
+
+    Examples
+    --------
+    >>> k_pairwise_action([[1, 1], [1, 0]], [[0, 0.5], [0.5, 0]], [0.25, 0.25], [0.0, 0.5, 2.0])  # 1 + 3/4 - 2 - 1/2
+    -0.75
+    """
+    return neural_action(phi, A, {}, I) - float(sum(V[int(sum(row))] for row in phi))
+
+
+def lagged_action(phi, A, I, C, periodic_time=False):
+    """Action of 0/1 units with directed couplings at lags:
+
+        S = sum_a [sum_ij A_ij phi_i^a phi_j^a + sum_i I_i phi_i^a] - sum_kija C[k-1][i][j] phi_i^a phi_j^(a-k)
+
+    Parameters
+    ----------
+    phi : array_like of 0 and 1, shape (T, N)
+    A : array_like, shape (N, N)
+    I : array_like, shape (N,)
+    C : array_like, shape (K, N, N)
+        Row = target, the later bin.
+    periodic_time : bool, optional
+        a - k counts modulo T; a bin is not joined with itself.
+
+    Returns
+    -------
+    float
+
+    Notes
+    -----
+    Cost: O(T N^2 K) Python steps.
+
+    Examples
+    --------
+    >>> lagged_action([[0, 1], [1, 1]], [[0, 0], [0, 0]], [0.25, 0.25], [[[0, 0.5], [0, 1.0]]])  # 3/4 - 1/2 - 1
+    -0.75
+    """
+    T, N = np.shape(phi)
+    action = neural_action(phi, A, {}, I)
+    for k, matrix in enumerate(C, 1):
+        for a in range(T):
+            b = (a - k) % T if periodic_time else a - k
+            if b < 0 or b == a or k >= T:
+                continue
+            for i in range(N):
+                for j in range(N):
+                    action -= matrix[i][j] * phi[a][i] * phi[b][j]
+    return float(action)
+
+
 def philox4x32(counter, key):
     """Philox4x32-10: 128 random bits as a function of a 128-bit counter and a 64-bit key.
 

@@ -1,7 +1,8 @@
 """The registry of actions on lattices and graphs of every kind, each with a slow and obviously right twin.
 
 The twin keeps couplings as one dense symmetric matrix ``J`` and one field ``h`` over the active sites
-(``S = x J x/2 + h x`` for binary fields), built from :func:`lft.testing.enumeration.count_bonds` alone;
+(``S = x J x/2 + h x`` for binary fields, minus V of the count of each bin where there is one), built from
+:func:`lft.testing.enumeration.count_bonds` alone;
 ``test_actions.py`` compares it with the loop oracles of :mod:`lft.testing.oracles`, and the other tests may
 then rely on it.
 """
@@ -16,8 +17,16 @@ from scipy.sparse import csr_matrix
 
 from lft.actions import Ising, Neural, Pairwise, Phi4
 from lft.geometry import Graph, Lattice
+from lft.gibbs import KPairwise, Lagged
 from lft.rng import Key
-from lft.testing import ising_action, neural_action, pairwise_action, phi4_action
+from lft.testing import (
+    ising_action,
+    k_pairwise_action,
+    lagged_action,
+    neural_action,
+    pairwise_action,
+    phi4_action,
+)
 from lft.testing.enumeration import count_bonds
 from lft.updaters import start
 
@@ -60,6 +69,13 @@ class Case:
     def _matrix(self):
         couplings, n = self.action.couplings, int(self.mask.sum())
         J = np.zeros((n, n))
+        if self.action.name in ("k-pairwise", "lagged"):
+            g, A = self.geometry, couplings["A"]
+            J += 0 if A is None else 2 * np.kron(np.eye(g.n_bins), A)
+            for k, C in enumerate(couplings.get("J_lag", ()), 1):
+                bins = count_bonds((k,), np.ones(g.n_bins, bool), [g.boundary == "periodic"])  # from a to a + k
+                J -= np.kron(bins.T, C) + np.kron(bins, C.T)
+            return J, over_time(g, couplings["I"])[self.mask]
         if self.action.name == "neural":
             g = self.geometry
             for lag, value in couplings["B"].items():
@@ -87,6 +103,8 @@ class Case:
     def S(self, x):
         """Action of the active values."""
         total = x @ self.J @ x / 2 + self.h @ x
+        if "V" in self.action.couplings:
+            total -= self.action.couplings["V"][x.reshape(-1, self.geometry.n_units).sum(axis=1).astype(int)].sum()
         return (
             total + np.sum(x**2 + self.action.couplings["lam"] * (x**2 - 1) ** 2) if self.is_real else total
         )
@@ -94,6 +112,10 @@ class Case:
     def dS(self, x, i, new):
         """S(x_i = new) - S(x), from the terms that contain x_i."""
         change = (self.J[i] @ x + self.h[i]) * (new - x[i])
+        if "V" in self.action.couplings:
+            n, V = self.geometry.n_units, self.action.couplings["V"]
+            count = int(x[i // n * n : i // n * n + n].sum())
+            change -= V[int(count + new - x[i])] - V[count]
         if not self.is_real:
             return change
         lam = self.action.couplings["lam"]
@@ -112,6 +134,12 @@ class Case:
             return neural_action(
                 array, A, c["B"], np.broadcast_to(c["I"], g.n_units), g.boundary == "periodic"
             )
+        if self.action.name in ("k-pairwise", "lagged"):
+            A = np.zeros((g.n_units,) * 2) if c["A"] is None else c["A"]
+            I = np.broadcast_to(c["I"], g.n_units)
+            if "V" in c:
+                return k_pairwise_action(array, A, I, c["V"])
+            return lagged_action(array, A, I, c["J_lag"], g.boundary == "periodic")
         if self.action.name == "pairwise":
             J = c["J"] if isinstance(c["J"], np.ndarray) else c["J"].toarray()
             return pairwise_action(array, J, np.broadcast_to(c["h"], g.n_units))
@@ -266,7 +294,27 @@ def _pairwise_cases():
     yield Case("pairwise-empty-pattern", Graph(3, 2), Pairwise(J=csr_matrix((3, 3)), h=0.4))
 
 
-CASES = [*_lattice_cases(), *_neural_cases(), *_pairwise_cases()]
+def _beyond_pairs_cases():
+    graphs = {
+        "open": (Graph(4, 6), 2),
+        "periodic": (Graph(4, 6, "periodic"), 3),
+        "odd": (Graph(3, 7, "periodic"), 2),
+        "long-lags": (Graph(3, 4), 5),
+        "one-unit": (Graph(1, 5, "periodic"), 1),
+        "one-bin": (Graph(5, 1), 1),
+        "wide": (Graph(11, 3), 1),  # more than eight units, which the kernel reads at once
+    }
+    for k, (name, (graph, lags)) in enumerate(graphs.items()):
+        rng, n = np.random.default_rng(400 + k), graph.n_units
+        A, I = _symmetric(rng, n, 0.8), np.round(rng.normal(0, 0.7, n), 3)
+        V, C = np.round(rng.normal(0, 1, n + 1), 3), np.round(rng.normal(0, 0.5, (lags, n, n)), 3)
+        yield Case(f"k-pairwise-{name}", graph, KPairwise(V=V, A=A, I=I))
+        yield Case(f"lagged-{name}", graph, Lagged(J_lag=C, A=A, I=I))
+    yield Case("k-pairwise-alone", Graph(4, 5), KPairwise(V=V[:5], I=0.3))
+    yield Case("lagged-alone", Graph(3, 6), Lagged(J_lag=C[:, :3, :3], I=-0.2))
+
+
+CASES = [*_lattice_cases(), *_neural_cases(), *_pairwise_cases(), *_beyond_pairs_cases()]
 BINARY = [c for c in CASES if not c.is_real]
 REAL = [c for c in CASES if c.is_real]
 

@@ -7,9 +7,10 @@ import pytest
 from cases import BINARY, CASES, LATTICES, REAL, name_of
 
 from lft._kernels import binary
-from lft.actions import ACTIONS, Ising, Neural, Pairwise, Phi4
+from lft.actions import Ising, Neural, Pairwise, Phi4
 from lft.errors import InputError
 from lft.geometry import Graph, Lattice
+from lft.gibbs import ACTIONS, KPairwise, Lagged
 
 every_case = pytest.mark.parametrize("case", CASES, ids=name_of)
 binary_case = pytest.mark.parametrize("case", BINARY, ids=name_of)
@@ -85,9 +86,10 @@ def test_a_wrong_coupling_is_noticed():
     for case in CASES:
         if not np.any(case.J):
             continue
-        name = {"ising": "K", "phi4": "kappa", "neural": "B", "pairwise": "h"}[case.action.name]
+        name = {"ising": "K", "phi4": "kappa", "neural": "B", "pairwise": "h", "k-pairwise": "V", "lagged": "J_lag"}
+        name = name[case.action.name]
         g = case.action.couplings[name]
-        if isinstance(g, tuple | float):
+        if isinstance(g, tuple | float) or case.id in ("k-pairwise-wide", "lagged-wide"):
             wrong = case.action.with_couplings(
                 **{name: tuple(1.02 * np.atleast_1d(g)) if isinstance(g, tuple) else 1.02 * g}
             )
@@ -241,8 +243,10 @@ def test_units_have_no_order(case):
     order = np.random.default_rng(8).permutation(case.geometry.n_units)
     moved = {}
     for name, value in case.action.couplings.items():
-        if name in ("A", "J") and value is not None:
-            moved[name] = value[order][:, order]
+        if name in ("A", "J", "J_lag") and value is not None:
+            moved[name] = value[order][:, order] if name != "J_lag" else value[:, order][:, :, order]
+        elif name == "V":
+            moved[name] = value
         else:
             moved[name] = value[order] if np.ndim(value) else value
     action = case.action.with_couplings(**moved)
@@ -327,6 +331,18 @@ def test_dense_and_sparse_couplings_are_the_same_action():
         (lambda: Pairwise(J=np.array([[0, 1.0], [2.0, 0]])), "J is not symmetric"),
         (lambda: Pairwise(J=np.eye(2)), "J has a nonzero diagonal: one-body terms belong to h"),
         (lambda: Pairwise(J=None), "J = None"),
+        (lambda: KPairwise(V=1.0), r"V has shape \(\)"),
+        (lambda: KPairwise(V=[0.0, np.nan]), "finite"),
+        (lambda: KPairwise(V=np.zeros(4)).S(KPairwise(V=np.zeros(3)).new_field(Graph(2, 3))), "V has 4 values, for 3"),
+        (lambda: KPairwise(V=np.zeros(3), A=np.array([[0, 1.0], [2.0, 0]])), "not symmetric"),
+        (lambda: Lagged(J_lag=np.zeros((2, 2))), "lags, units, units"),
+        (lambda: Lagged(J_lag=np.zeros((65, 2, 2))), "at most 64"),
+        (lambda: Lagged(J_lag=np.zeros((1, 2, 2)), I=np.zeros((2, 2))), "I has shape"),
+        (lambda: Lagged(np.zeros((1, 2, 2))).S(Lagged(np.zeros((1, 3, 3))).new_field(Graph(3, 3))), "2 units"),
+        (
+            lambda: Lagged(np.zeros((3, 2, 2))).S(Lagged(np.zeros((3, 2, 2))).new_field(Graph(2, 5, "periodic"))),
+            "lag 3 on periodic time of 5 bins needs at least 6",
+        ),
         (lambda: Pairwise(J=np.zeros((2, 2)), h=np.zeros((2, 2))), "h has shape"),
         (lambda: Pairwise(J=np.zeros((3, 3))).S(Pairwise(J=np.zeros((2, 2))).new_field(Graph(2, 4))), "J has 3 units"),
         (lambda: Neural(B={0: 0.1}), "lag 0"),

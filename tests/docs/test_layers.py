@@ -18,7 +18,7 @@ LAYERS = (
     ("protocols",),
     ("actions",),
     ("percolation",),
-    ("integrators", "clusters", "updaters", "observables"),
+    ("integrators", "clusters", "updaters", "observables", "gibbs"),
     ("bits", "wavefront", "cached", "causal"),
     ("bits_line",),
     ("sparse",),

@@ -98,6 +98,16 @@ CONFIGS = {
         NEURAL + '\nB = {"1" = -0.25, "3" = 0.2}\nI = 0.3',
         'name = "heatbath"',
     ),
+    "k-pairwise": config(
+        'shape = [3, 17]\naxes = ["unit", "t"]',
+        NEURAL.replace("neural", "k-pairwise") + "\nI = [0.4, 0.1, 0.6]\nV = [0, 0, 0.5, -1.0]",
+    ),
+    "lagged": config(
+        'shape = [3, 17]\naxes = ["unit", "t"]\nboundary = "periodic"',
+        NEURAL.replace("neural", "lagged")
+        + "\nI = 0.5\nJ_lag = [[[0.3, 0.5, 0], [0, 0, -0.4], [0.2, 0, 0]], [[0, 0, 0.7], [0, 0.1, 0], [0, 0, 0]]]",
+        'name = "heatbath"',
+    ),
     "chain": config("shape = [17]", 'name = "ising"\nK = 0.7', 'name = "heatbath"'),
     "time-only": config(
         'shape = [15]\naxes = ["t"]\nboundary = "open"',

@@ -157,7 +157,8 @@ def test_boltzmann_learning_goes_on_after_a_kill(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": "lagged"}, "model 'lagged'"),
+        ({"model": "glm"}, "model 'glm': valid for Boltzmann learning are .*lagged"),
+        ({"model": "lagged", "k_max": 0}, r"lags = \(0,\)"),
         ({"accuracy": 0}, "accuracy = 0"),
         ({"n_chains": 100}, "n_chains = 100"),
         ({"start": GibbsModel([0.0])}, "start has 1 units"),

@@ -23,11 +23,10 @@ import numpy as np
 
 from lft.errors import DivergenceError, InputError
 from lft.inference import newton
-from lft.inference.likelihood.exact_fit import Problem
+from lft.inference.likelihood.exact_fit import MODELS, Problem, penalty
 from lft.inference.likelihood.model import GibbsModel, from_fit
 from lft.inference.likelihood.normalization import log_z_difference
 from lft.inference.likelihood.stretches import Stretches
-from lft.inference.pseudo.fit import fit_gibbs
 
 MAX_PARAMETERS = 12_000
 """Couplings whose covariance is measured as a matrix (1.2 GB)."""
@@ -57,8 +56,8 @@ class _State:
 
 
 def fit_boltzmann(
-    rasters, *, model="pairwise", lags=(1,), test=0.2, ridge=0.0, start=None, accuracy=0.02, n_chains=None, seed=0,
-    n_blocks=None, bin_s=None, unit=None, comm=None, checkpoint=None, max_steps=30,
+    rasters, *, model="pairwise", lags=(1,), k_max=1, test=0.2, ridge=0.0, start=None, accuracy=0.02, n_chains=None,
+    seed=0, n_blocks=None, bin_s=None, unit=None, comm=None, checkpoint=None, max_steps=30,
 ):  # fmt: skip
     """Fit a Gibbs model by Boltzmann learning.
 
@@ -66,8 +65,8 @@ def fit_boltzmann(
     ----------
     rasters : ndarray (T, N), or sequence of them
         0/1; several are trials.
-    model : {"pairwise", "k-pairwise", "neural"}
-    lags, test, ridge, n_blocks, bin_s, unit
+    model : {"pairwise", "k-pairwise", "neural", "lagged"}
+    lags, k_max, test, ridge, n_blocks, bin_s, unit
         As in :func:`lft.inference.likelihood.fit_exact`.
     start : GibbsModel or Fit, optional
         Default: the maximum of the pseudo-likelihood.
@@ -111,15 +110,15 @@ def fit_boltzmann(
     True
     """
     started = time.perf_counter()
-    if model not in ("pairwise", "k-pairwise", "neural"):
-        raise InputError(f"model {model!r}: valid for Boltzmann learning are pairwise, k-pairwise, neural")
+    if model not in MODELS:
+        raise InputError(f"model {model!r}: valid for Boltzmann learning are {', '.join(MODELS)}")
     if not 0 < accuracy <= 1:
         raise InputError(f"accuracy = {accuracy!r}: valid is a number > 0, up to 1")
     if n_chains is None:
-        n_chains = 512 if model == "neural" else 4096
+        n_chains = 512 if model in ("neural", "lagged") else 4096
     if not isinstance(n_chains, int | np.integer) or n_chains < 128 or n_chains % 64:
         raise InputError(f"n_chains = {n_chains!r}: valid is a multiple of 64, at least 128")
-    problem = Problem(rasters, model, lags, test, ridge)
+    problem = Problem(rasters, model, lags, test, ridge, k_max)
     if problem.operators.size > MAX_PARAMETERS:
         raise InputError(
             f"{problem.operators.size} couplings: valid for Boltzmann learning are at most {MAX_PARAMETERS}"
@@ -143,22 +142,13 @@ def fit_boltzmann(
 def _start(problem, start, test, ridge, comm):
     """The model from which learning sets out, in the free couplings of the problem."""
     if start is None:
-        start = from_fit(
-            fit_gibbs(
-                problem.model,
-                problem.rasters,
-                lags=problem.operators.lags,
-                is_counted=problem.model == "k-pairwise",
-                test=test,
-                ridge=ridge,
-                comm=comm,
-            )
-        )
+        start = from_fit(problem.pseudo(test, ridge, comm))
     elif not isinstance(start, GibbsModel):
         start = from_fit(start)
     if start.n_units != problem.n_units:
         raise InputError(f"start has {start.n_units} units, the recording {problem.n_units}")
-    return problem.operators.model(problem.operators.theta(start))
+    theta = problem.start_at(start)
+    return problem.operators.model(theta)
 
 
 class _Learner:
@@ -168,11 +158,9 @@ class _Learner:
         self.problem, self.operators, self.first = problem, problem.operators, first
         self.accuracy, self.words, self.seed, self.comm, self.store = accuracy, words, seed, comm, store
         self.observed = sum(self.operators.total(r) for r in problem.train)
-        self.penalty = np.zeros(self.operators.size)
-        self.penalty[: len(self.operators.pairs)] = ridge / 4
-        n_pairs, n_lags, n_levels, _ = self.operators.sizes
-        self._rare = np.r_[0:n_pairs, n_pairs + n_lags : n_pairs + n_lags + n_levels]  # coincidences and counts
-        self._rows = 1 if not n_lags else self.operators.model(np.zeros(self.operators.size)).margin()
+        self.penalty = penalty(self.operators, ridge)
+        self._rare = np.r_[tuple(self.operators.at[kind] for kind in "aCV")]  # coincidences and counts
+        self._rows = 1 if not self.operators.longest else self.operators.model(np.zeros(self.operators.size)).margin()
         store.mark(problem, first, accuracy, words, seed, ridge)
 
     def stretches(self, theta, replica):
@@ -332,7 +320,7 @@ class _Store:
         self.comm = comm
 
     def mark(self, problem, first, *options):
-        parts = [repr(options).encode(), problem.model.encode(), repr(problem.operators.lags).encode()]
+        parts = [repr(options).encode(), problem.model.encode(), repr((problem.operators.lags, problem.k_max)).encode()]
         parts += [np.ascontiguousarray(r).tobytes() for r in problem.train] + [first.a.tobytes(), first.c.tobytes()]
         self.stamp = hashlib.sha256(b"|".join(parts)).hexdigest()
 

@@ -105,7 +105,7 @@ def static_moments(operators, model, with_covariance=True):
     Cost: N 2^N for the moments, times the number of levels of V + 1.
     """
     p, log_z = probabilities(model)
-    n_pairs, _, n_levels, n_units = operators.sizes
+    n_pairs, _, _, n_levels, n_units = operators.sizes
     bits = np.concatenate(
         [(1 << operators.pairs).sum(axis=1), 1 << operators.units]  # sets of units whose product is the operator
     ).astype(np.int64)
@@ -202,19 +202,25 @@ class Transfer:
         """<O> of a stretch of n_bins."""
         joint = self.joint(n_bins).reshape([1 << self.n] * (self.lags + 1))
         now = joint.sum(axis=tuple(range(self.lags)))
-        out = np.zeros(operators.size)
-        n_pairs, n_lags, n_levels, _ = operators.sizes
+        out, at = np.zeros(operators.size), operators.at
         second = self.bits.T @ (now[:, None] * self.bits)
+
+        def late(k):
+            """sum_a <phi_j^(a-k) phi_i^a>, (source, target)."""
+            axes = tuple(x for x in range(self.lags + 1) if x not in (self.lags - k, self.lags))
+            return self.bits.T @ joint.sum(axis=axes) @ self.bits
+
         i, j = operators.pairs.T
-        out[:n_pairs] = second[i, j]
-        for number, k in enumerate(operators.lags, n_pairs):
+        out[at["a"]] = second[i, j]
+        for number, k in enumerate(operators.lags, at["b"].start):
             if k <= self.lags:
-                axes = tuple(x for x in range(self.lags + 1) if x not in (self.lags - k, self.lags))
-                out[number] = ((self.bits @ self.bits.T) * joint.sum(axis=axes)).sum()
+                out[number] = np.trace(late(k))
+        for k, places, i, j in operators.by_lag():
+            out[at["C"].start + places] = late(k)[j, i]
         count = self.bits.sum(axis=1).astype(int)
-        for number, level in enumerate(operators.levels, n_pairs + n_lags):
+        for number, level in enumerate(operators.levels, at["V"].start):
             out[number] = now[np.isin(count, level)].sum()
-        out[n_pairs + n_lags + n_levels :] = second.diagonal()[operators.units]
+        out[at["c"]] = second.diagonal()[operators.units]
         return out
 
 

@@ -9,12 +9,14 @@ Space-time models: the transfer matrix; H by central differences of the exact <O
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from lft.errors import InputError
 from lft.inference import newton
 from lft.inference.likelihood import exact
+from lft.inference.likelihood.counts import continued
 from lft.inference.likelihood.model import from_fit
 from lft.inference.likelihood.operators import free_operators, sandwich, start_theta
 from lft.inference.likelihood.result import GibbsFit, couplings, scores, trial_lengths
@@ -22,7 +24,8 @@ from lft.inference.pseudo.fit import fit_gibbs
 from lft.inference.trials import checked_lags, checked_rasters, split_trials
 
 _STEP = 1e-4
-FARTHEST = {"a": 30.0, "b": 30.0, "V": 300.0, "c": 300.0}
+FARTHEST = {"a": 30.0, "b": 30.0, "C": 30.0, "V": 300.0, "c": 300.0}
+MODELS = ("pairwise", "k-pairwise", "neural", "lagged")
 """Log-odds beyond which a coupling is taken to run to infinity; V makes up for whole sums of the others."""
 
 
@@ -35,7 +38,7 @@ class ExactObjective:
     rasters : list of int8 array (T, N)
         Training trials.
     ridge : float
-        ``(ridge/2) sum A^2`` is subtracted, A = -a/2.
+        ``(ridge/2) sum A^2`` is subtracted, A = -a/2, and ``(ridge/8) sum C^2``.
     """
 
     def __init__(self, operators, rasters, ridge=0.0):
@@ -45,8 +48,7 @@ class ExactObjective:
         self.observed = sum(operators.total(r) for r in rasters)
         self.farthest = np.repeat(list(FARTHEST.values()), operators.sizes)
         self.far = None  # couplings beyond reach that a step has asked for
-        self.penalty = np.zeros(self.size)
-        self.penalty[: len(operators.pairs)] = ridge / 4
+        self.penalty = penalty(operators, ridge)
 
     def _expected(self, theta):
         model = self.operators.model(theta)
@@ -92,21 +94,32 @@ class ExactObjective:
         return float(value), self.observed - mean - self.penalty * theta, make
 
 
-def fit_exact(rasters, *, model="pairwise", lags=(1,), test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None):
+def penalty(operators, ridge):
+    """Diagonal of the information of the ridge: (ridge/2) A^2 = (ridge/8) a^2, the same for C."""
+    out = np.zeros(operators.size)
+    out[operators.at["a"]] = out[operators.at["C"]] = ridge / 4
+    return out
+
+
+def fit_exact(
+    rasters, *, model="pairwise", lags=(1,), k_max=1, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None
+):
     """Fit a small Gibbs model by exact maximum likelihood.
 
     Parameters
     ----------
     rasters : ndarray (T, N), or sequence of them
         0/1; several are trials.
-    model : {"pairwise", "k-pairwise", "neural"}
-        Static models have at most 20 units, ``neural`` units times longest lag <= 12.
+    model : {"pairwise", "k-pairwise", "neural", "lagged"}
+        Static models have at most 20 units; with lags, units times longest lag <= 12.
     lags : tuple of int
         Of ``neural``.
+    k_max : int
+        Longest lag of ``lagged``, >= 1.
     test : float
         Fraction at the end that is scored, not fitted.
     ridge : float
-        L2 penalty on A in nats, >= 0.
+        L2 penalty on A (and C) in nats, >= 0.
     n_blocks : int, optional
         Blocks behind the errors; 0 takes bins as independent: errors from the inverse information alone.
     bin_s, unit : as in :func:`lft.inference.neural_fit.fit_neural`
@@ -125,7 +138,8 @@ def fit_exact(rasters, *, model="pairwise", lags=(1,), test=0.2, ridge=0.0, n_bl
 
     Notes
     -----
-    Errors: sandwich with blocks of time.  Cost of a step for 20 units: 20 2^20 additions and a matrix of 210 x 210.
+    Errors: sandwich with blocks of time.  Cost of a step for 20 units: 20 2^20 additions and a matrix of 210 x 210;
+    with lags two transfer matrices per coupling: 5 units, lags up to 2 (65 couplings): COST_LAGGED.
 
     Examples
     --------
@@ -137,32 +151,32 @@ def fit_exact(rasters, *, model="pairwise", lags=(1,), test=0.2, ridge=0.0, n_bl
     True
     """
     started = time.perf_counter()
-    if model not in ("pairwise", "k-pairwise", "neural"):
-        raise InputError(f"model {model!r}: valid for an exact fit are pairwise, k-pairwise, neural")
-    problem = Problem(rasters, model, lags, test, ridge)
-    lags_of = problem.operators.lags
-    size = problem.n_units * max(lags_of, default=1)
-    limit = exact.MAX_BITS if lags_of else exact.MAX_UNITS
-    joint = problem.n_units * (max(lags_of, default=0) + 1)
-    if size > limit or (lags_of and joint > exact.MAX_JOINT):
-        what = f"{problem.n_units} units" + (f" and lags up to {max(lags_of)}" if lags_of else "")
+    if model not in MODELS:
+        raise InputError(f"model {model!r}: valid for an exact fit are {', '.join(MODELS)}")
+    problem = Problem(rasters, model, lags, test, ridge, k_max)
+    longest = problem.operators.longest
+    size = problem.n_units * max(longest, 1)
+    limit = exact.MAX_BITS if longest else exact.MAX_UNITS
+    if size > limit or (longest and problem.n_units * (longest + 1) > exact.MAX_JOINT):
+        what = f"{problem.n_units} units" + (f" and lags up to {longest}" if longest else "")
         raise InputError(
             f"{what}: the exact sum is for at most {exact.MAX_UNITS} units without lags, and units times lags <= "
             f"{exact.MAX_BITS} with them; valid here is --method boltzmann"
         )
+    start = _start(problem, test, ridge)
     objective = ExactObjective(problem.operators, problem.train, ridge)
-    theta, information = _maximum(objective, _start(problem, test, ridge))
+    theta, information = _maximum(objective, start)
     return problem.finish(
         theta, information, objective.expected(theta), "exact", n_blocks, bin_s, unit, started, method="exact"
     )
 
 
 def _start(problem, test, ridge):
-    """Independent units; with a V the maximum of the pseudo-likelihood, since the former never reach large counts."""
-    if problem.model != "k-pairwise":
+    """Independent units; with a V, whose large counts they never reach, and with directed couplings, where a step is
+    dear, the maximum of the pseudo-likelihood."""
+    if problem.model not in ("k-pairwise", "lagged"):
         return start_theta(problem.operators, problem.train)
-    near = fit_gibbs(problem.model, problem.rasters, is_counted=True, test=test, ridge=ridge)
-    return problem.operators.theta(from_fit(near))
+    return problem.start_at(from_fit(problem.pseudo(test, ridge)))
 
 
 def _maximum(objective, start):
@@ -180,16 +194,31 @@ def _maximum(objective, start):
 class Problem:
     """What every fit of this package does first and last: checked data, free couplings, split, errors and scores."""
 
-    def __init__(self, rasters, model, lags, test, ridge):
+    def __init__(self, rasters, model, lags, test, ridge, k_max=1):
         self.model = model
         self.rasters = checked_rasters(rasters)
         if isinstance(ridge, bool) or not isinstance(ridge, int | float | np.number) or not 0 <= ridge < np.inf:
             raise InputError(f"ridge = {ridge!r}: valid is a finite number >= 0")
         lags = checked_lags(lags if model == "neural" else (), self.rasters)
+        self.k_max = checked_lags((k_max,), self.rasters)[0] if model == "lagged" else 0
         self.n_rows, self.n_units = sum(len(r) for r in self.rasters), self.rasters[0].shape[1]
         self.n_train = newton.split_rows(self.n_rows, test)
         self.train, self.test = split_trials(self.rasters, test)
-        self.operators, self.unbounded, self.warnings = free_operators(model, self.train, lags, ridge)
+        self.operators, self.unbounded, self.warnings = free_operators(model, self.train, lags, ridge, self.k_max)
+
+    def start_at(self, model):
+        """The free couplings of a model; a potential of the count is continued from it where nothing tells it."""
+        if self.model == "k-pairwise":
+            self.operators = replace(self.operators, fixed_V=continued(model.c, model.a, self.train))
+        return self.operators.theta(model)
+
+    def pseudo(self, test, ridge, comm=None):
+        """The fit of the same family by pseudo-likelihood."""
+        counted = self.model == "k-pairwise"
+        return fit_gibbs(
+            self.model, self.rasters, lags=self.operators.lags, k_max=self.k_max, is_counted=counted, test=test,
+            ridge=ridge, comm=comm,
+        )  # fmt: skip
 
     def finish(self, theta, information, expected, name, n_blocks, bin_s, unit, started, **options):
         """GibbsFit with sandwich errors and scores; ``options``: kind of score, arguments of its normalization."""
@@ -205,7 +234,7 @@ class Problem:
 
     def result(self, theta, u, name, bin_s, unit, started, warnings, checks, **options):
         gibbs = self.operators.model(theta)
-        longest = max(self.operators.lags, default=0)
+        longest = self.operators.longest
         kind = options.setdefault("kind", "log-likelihood")
         score, gain = scores(gibbs, self.train, self.test, longest_lag=longest, **options)
         log_z = (np.nan, np.nan)

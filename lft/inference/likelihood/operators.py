@@ -1,6 +1,7 @@
 """Which couplings a Gibbs model has, and the operators that are conjugate to them.
 
-    W = theta . O,        O = (phi_i phi_j of the pairs, sum_i phi_i^a phi_i^(a+k) of the lags, 1[K in level], phi_i)
+    W = theta . O,        O = (phi_i phi_j of the pairs, sum_i phi_i^a phi_i^(a+k) of the lags,
+                               phi_i^a phi_j^(a-k) of the directed couplings, 1[K in level], phi_i)
 
 summed over the bins of a stretch.  Maximum likelihood equates <O> of the model with O of the recording; the information
 is the covariance of O.  All operators are integers, so sums of them are exact and their order does not matter.
@@ -9,7 +10,7 @@ is the covariance of O.  All operators are integers, so sums of them are exact a
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,12 +18,13 @@ from lft.errors import InputError
 from lft.inference import newton
 from lft.inference.likelihood.model import GibbsModel
 
+KINDS = "abCVc"
 CHUNK = 1 << 22  # entries of a table of operators that is made at once
 
 
 @dataclass(frozen=True, eq=False)
 class Operators:
-    """The free couplings, ``theta = (a of the pairs, b of the lags, V of the levels, c of the units)``.
+    """The free couplings, ``theta = (a of the pairs, b of the lags, C directed, V of the levels, c of the units)``.
 
     Attributes
     ----------
@@ -36,6 +38,13 @@ class Operators:
     units : ndarray
         Units whose c is free; c of the others is ``fixed_c``.
     fixed_c : ndarray (N,)
+    directed : ndarray (n_directed, 3)
+        (lag, target, source) of C; others are 0.
+    k_max : int
+        Longest lag of C, free or not.
+    fixed_V : ndarray (N + 1,) or None
+        Part of V that is not free: its continuation above the largest number that occurs
+        (:mod:`lft.inference.likelihood.counts`).
     """
 
     n_units: int
@@ -44,11 +53,31 @@ class Operators:
     levels: tuple
     units: np.ndarray
     fixed_c: np.ndarray
+    directed: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), int))
+    k_max: int = 0
+    fixed_V: np.ndarray | None = None
 
     @property
     def sizes(self):
-        """Numbers of couplings of the four kinds."""
-        return len(self.pairs), len(self.lags), len(self.levels), len(self.units)
+        """Numbers of couplings of the five kinds."""
+        return len(self.pairs), len(self.lags), len(self.directed), len(self.levels), len(self.units)
+
+    @property
+    def at(self):
+        """Place of each kind in theta, slices by ``a``, ``b``, ``C``, ``V``, ``c``."""
+        ends = np.cumsum(self.sizes).tolist()
+        return dict(zip(KINDS, itertools.starmap(slice, itertools.pairwise([0, *ends])), strict=True))
+
+    @property
+    def longest(self):
+        """Longest lag of any coupling, 0 for a static model."""
+        return max([*self.lags, self.k_max])
+
+    def by_lag(self):
+        """(lag, places among the directed couplings, targets, sources) of each lag that has any."""
+        for k in np.unique(self.directed[:, 0]).tolist():
+            places = np.flatnonzero(self.directed[:, 0] == k)
+            yield k, places, self.directed[places, 1], self.directed[places, 2]
 
     @property
     def size(self):
@@ -64,6 +93,7 @@ class Operators:
         return (
             [f"a[{i},{j}]" for i, j in self.pairs]
             + [f"b[{k}]" for k in self.lags]
+            + [f"C[{k},{i},{j}]" for k, i, j in self.directed]
             + [f"V[{level[0]}]" for level in self.levels]
             + [f"c[{i}]" for i in self.units]
         )
@@ -71,24 +101,33 @@ class Operators:
     # ---- couplings
     def model(self, theta):
         """The Gibbs model of a vector of couplings."""
-        a_pairs, b, levels, c_units = np.split(np.asarray(theta, float), self.cuts)
+        a_pairs, b, late, levels, c_units = np.split(np.asarray(theta, float), self.cuts)
         a, c = np.zeros((self.n_units,) * 2), np.array(self.fixed_c, float)
         i, j = self.pairs.T
         a[i, j] = a[j, i] = a_pairs
         c[self.units] = c_units
         V = None
-        if self.levels:
-            V = np.zeros(self.n_units + 1)
+        if self.levels or self.fixed_V is not None:
+            V = np.zeros(self.n_units + 1) if self.fixed_V is None else self.fixed_V.copy()
             for value, level in zip(levels, self.levels, strict=True):
-                V[list(level)] = value
-        return GibbsModel(c, a, V, dict(zip(self.lags, b, strict=True)))
+                V[list(level)] += value
+        C = None
+        if self.k_max:
+            C = np.zeros((self.k_max, self.n_units, self.n_units))
+            k, i, j = self.directed.T
+            C[k - 1, i, j] = late
+        return GibbsModel(c, a, V, dict(zip(self.lags, b, strict=True)), C)
 
     def theta(self, model):
         """The vector of couplings of a model (of those that are free here)."""
         i, j = self.pairs.T
         V = np.zeros(self.n_units + 1) if model.V is None else model.V
         b = [model.b.get(k, 0.0) for k in self.lags]
-        return np.concatenate([model.a[i, j], b, [V[level[0]] for level in self.levels], model.c[self.units]])
+        C = np.zeros((self.k_max, self.n_units, self.n_units))
+        C[: len(model.C)] = model.C[: self.k_max]
+        k, target, source = self.directed.T
+        late, levels = C[k - 1, target, source], [V[level[0]] for level in self.levels]
+        return np.concatenate([model.a[i, j], b, late, levels, model.c[self.units]])
 
     # ---- operators
     def values(self, stretches, dtype=float):
@@ -96,40 +135,48 @@ class Operators:
         x = np.ascontiguousarray(stretches, dtype=dtype)
         n_stretches, n_bins = x.shape[:2]
         out = np.empty((n_stretches, self.size), dtype)
-        n_pairs, n_lags, n_levels, _ = self.sizes
-        if n_pairs:
+        at = self.at
+        if len(self.pairs):
             i, j = self.pairs.T
             if n_bins == 1:
-                np.multiply(x[:, 0, i], x[:, 0, j], out=out[:, :n_pairs])
+                np.multiply(x[:, 0, i], x[:, 0, j], out=out[:, at["a"]])
             else:
-                out[:, :n_pairs] = (x.transpose(0, 2, 1) @ x)[:, i, j]
-        for number, k in enumerate(self.lags, n_pairs):
+                out[:, at["a"]] = (x.transpose(0, 2, 1) @ x)[:, i, j]
+        for number, k in enumerate(self.lags, at["b"].start):
             out[:, number] = (x[:, k:] * x[:, :-k]).sum(axis=(1, 2)) if k < n_bins else 0
-        if n_levels:
+        for k, places, i, j in self.by_lag():
+            late = (x[:, k:].transpose(0, 2, 1) @ x[:, :-k])[:, i, j] if k < n_bins else 0
+            out[:, at["C"].start + places] = late
+        if self.levels:
             count = x.sum(axis=2).astype(np.intp)
-            for number, level in enumerate(self.levels, n_pairs + n_lags):
+            for number, level in enumerate(self.levels, at["V"].start):
                 out[:, number] = np.isin(count, level).sum(axis=1)
-        out[:, n_pairs + n_lags + n_levels :] = x.sum(axis=1)[:, self.units]
+        out[:, at["c"]] = x.sum(axis=1)[:, self.units]
         return out
 
     def total(self, raster):
         """O of one raster (T, N), by matrix products."""
         x = np.asarray(raster)
-        out = np.zeros(self.size)
-        n_pairs, n_lags, n_levels, _ = self.sizes
-        rows = max(CHUNK // self.n_units, 1)
-        second = np.zeros((self.n_units,) * 2)
-        for start in range(0, len(x), rows):
-            part = x[start : start + rows].astype(float)
-            second += part.T @ part
+        out, at = np.zeros(self.size), self.at
+        second = self._coincidences(x, 0)
         i, j = self.pairs.T
-        out[:n_pairs] = second[i, j]
-        for number, k in enumerate(self.lags, n_pairs):
+        out[at["a"]] = second[i, j]
+        for number, k in enumerate(self.lags, at["b"].start):
             out[number] = np.count_nonzero(x[k:] & x[:-k])
-        if n_levels:
+        for k, places, i, j in self.by_lag():
+            out[at["C"].start + places] = self._coincidences(x, k)[i, j]
+        if self.levels:
             count = np.bincount(x.sum(axis=1, dtype=np.intp), minlength=self.n_units + 1)
-            out[n_pairs + n_lags : n_pairs + n_lags + n_levels] = [count[list(level)].sum() for level in self.levels]
-        out[n_pairs + n_lags + n_levels :] = second.diagonal()[self.units]
+            out[at["V"]] = [count[list(level)].sum() for level in self.levels]
+        out[at["c"]] = second.diagonal()[self.units]
+        return out
+
+    def _coincidences(self, x, k):
+        """sum_a x_i^a x_j^(a-k), in pieces of bounded size."""
+        rows, out = max(CHUNK // self.n_units, 1), np.zeros((self.n_units,) * 2)
+        for start in range(k, len(x), rows):
+            stop = min(start + rows, len(x))
+            out += x[start:stop].astype(float).T @ x[start - k : stop - k].astype(float)
         return out
 
     def chunk(self):
@@ -141,7 +188,7 @@ def blocks_of(operators, rasters, start, stop, edges):
     """O of the rows between consecutive edges of all trials in sequence, (blocks, size); a term that joins two bins
     counts in the block of the later one."""
     first = np.concatenate([[0], np.cumsum([len(r) for r in rasters])])
-    longest = max(operators.lags, default=0)
+    longest = operators.longest
     out = np.zeros((len(edges) - 1, operators.size))
     for number, (low, high) in enumerate(itertools.pairwise(edges)):
         for raster, origin in zip(rasters, first[:-1], strict=True):
@@ -154,18 +201,20 @@ def blocks_of(operators, rasters, start, stop, edges):
     return out
 
 
-def free_operators(model, rasters, lags=(), ridge=0.0):
+def free_operators(model, rasters, lags=(), ridge=0.0, k_max=0):
     """The couplings of a family whose maximum is finite on these rasters.
 
     Parameters
     ----------
-    model : {"pairwise", "k-pairwise", "neural"}
+    model : {"pairwise", "k-pairwise", "neural", "lagged"}
     rasters : list of int8 arrays (T, N)
         The training stretch.
     lags : tuple of int
         Of b; ``neural`` only.
     ridge : float
-        With a penalty on pairs all pairs of active units stay.
+        With a penalty all pairs of active units stay, directed ones too.
+    k_max : int
+        Lags 1 ... k_max of C; ``lagged`` only.
 
     Returns
     -------
@@ -181,20 +230,26 @@ def free_operators(model, rasters, lags=(), ridge=0.0):
     """
     n = rasters[0].shape[1]
     n_rows = sum(len(r) for r in rasters)
-    everything = Operators(n, np.argwhere(np.triu(np.ones((n, n), bool), 1)), (), (), np.arange(n), np.zeros(n))
+    pairs = np.argwhere(np.triu(np.ones((n, n), bool), 1))
+    directed = np.indices((k_max, n, n)).reshape(3, -1).T
+    directed[:, 0] += 1
+    everything = Operators(n, pairs, (), (), np.arange(n), np.zeros(n), directed, k_max)
     total = sum(everything.total(r) for r in rasters)
-    fires, together = total[len(everything.pairs) :], total[: len(everything.pairs)]
+    at = everything.at
+    fires = total[at["c"]]
     bounded = (fires > 0) & (fires < n_rows)
     if not bounded.any():
         raise InputError(f"no unit both spikes and pauses within the {n_rows} training bins: nothing to fit")
-    i, j = everything.pairs.T
-    exists = bounded[i] & bounded[j]
-    lost = np.zeros(0, int)
-    if ridge == 0:
-        four = (together > 0) & (together < fires[i]) & (together < fires[j])
-        four &= n_rows - fires[i] - fires[j] + together > 0
-        lost = np.flatnonzero(exists & ~four)
-        exists &= four
+    exists, lost = [], []
+    for kind, known, (i, j) in (("a", pairs, pairs.T), ("C", directed, directed[:, 1:].T)):
+        here, together = bounded[i] & bounded[j], total[at[kind]]
+        if ridge == 0:  # all four joint states must occur
+            four = (together > 0) & (together < fires[i]) & (together < fires[j])
+            four &= n_rows - fires[i] - fires[j] + together > 0
+            name = "A" if kind == "a" else "J_lag"
+            lost += [f"{name}[{','.join(map(str, known[x]))}]" for x in np.flatnonzero(here & ~four)]
+            here &= four
+        exists.append(known[here])
     rate = (fires + 0.5) / (n_rows + 1)
     fixed = np.where(bounded, 0.0, np.log(rate / (1 - rate)))
     levels, notes, merged = (), [], []
@@ -206,19 +261,18 @@ def free_operators(model, rasters, lags=(), ridge=0.0):
             f"{len(silent)} of {n} units never (or always) fire in training: {_some(f'I[{u}]' for u in silent)}; their "
             "I is the Krichevsky-Trofimov estimate, without error"
         )
-    if len(lost):
-        names = [f"A[{i[k]},{j[k]}]" for k in lost]
+    if lost:
         notes.append(
-            f"{len(lost)} pairs have no finite maximum: {_some(names)}; fixed at A = 0, without error "
-            "(ridge > 0 keeps them)"
+            f"{len(lost)} pairs have no finite maximum: {_some(lost)}; fixed at {lost[0].split('[')[0]} = 0, without "
+            "error (ridge > 0 keeps them)"
         )
     if merged:
         notes.append(
             f"{len(merged)} numbers of spikes never occur: {_some(f'V[{k}]' for k in merged)}; V there is that of the "
-            "next lower number that occurs"
+            "next lower number that occurs, and above the largest falls so that no state of more spikes has weight"
         )
-    unbounded = [f"I[{u}]" for u in silent] + [f"A[{i[k]},{j[k]}]" for k in lost] + [f"V[{k}]" for k in merged]
-    free = Operators(n, everything.pairs[exists], tuple(lags), levels, np.flatnonzero(bounded), fixed)
+    unbounded = [f"I[{u}]" for u in silent] + lost + [f"V[{k}]" for k in merged]
+    free = Operators(n, exists[0], tuple(lags), levels, np.flatnonzero(bounded), fixed, exists[1], k_max)
     return free, unbounded, notes
 
 
@@ -275,6 +329,6 @@ def sandwich(operators, information, rasters, stop, expected, n_blocks=None):
     if n_blocks is None and len(scores) > 1:
         u = newton.influences(information, scores)
         parts = [part for part in np.split(u, operators.cuts, axis=1) if part.shape[1]]
-        longest = max(operators.lags, default=0)
+        longest = operators.longest
         scores, warning = newton.merge_blocks(scores, parts, stop, longest)
     return newton.influences(information, scores), warning

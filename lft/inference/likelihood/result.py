@@ -88,15 +88,15 @@ def _edges(n_bins, longest_lag, n_trials):
 
 
 def couplings(operators, theta, u, spins):
-    """Arrays A, B, I (J, h, V) with errors of a vector of couplings and the influences u (blocks, size) on it.
+    """Arrays A, B, I (J, h, V, J_lag) with errors of a vector of couplings and the influences u (blocks, size) on it.
 
     A = -a/2, B = -b/2, I = -c;  J = a/4, h_i = c_i/2 + sum_j a_ij/4.
     """
     n, units = operators.n_units, operators.units
     model = operators.model(theta)
     error = np.sqrt((u**2).sum(axis=0))
-    a_error, b_error, v_error, c_part = np.split(error, operators.cuts)
-    u_a, _, _, u_c = np.split(u, operators.cuts, axis=1)
+    a_error, b_error, late_error, v_error, c_part = np.split(error, operators.cuts)
+    u_a, _, _, _, u_c = np.split(u, operators.cuts, axis=1)
     A_error = np.full((n, n), np.nan)
     np.fill_diagonal(A_error, 0.0)
     i, j = operators.pairs.T
@@ -111,7 +111,12 @@ def couplings(operators, theta, u, spins):
         "I": -model.c,
         "I_error": c_error,
     }
-    if operators.levels:
+    if operators.k_max:
+        J_lag_error = np.full(model.C.shape, np.nan)
+        k, target, source = operators.directed.T
+        J_lag_error[k - 1, target, source] = late_error
+        out |= {"J_lag": model.C, "J_lag_error": J_lag_error}
+    if model.V is not None:
         V_error = np.zeros(n + 1)
         for e, level in zip(v_error, operators.levels, strict=True):
             V_error[list(level)] = np.nan

@@ -136,7 +136,7 @@ class Stretches:
                 out[0, word] = self.operators.values(lanes).sum(axis=0)
         out[0] -= self._control(x, rest, everything)
         if kind.middle:
-            longest = max(self.operators.lags, default=0)
+            longest = self.operators.longest
             low, high = kind.core.start, kind.core.stop
             for word, lanes in enumerate(x):
                 out[1, word] = self.operators.values(lanes[:, low - longest : high]).sum(axis=0)
@@ -148,13 +148,12 @@ class Stretches:
     def _static(self, x):
         """Sums of O over the 64 chains of each word, x (words, 64, N)."""
         op, out = self.operators, np.zeros((len(x), self.operators.size))
-        n_pairs, n_lags, n_levels, _ = op.sizes
         i, j = op.pairs.T
-        out[:, :n_pairs] = (x.transpose(0, 2, 1) @ x)[:, i, j]
-        count = x.sum(axis=2).astype(np.intp) if n_levels else None
-        for number, level in enumerate(op.levels, n_pairs + n_lags):
+        out[:, op.at["a"]] = (x.transpose(0, 2, 1) @ x)[:, i, j]
+        count = x.sum(axis=2).astype(np.intp) if op.levels else None
+        for number, level in enumerate(op.levels, op.at["V"].start):
             out[:, number] = np.isin(count, level).sum(axis=1)
-        out[:, n_pairs + n_lags + n_levels :] = x.sum(axis=1)[:, op.units]
+        out[:, op.at["c"]] = x.sum(axis=1)[:, op.units]
         return out
 
     def _control(self, x, rest, rows):
@@ -168,8 +167,7 @@ class Stretches:
         op, out = self.operators, np.zeros((len(x), self.operators.size))
         if op.levels:
             return out
-        words, n = len(x), x.shape[-1]
-        n_pairs, n_lags, _, _ = op.sizes
+        words, n, at = len(x), x.shape[-1], op.at
         m = self.rate
         r = rest[:, :, rows]
         mean = r.sum(axis=(1, 2), dtype=float)
@@ -177,13 +175,20 @@ class Stretches:
         both = flat.transpose(0, 2, 1) @ np.ascontiguousarray(x[:, :, rows]).reshape(words, -1, n)
         both = both + (mean[:, :, None] * m)
         i, j = op.pairs.T
-        out[:, :n_pairs] = (both[:, i, j] + both[:, j, i]) / 2
-        for number, k in enumerate(op.lags, n_pairs):
+        out[:, at["a"]] = (both[:, i, j] + both[:, j, i]) / 2
+        for number, k in enumerate(op.lags, at["b"].start):
             near = np.zeros_like(x)
             near[:, :, k:] += x[:, :, :-k] + m.astype(np.float32)
             near[:, :, :-k] += x[:, :, k:] + m.astype(np.float32)
             out[:, number] = np.einsum("wlan,wlan->w", r, near[:, :, rows], optimize=True) / 2
-        out[:, n_pairs + n_lags :] = mean[:, op.units]
+        for k, places, i, j in op.by_lag():
+            near = np.zeros((2, *x.shape), np.float32)  # what a unit meets in the earlier, in the later bin
+            near[0, :, :, k:] = x[:, :, :-k] + m.astype(np.float32)
+            near[1, :, :, :-k] = x[:, :, k:] + m.astype(np.float32)
+            near = np.ascontiguousarray(near[:, :, :, rows]).reshape(2, words, -1, n)
+            before, after = flat.transpose(0, 2, 1) @ near  # (words, unit of r, unit met)
+            out[:, at["C"].start + places] = (before[:, i, j] + after[:, j, i]) / 2
+        out[:, at["c"]] = mean[:, op.units]
         return out
 
     def covariance(self, times, at_least=0):

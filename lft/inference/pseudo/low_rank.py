@@ -3,8 +3,9 @@
 N r numbers in place of N (N - 1)/2: for populations whose pairs are coupled through a few patterns.  The problem is not
 concave.  The search starts at the leading eigenvectors (in absolute value, which also fixes the signs) of the couplings
 of the full fit, with a diagonal that the low-rank part itself supplies (principal factors, a standard method), and
-goes on by Newton steps with the expected curvature ``J^T H J``, H the information in a and J = d a/d b: near the full
-maximum, where the start lies, that is enough; other maxima are not looked for.
+goes on by Newton steps with the curvature ``J^T H J - sum_p g_p d2 a_p/db2``, H the information in a, g the gradient
+in it and J = d a/d b; where that is not positive the second term, which vanishes where the rank fits, is left out.
+Other maxima are not looked for.
 
 Rotations within patterns of one sign (and boosts between those of two) leave a unchanged.  The likelihood has no slope
 along them, so a term that is quadratic along them alone makes the curvature regular and changes nothing else.  Errors
@@ -67,16 +68,22 @@ class _Factors:
             out = np.vstack([out, turn / max(np.linalg.norm(turn), 1e-300)])
         return out
 
-    def curvature(self, beta):
-        """Expected curvature in beta, with the term along the gauge."""
+    def curvature(self, beta, gradient):
+        """Minus the second derivative in beta, with the term along the gauge; ``gradient`` in theta."""
         jacobian, gauge = self.jacobian(beta), self.gauge(beta)
         rows = RowBlocks.of(self.objective, self.theta(beta))
         matrix = jacobian.T @ rows.product(jacobian)
-        return matrix + np.trace(matrix) / len(matrix) * gauge.T @ gauge
+        matrix += np.trace(matrix) / len(matrix) * gauge.T @ gauge
+        bent = np.zeros_like(matrix)
+        for k, sign in enumerate(self.signs):
+            bent[k * self.n + self.i, k * self.n + self.j] = -sign * gradient[: len(self.i)]
+        whole = matrix + bent + bent.T
+        is_positive = np.linalg.eigvalsh(whole)[0] > 1e-6 * np.linalg.eigvalsh(matrix)[0]
+        return whole if is_positive else matrix
 
     def evaluate(self, beta):
         value, gradient, _ = self.objective.evaluate(self.theta(beta))
-        make = lambda extra: newton.DenseInformation(self.curvature(beta), extra)  # noqa: E731
+        make = lambda extra: newton.DenseInformation(self.curvature(beta, gradient), extra)  # noqa: E731
         return value, self.jacobian(beta).T @ gradient, make
 
 
@@ -108,7 +115,9 @@ def fit_low_rank(rasters, rank, *, test=0.0, n_blocks=None, bin_s=None, unit=Non
     Returns
     -------
     PseudoFit
-        Model ``pairwise``; J and A have the rank off the diagonal, and errors that know it.
+        Model ``pairwise``; J and A have the rank off the diagonal, and errors that know it.  ``extra_arrays`` holds
+        ``patterns`` (rank, N) and ``signs`` (rank,): ``J_ij = sum_r signs_r patterns_ri patterns_rj``, i != j;
+        rotations within one sign leave J unchanged.
 
     Raises
     ------
@@ -137,7 +146,8 @@ def fit_low_rank(rasters, rank, *, test=0.0, n_blocks=None, bin_s=None, unit=Non
         raise InputError(f"{n} units: a fit of low rank holds {objective.size} couplings at once, at most {MAX_DENSE}")
     if len(whole.layout.units) < n:
         silent = np.setdiff1d(np.arange(n), whole.layout.units)
-        raise InputError(f"unit {silent[0]} never (or always) fires: leave it out of a fit of low rank")
+        name = silent[0] if unit is None else unit[silent[0]]
+        raise InputError(f"unit {name} never (or always) fires: leave it out of a fit of low rank")
     extra = np.append(np.full(len(objective.layout.pairs), 1.0), np.zeros(n))  # enough for a start without runaways
 
     def penalized(theta):
@@ -151,13 +161,11 @@ def fit_low_rank(rasters, rank, *, test=0.0, n_blocks=None, bin_s=None, unit=Non
     a[i, j] = a[j, i] = full[: len(i)]
     b, signs = principal_factors(a, rank)
     factors = _Factors(objective, signs)
-    beta, _, curvature = newton.maximize(factors.evaluate, np.append(b.ravel(), full[len(i) :]))
+    beta, _, information = newton.maximize(factors.evaluate, np.append(b.ravel(), full[len(i) :]))
     theta, jacobian = factors.theta(beta), factors.jacobian(beta)
     edges = newton.fine_edges(n_train, len(beta), n_blocks)
     scores = errors.block_scores(objective, theta, edges) @ jacobian
-    u, warning = errors.joint_influences(
-        curvature, scores, [np.arange(len(beta))], n_train, 0, n_blocks
-    )
+    u, warning = errors.joint_influences(information, scores, [np.arange(len(beta))], n_train, 0, n_blocks)
     rate = objective.data[:, -1] / n_train
     independent = np.append(np.zeros(len(i)), np.log(rate / (1 - rate)))
     blocks = np.linspace(n_train, n_rows, 21).astype(int) if n_rows - n_train >= 20 else np.array([n_train, n_rows])
@@ -174,6 +182,7 @@ def fit_low_rank(rasters, rank, *, test=0.0, n_blocks=None, bin_s=None, unit=Non
     return PseudoFit(
         model="pairwise", score=score, gain=newton.gain_with_error(values[:, 0] - values[:, 1], sizes), n_units=n,
         n_bins=n_rows, n_train=n_train, n_blocks=len(u), bin_s=bin_s, warnings=[warning] if warning else [],
-        unit=np.arange(n) if unit is None else np.asarray(unit), seconds=time.perf_counter() - started,
+        unit=np.arange(n) if unit is None else np.asarray(unit), extra={"rank": int(rank)},
+        extra_arrays={"patterns": factors.split(beta)[0] / 2, "signs": signs}, seconds=time.perf_counter() - started,
         **couplings(objective.layout, theta, u @ jacobian.T, [], True),
     )  # fmt: skip

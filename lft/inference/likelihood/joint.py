@@ -1,0 +1,74 @@
+"""Whether the joint distribution of a fit fires as the recording does: a look at a few chains.
+
+The pseudo-likelihood sees one unit given all the others.  On sparse recordings its maximum often has a second state in
+which most units fire, which no bin of the recording visits: conditionals are right, the joint distribution is not, and
+its likelihood falls far below that of independent units.  Half of the chains start silent, half in that state's reach
+(every unit with probability 1/2); where they settle is what the model says of a bin.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lft.inference.likelihood.sampling import Chains
+
+WORDS, SWEEPS, FEWEST = 2, 192, 48
+OPERATIONS = 3e10
+"""Couplings visited at most: about four seconds on one core.  Where ``FEWEST`` sweeps take more nothing is said."""
+SIGMA, SHARE = 6.0, 0.3
+"""A rate differs beyond so many standard errors and by more than so large a part of the larger one."""
+
+
+def second_state(model, rate, seed=0):
+    """One line if chains of a Gibbs model do not settle at the rates of its recording, else None.
+
+    Parameters
+    ----------
+    model : GibbsModel
+    rate : float
+        Spikes per bin of the recording, all units together.
+    seed : int
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lft.inference.likelihood import GibbsModel
+    >>> from lft.inference.likelihood.joint import second_state
+    >>> model = GibbsModel(np.full(20, -3.0), 0.6 * (1 - np.eye(20)))  # 0 and 20 spikes are both likely
+    >>> second_state(model, 1.0).split(":")[0]
+    'the joint distribution of this fit has a second state'
+    >>> second_state(GibbsModel(np.full(20, -3.0)), 20 / (1 + np.exp(3.0))) is None
+    True
+    """
+    rows = 1 if model.kind == "static" else 8 * len(model.lagged) + 16
+    edges = np.count_nonzero(model.a) + 2 * np.count_nonzero(model.lagged) + model.n_units
+    sweeps = int(min(OPERATIONS / (64 * WORDS * rows * edges), SWEEPS))
+    if sweeps < FEWEST:
+        return None
+    chains = Chains(model, WORDS, rows, seed=seed)
+    chains.sweep(sweeps // 2)
+    seen = np.zeros(64 * WORDS)
+    n = 0
+    while chains.t < sweeps:
+        chains.sweep(4)
+        seen += chains.values().sum(axis=(1, 2)) / rows
+        n += 1
+    silent, random = seen[0::2] / n, seen[1::2] / n
+    off = [_differs(x, rate) for x in (silent, random)]
+    if not any(off):
+        return None
+    where = f"{(random if off[1] else silent).mean():.3g} spikes per bin, the recording has {rate:.3g}"
+    what = "is not the recording's: chains settle at" if all(off) else "has a second state: chains stay at"
+    return (
+        f"the joint distribution of this fit {what} {where}, which the pseudo-likelihood does not see; "
+        "take --penalty l2 or --method boltzmann"
+    )
+
+
+def _differs(chains, rate):
+    mean, error = chains.mean(), chains.std(ddof=1) / np.sqrt(len(chains))
+    return bool(abs(mean - rate) > SIGMA * error and abs(mean - rate) > SHARE * max(mean, rate))
