@@ -127,15 +127,18 @@ def fit_all(train, bin_s, args, report):
             raise DivergenceError(f"no start: {failed[first]}")
         return boltzmann(model, train, bin_s, fits[first], strengths[first], **terms), strengths[first] / 2
 
-    keep("pairwise, pseudo", lambda: penalized("pairwise", train, bin_s))
-    keep("pairwise", lambda: learn("pairwise", "pairwise, pseudo"))
-    prior = strengths.get("pairwise, pseudo", "auto")  # the couplings A of these two have the same prior
+    keep("pairwise", lambda: penalized("pairwise", train, bin_s))
+    prior = strengths.get("pairwise", "auto")  # the couplings A of these two have the same prior
     keep("k-pairwise", lambda: penalized("k-pairwise", train, bin_s, prior, is_counted=True))
-    keep("neural, pseudo", lambda: penalized("neural", train, bin_s, prior, lags=(1,)))
-    keep("neural", lambda: learn("neural", "neural, pseudo", lags=(1,)))
-    keep("lagged", lambda: penalized("lagged", train, bin_s, k_max=1))
+    keep("neural", lambda: penalized("neural", train, bin_s, prior, lags=(1,)))
+    if args.lagged:
+        keep("lagged", lambda: penalized("lagged", train, bin_s, k_max=1))
     keep("kinetic", lambda: causal(lambda r, s: fit_kinetic(r, n_lags=1, test=0.0, ridge=s, bin_s=bin_s), train))
     keep("glm", lambda: causal(lambda r, s: fit_glm(r, basis=basis, test=0.0, ridge=s, bin_s=bin_s), train))
+    if "pairwise" in args.likelihood:
+        keep("pairwise, likelihood", lambda: learn("pairwise", "pairwise"))
+    if "neural" in args.likelihood:
+        keep("neural, likelihood", lambda: learn("neural", "neural", lags=(1,)))
     return fits, strengths, failed, seconds
 
 
@@ -229,19 +232,20 @@ def study(name, path, folder, args):
     }  # fmt: skip
     report(f"conditional scores {out['conditional']}")
     for family in CHECKED:
+        family = f"{family}, likelihood" if f"{family}, likelihood" in models else family
         if family in models:
             checks = check_model(models[family][0], train, constraints_of(fits[family]), bin_s=bin_s, **CHECK)
-            plot_checks(checks, folder / f"{name}_{family}.png", family)
+            plot_checks(checks, folder / f"{name}_{family.split(',')[0]}.png", family)
             out["checks"][family] = checks.as_json()
             report(f"{family}\n{checks.table()}")
-    if "pairwise" in models:
-        out["information"] = information(fits["pairwise"], train)
-        report(f"information {out['information']}")
-        again = lambda r: fit_gibbs("pairwise", r, test=0.0, ridge=4 * strengths["pairwise, pseudo"])  # noqa: E731
-        heat = heat_of(fits["pairwise"], again, train, betas=BETAS, n_chains=100)
-        plot_heat(heat.fit, heat.control, folder / f"{name}_heat.png", f"{name}, pairwise, {len(units)} units")
-        out["specific_heat"] = heat.as_json()
-        report(heat.table())
+    pairs = "pairwise, likelihood" if "pairwise, likelihood" in models else "pairwise"
+    out["information"] = information(fits[pairs], train)
+    report(f"information {out['information']}")
+    again = lambda r: fit_gibbs("pairwise", r, test=0.0, ridge=4 * strengths["pairwise"])  # noqa: E731
+    heat = heat_of(fits[pairs], again, train, betas=BETAS, n_chains=100)
+    plot_heat(heat.fit, heat.control, folder / f"{name}_heat.png", f"{name}, pairwise, {len(units)} units")
+    out["specific_heat"] = heat.as_json()
+    report(heat.table())
     out["drift"], out["clipped"] = drift(train).as_json(), raster.report.clipped_fraction
     out["cpu_s"] = time.process_time() - began
     report(f"{out['cpu_s']:.0f} s of one core")
@@ -255,6 +259,9 @@ def main():
     parser.add_argument("--only", choices=list(RECORDINGS), action="append")
     parser.add_argument("--units", type=int, default=40)
     parser.add_argument("--bins", type=int, default=90_000, help="from the start of the recording, at most")
+    parser.add_argument("--likelihood", nargs="*", default=[], choices=("pairwise", "neural"),
+                        help="fits of these by Boltzmann learning too")  # fmt: skip
+    parser.add_argument("--lagged", action="store_true", help="the lagged family too")
     args = parser.parse_args()
     if args.data is None:
         parser.error("no recordings: give their folder, or set LFT_DATA")

@@ -10,7 +10,7 @@ from pathlib import Path
 from lft.analysis.estimate import format_with_error
 
 MODELS = ("pairwise", "k-pairwise", "neural", "lagged", "kinetic", "glm")
-BY_PSEUDO = ("pairwise, pseudo", "neural, pseudo")
+BY_LIKELIHOOD = ("pairwise, likelihood", "neural, likelihood")
 COMPARED = ("count", "triples", "crosscorrelogram", "silences", "avalanche_size", "avalanche_duration")
 
 
@@ -20,8 +20,9 @@ def pair(entry):
 
 
 def models_of(found):
-    """Columns: families, and those by pseudo-likelihood where they are a second fit of a family."""
-    return MODELS + BY_PSEUDO if any("conditional" in one for one in found.values()) else MODELS
+    """Columns: families, and second fits of a family by the likelihood proper."""
+    made = {m["model"] for one in found.values() for m in one["ranking"]["models"]}
+    return tuple(m for m in MODELS + BY_LIKELIHOOD if m in made)
 
 
 def scores(found):
@@ -160,7 +161,7 @@ def patches(found):
         heat, s, d = one["specific_heat"], one["strengths"], one["drift"]
         peaks = ", ".join(f"{c['peak_beta']['value']:g} +- {c['peak_beta']['error']:.2g}"
                           for c in (heat["fit"], heat["control"]))  # fmt: skip
-        chosen = ", ".join(f"{s[m]:.2g}" if m in s else "none" for m in ("pairwise, pseudo", "kinetic", "glm"))
+        chosen = ", ".join(f"{s[m]:.2g}" if m in s else "none" for m in ("pairwise", "kinetic", "glm"))
         cells = [
             name, str(len(one["units"])), str(len(one["left_out"])), str(one["n_train"]),
             f"{one['spike_probability']:.4f}", f"{100 * d['rate_change']:.0f} % ({d['p_rates']:.2g})",
