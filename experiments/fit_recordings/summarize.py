@@ -1,4 +1,4 @@
-"""Tables of what run.py found, as Markdown.
+"""Tables of what run.py or patches.py found, as Markdown.
 
 python experiments/fit_recordings/summarize.py FOLDER
 """
@@ -10,6 +10,8 @@ from pathlib import Path
 from lft.analysis.estimate import format_with_error
 
 MODELS = ("pairwise", "k-pairwise", "neural", "lagged", "kinetic", "glm")
+BY_LIKELIHOOD = ("pairwise, likelihood", "neural, likelihood")
+COMPARED = ("count", "triples", "crosscorrelogram", "silences", "avalanche_size", "avalanche_duration")
 
 
 def pair(entry):
@@ -17,15 +19,22 @@ def pair(entry):
     return format_with_error(entry["value"], entry["error"])
 
 
+def models_of(found):
+    """Columns: families, and second fits of a family by the likelihood proper."""
+    made = {m["model"] for one in found.values() for m in one["ranking"]["models"]}
+    return tuple(m for m in MODELS + BY_LIKELIHOOD if m in made)
+
+
 def scores(found):
     """Held-out bits per spike above independent units."""
-    lines = ["| recording | " + " | ".join(MODELS) + " | selected |", "|---" * (len(MODELS) + 2) + "|"]
+    columns = models_of(found)
+    lines = ["| recording | " + " | ".join(columns) + " | selected |", "|---" * (len(columns) + 2) + "|"]
     for name, one in found.items():
         ranking = one["ranking"]
         by_model = {m["model"]: m for m in ranking["models"]}
         best = ranking["models"][0]["model"]
         cells = []
-        for model in MODELS:
+        for model in columns:
             text = pair(by_model[model]["bits_per_spike"]) if model in by_model else "no fit"
             cells.append(f"**{text}**" if model == best else text)
         lines.append(f"| {name} | {' | '.join(cells)} | {ranking['selected']} |")
@@ -34,12 +43,13 @@ def scores(found):
 
 def differences(found):
     """Paired differences to the best model."""
-    lines = ["| recording | best | " + " | ".join(MODELS) + " |", "|---" * (len(MODELS) + 2) + "|"]
+    columns = models_of(found)
+    lines = ["| recording | best | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
     for name, one in found.items():
         models = one["ranking"]["models"]
         by_model = {m["model"]: m for m in models}
         cells = []
-        for model in MODELS:
+        for model in columns:
             m = by_model.get(model)
             same = m is None or m is models[0]
             cells.append("" if same else pair(m["behind"]) + (" (tie)" if m["ties"] else ""))
@@ -103,13 +113,74 @@ def scans(found):
     return lines
 
 
+def conditional(found):
+    """Bits per spike of single bins given all other units and bins, above independent units."""
+    columns = [m for m in models_of(found) if any(m in one["conditional"] for one in found.values())]
+    lines = ["| recording | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, one in found.items():
+        cells = [format_with_error(*one["conditional"][m]) if m in one["conditional"] else "no fit" for m in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def compared(found):
+    """Recording, then simulation at the fit (z of the difference; bold: the whole statistic fails)."""
+    labels = next(iter(next(iter(found.values()))["checks"].values()))["statistics"]
+    head = [f"{labels[key]['label']}: {labels[key]['of']}" for key in COMPARED]
+    lines = [f"| recording | {' | '.join(['', *head])} |", "|---" * (len(head) + 2) + "|"]
+    for name, one in found.items():
+        for number, (family, checks) in enumerate(one["checks"].items()):
+            if number == 0:
+                cells = [pair(checks["statistics"][key]["recording"]) for key in COMPARED]
+                lines.append(f"| {name} | recorded | {' | '.join(cells)} |")
+            cells = []
+            for key in COMPARED:
+                entry = checks["statistics"].get(key)
+                text = "" if entry is None else f"{pair(entry['simulation'])} ({entry['z'] or 0:.1f})"
+                cells.append(f"**{text}**" if key in checks["failed"] else text)
+            lines.append(f"| | {family} | {' | '.join(cells)} |")
+    return lines
+
+
+def information(found):
+    """Multi-information of pairs in the whole patch; I2/IN of groups of ten of its units."""
+    lines = ["| recording | I2 of the patch, bits per bin | per spike | I2/IN of groups of ten |", "|---" * 4 + "|"]
+    for name, one in found.items():
+        i = one["information"]
+        ratios = ", ".join(format_with_error(*g["ratio"]) for g in i["groups"])
+        each = i["i_2"][0] / i["spikes_per_bin"]
+        lines.append(f"| {name} | {format_with_error(*i['i_2'])} | {each:.3f} | {ratios} |")
+    return lines
+
+
+def patches(found):
+    """Patches: what was fitted, drift, specific heat."""
+    head = "recording", "units", "left out", "training bins", "firing", "rates change (p)", "clipped"
+    lines = [f"| {' | '.join(head)} | strength of J, kinetic, glm | peak of C, control | CPU s |", "|---" * 10 + "|"]
+    for name, one in found.items():
+        heat, s, d = one["specific_heat"], one["strengths"], one["drift"]
+        peaks = ", ".join(f"{c['peak_beta']['value']:g} +- {c['peak_beta']['error']:.2g}"
+                          for c in (heat["fit"], heat["control"]))  # fmt: skip
+        chosen = ", ".join(f"{s[m]:.2g}" if m in s else "none" for m in ("pairwise", "kinetic", "glm"))
+        cells = [
+            name, str(len(one["units"])), str(len(one["left_out"])), str(one["n_train"]),
+            f"{one['spike_probability']:.4f}", f"{100 * d['rate_change']:.0f} % ({d['p_rates']:.2g})",
+            f"{100 * one['clipped']:.0f} %", chosen, peaks, f"{one['cpu_s']:.0f}",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def main():
     files = sorted(Path(sys.argv[1]).glob("*.json"))
     found = {path.stem: json.loads(path.read_text()) for path in files}
     whole = {name: one for name, one in found.items() if "checks" in one}
-    for table in (scores, differences, questions, failures, pitfalls, scans):
-        shown = whole if table in (failures, pitfalls, scans) else found
-        print(f"{table.__doc__}\n", *table(shown), "", sep="\n")
+    of_patches = any("conditional" in one for one in whole.values())
+    tables = (conditional, compared, information, patches) if of_patches else (pitfalls, scans)
+    for table in (scores, differences, questions):
+        print(f"{table.__doc__}\n", *table(found), "", sep="\n")
+    for table in (failures, *tables) if whole else ():
+        print(f"{table.__doc__}\n", *table(whole), "", sep="\n")
     print("CPU seconds:", ", ".join(f"{name} {one['cpu_s']:.0f}" for name, one in found.items()))
 
 

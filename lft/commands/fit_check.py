@@ -186,7 +186,7 @@ class Heat:
         return "\n".join([*lines, f"largest at beta = {peak(self.fit)}; control {peak(self.control)}"])
 
 
-def heat_of(fit, fit_again, train, seed=0, n_bins=200, n_chains=400):
+def heat_of(fit, fit_again, train, seed=0, n_bins=200, n_chains=400, betas=BETAS):
     """Specific heat of a Gibbs fit, and of the fit to circularly shifted units.
 
     ``fit_again``: rasters -> fit of the same model.
@@ -205,7 +205,7 @@ def heat_of(fit, fit_again, train, seed=0, n_bins=200, n_chains=400):
                 lambda beta, m=model, zero=nothing: m.scaled(beta, zero),
                 model.log_weights,
                 model.n_units,
-                BETAS,
+                betas,
                 is_static=model.kind == "static",
                 n_bins=n_bins,
                 n_chains=n_chains,

@@ -77,6 +77,69 @@ def test_the_fit_that_matches_pairs_passes_pairs_and_fails_time():
     assert arrays["check_pairs"].shape == (4, 15) and np.isfinite(arrays["check_count"]).all()
 
 
+class Triplets:
+    """Bins with exactly the rates and the pairs of independent units, and three-point correlations of choice.
+
+    ``P(phi) = prod_i P(phi_i) [1 + sum_T t_T x_i x_j x_k]`` with ``x_i = (phi_i - p_i)/sqrt(p_i (1 - p_i))``: every sum
+    over a unit takes the terms away that hold it, so all marginals of two units are products, and the third
+    cumulant of a triple is ``t_T sqrt(prod p (1 - p))``.
+    """
+
+    kind = "static"
+
+    def __init__(self, p, triples):
+        self.n_units = len(p)
+        self.words = np.array(list(np.ndindex(*[2] * len(p))))
+        x = (self.words - p) / np.sqrt(p * (1 - p))
+        self.weights = np.where(self.words, p, 1 - p).prod(axis=1)
+        self.weights *= 1 + sum(t * x[:, list(units)].prod(axis=1) for units, t in triples.items())
+        assert (self.weights >= 0).all()
+
+    def simulate(self, n_bins, *, seed, n_chains=1):
+        drawn = np.random.default_rng(seed).choice(len(self.words), (n_chains, n_bins), p=self.weights)
+        return self.words[drawn].astype(np.int8)
+
+
+P = np.full(N, 0.2)
+TRIPLES = {(0, 1, 2): 0.1, (3, 4, 5): -0.1}  # of both signs, so that P(K) is changed in second order alone
+
+
+def test_wrong_triplets_with_the_right_pairs_are_rejected():
+    """The power of the three-point statistic: rates, pairs, P(K) and all times agree, the triplets do not."""
+    true = Triplets(P, TRIPLES)
+    pair = true.weights @ (true.words[:, :, None] * true.words[:, None, :]).reshape(len(true.words), -1)
+    assert np.allclose(pair.reshape(N, N), np.outer(P, P) + np.diag(P * (1 - P)))  # independent pairs, exactly
+    raster, independent = true.simulate(8000, seed=21)[0], IndependentModel(np.log(P / (1 - P)))
+    options = {"constraints": Constraints(pairs=True), "seed": 7, "stretch_bins": 200}
+    assert check_model(true, raster, **options).failed == []
+    # mutants: no triplets (the pairwise model), triplets of the wrong sign, of other units
+    turned = Triplets(P, {units: -t for units, t in TRIPLES.items()})
+    others = Triplets(P, {(0, 1, 3): 0.1, (2, 4, 5): -0.1})
+    for wrong, least in ((independent, 5), (turned, 10), (others, 5)):
+        checks = check_model(wrong, raster, **options)
+        assert checks.failed == ["triples"] and checks["triples"].chi2 > least, checks.table()
+    # the size of what was found: t sqrt(prod p q) of the two triples, within its error
+    found, error = checks["triples"].values[0], checks["triples"].errors[0]
+    expected = np.zeros(20)
+    expected[[0, -1]] = np.array([0.1, -0.1]) * (P * (1 - P))[:3].prod() ** 0.5
+    assert np.abs((found - expected) / error).max() < 4.5 and error.max() < 0.2 * expected.max()
+
+
+@pytest.mark.validate
+def test_power_of_the_three_point_statistic():
+    """At a correlation of 0.03 to 0.1 of the largest possible the power rises from little to all; no false alarms."""
+    power = {}
+    for t in (0.0, 0.04, 0.06, 0.1):
+        true = Triplets(P, {units: np.sign(s) * t for units, s in TRIPLES.items()})
+        hits = 0
+        for seed in range(40):
+            raster = true.simulate(8000, seed=100 + seed)[0]
+            checks = check_model(IndependentModel(np.log(P / (1 - P))), raster, seed=seed, stretch_bins=200)
+            hits += "triples" in checks.failed
+        power[t] = hits
+    assert power[0.0] <= 2 and power[0.04] < power[0.1] and power[0.1] >= 39, power
+
+
 @pytest.mark.validate
 @pytest.mark.parametrize("name", ["neural", "kinetic"])
 def test_p_values_of_the_true_model_are_uniform(name):

@@ -167,6 +167,48 @@ def test_ranking_finds_the_memory():
     assert ranking.selected == "chain" and ranking["chain"].bits_per_spike[0] > 10 * ranking["chain"].bits_per_spike[1]
 
 
+class Slow:
+    """A score that scatters about that of another model, with a memory: ``x_a = rho x_(a-1) + noise`` nats in bin a."""
+
+    kind, n_units = "static", 2
+
+    def __init__(self, base, rho, n_bins, seed):
+        from scipy.signal import lfilter
+
+        noise = np.random.default_rng(seed).normal(size=n_bins + 500)
+        self.base, self.extra = base, lfilter([1], [1, -rho], noise)[500:]
+
+    def log_likelihood(self, rasters, edges):
+        blocks = self.base.log_likelihood(rasters, edges).blocks + np.add.reduceat(self.extra, edges[0][:-1])
+        return LogLikelihood(float(blocks.sum()), 0.0, blocks)
+
+
+@pytest.mark.parametrize("rho, memory", [(0.0, 0.0), (0.98, 49.0)])
+def test_errors_of_a_ranking_know_the_memory_of_its_scores(rho, memory, monkeypatch):
+    """Two models of equal mean differ at 1 % in one recording of 100; blocks that ignore the memory say more often."""
+    from scipy.stats import t as student
+
+    raster = (np.random.default_rng(0).random((4000, 2)) < 0.2).astype(np.int8)
+    base = IndependentModel.fitted([raster])
+
+    def false_alarms():
+        p, found = [], []
+        for seed in range(300):
+            found.append(rank({"independent": (base, 2), "slow": (Slow(base, rho, 4000, seed), 3)}, raster))
+            difference, error = found[-1].difference("slow", "independent")
+            p.append(2 * student.sf(abs(difference) / error, found[-1].n_blocks - 1))
+        return np.mean(np.array(p) < 0.01), found
+
+    rate, found = false_alarms()
+    assert abs(np.mean([r.memory_bins for r in found]) - memory) < 0.35 * memory + 1
+    assert rate <= 0.03 and all(sum(r.sizes) == 4000 for r in found)
+    assert np.mean([len(r.sizes) == (20 if rho == 0 else 10) for r in found]) > 0.95
+    if rho:
+        assert np.mean([any("correlated over" in w for w in r.warnings) for r in found]) > 0.5
+        monkeypatch.setattr("lft.inference.verdict.ranking.integrated_time", lambda series: 0.5)  # mutant
+        assert false_alarms()[0] > 0.035
+
+
 def test_specific_heat_of_independent_units_is_exact():
     c = np.array([-3.0, -2.0, -1.0, 0.5])
     for is_static in (True, False):

@@ -10,6 +10,10 @@ difference: with d_b = (nats of m - nats of m') in block b of n_b bins, sum d, a
 
     se^2 = B/(B-1) sum_b (d_b - n_b sum d / sum n)^2 + eps_m^2 + eps_m'^2
 
+Blocks must be long against the time over which d remembers: it is measured on pieces of a tenth of a block, the slowest
+model deciding, and blocks are joined until each spans 20 such times (as those behind the errors of fits are), as long
+as LEAST_BLOCKS are left; a warning says where that is not enough.
+
 Two models *tie* if |sum d| <= t se, with t the two-sided quantile of Student's distribution with B - 1 degrees of
 freedom at the level ALPHA divided by the number of comparisons with the best (Bonferroni).  The ranking *selects* the
 model with the fewest parameters among the best one and those that tie with it.  Why not plainly the best score: a
@@ -27,10 +31,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from lft.errors import InputError
+from lft.inference.newton import integrated_time
 from lft.inference.protocols import LogLikelihood
 from lft.inference.trials import checked_rasters
 
 ALPHA = 0.01
+PIECES = 10
+"""Pieces of a block on which the memory of a score is measured."""
+LEAST_BLOCKS = 8
 LN2 = math.log(2)
 
 
@@ -81,6 +89,9 @@ class Ranking:
         ``{name: LogLikelihood}``, nats, by block.
     sizes : ndarray
         Bins of each block.
+    memory_bins : float
+        Bins over which the score of the slowest model above the reference remembers (integrated autocorrelation time
+        less that of independent pieces; 0 where nothing beyond a piece of a tenth of a block is seen).
     """
 
     entries: tuple
@@ -92,6 +103,7 @@ class Ranking:
     failed: dict
     scores: dict
     sizes: np.ndarray
+    memory_bins: float = 0.0
 
     def difference(self, first, second):
         """Paired difference of two models in bits per spike, and its standard error."""
@@ -118,6 +130,15 @@ class Ranking:
             "them: take --method exact or boltzmann), or it is overfitted (give --ridge)"
             for e in self.entries
             if e.bits_per_spike[0] < -self.threshold * e.bits_per_spike[1]
+        ] + self._short_blocks()
+
+    def _short_blocks(self):
+        length = self.n_bins / self.n_blocks
+        if 20 * self.memory_bins <= 1.5 * length:
+            return []
+        return [
+            f"ranking: scores are correlated over about {self.memory_bins:.3g} bins and a block has {length:.3g}: "
+            "errors may be too small; a longer test stretch is needed"
         ]
 
     def table(self):
@@ -164,6 +185,7 @@ class Ranking:
             "n_blocks": self.n_blocks,
             "n_spikes": self.n_spikes,
             "threshold": self.threshold,
+            "memory_bins": self.memory_bins,
             "normalization_error": self.normalization,
             "failed": self.failed,
             "warnings": self.warnings,
@@ -180,8 +202,8 @@ def rank(models, rasters, *, n_blocks=20, reference="independent", failed=None):
     rasters : ndarray (T, N), or sequence of them
         The test stretch, 0/1; several are trials.
     n_blocks : int
-        Blocks behind the errors, >= 5; a block must be long against the correlation time of the recording, or the
-        errors are too small.
+        Blocks behind the errors, >= 5; fewer, at least 8, where scores are correlated over more than a twentieth of
+        one.
     reference : str
         The model that scores 0.
     failed : dict, optional
@@ -209,15 +231,44 @@ def rank(models, rasters, *, n_blocks=20, reference="independent", failed=None):
     if reference not in models:
         raise InputError(f"models {', '.join(models)}: the reference {reference!r} is missing")
     edges = block_edges([len(r) for r in rasters], n_blocks)
-    sizes = np.concatenate([np.diff(e) for e in edges]).astype(float)
     n_spikes = int(sum(int(r.sum(dtype=np.int64)) for r in rasters))
     if n_spikes == 0:
-        raise InputError(f"the {int(sizes.sum())} bins of the test stretch hold no spike: no score per spike")
-    found = {name: held_out(model, rasters, edges, models[reference][0]) for name, (model, _) in models.items()}
+        raise InputError(f"the {sum(map(len, rasters))} bins of the test stretch hold no spike: no score per spike")
+    fine = [_pieces(e) for e in edges]
+    found = {name: held_out(model, rasters, fine, models[reference][0]) for name, (model, _) in models.items()}
     for name, score in found.items():
         if not math.isfinite(score.value):
             raise InputError(f"model {name}: log-likelihood of the test stretch is {score.value}")
-    return _ranked(models, found, sizes, n_spikes, rasters[0].shape[1], reference, dict(failed or {}))
+    found, sizes, memory = _joined(found, edges, fine, reference)
+    n_units = rasters[0].shape[1]
+    return _ranked(models, found, sizes, n_spikes, n_units, reference, dict(failed or {}), memory)
+
+
+def _pieces(edges):
+    """Every block cut into PIECES, or into its bins."""
+    parts = [np.linspace(a, b, min(PIECES, b - a) + 1).astype(np.int64)[:-1] for a, b in itertools.pairwise(edges)]
+    return np.append(np.concatenate(parts), edges[-1])
+
+
+def _joined(found, edges, fine, reference):
+    """Scores by block, bins of the blocks, and the memory of the scores in bins."""
+    n_bins = sum(int(e[-1]) for e in edges)
+    of_piece = np.concatenate([np.diff(e) for e in fine]).astype(float)
+    gains = np.array([s.blocks - found[reference].blocks for name, s in found.items() if name != reference])
+    rest = [d - of_piece * d.sum() / n_bins for d in gains]
+    tau = max([integrated_time(d[:, None]) for d in rest], default=0.5)
+    memory = (tau - 0.5) * n_bins / len(of_piece)
+    # first piece of every block; a block that begins a trial does so whatever is joined
+    starts, before = [], 0
+    for e, f in zip(edges, fine, strict=True):
+        starts.append(before + np.searchsorted(f, e[:-1]))
+        before += len(f) - 1
+    n_blocks = sum(map(len, starts))
+    together = max(math.ceil(20 * memory / (n_bins / n_blocks)), 1)
+    together = min(together, max(n_blocks // LEAST_BLOCKS, 1))
+    starts = np.concatenate([s[: max(len(s) // together, 1) * together : together] for s in starts])
+    scores = {name: LogLikelihood(s.value, s.error, np.add.reduceat(s.blocks, starts)) for name, s in found.items()}
+    return scores, np.add.reduceat(of_piece, starts), float(memory)
 
 
 def held_out(model, rasters, edges, reference):
@@ -261,7 +312,7 @@ def paired_difference(first, second, sizes):
     return first.value - second.value, math.sqrt(spread + first.error**2 + second.error**2)
 
 
-def _ranked(models, found, sizes, n_spikes, n_units, reference, failed):
+def _ranked(models, found, sizes, n_spikes, n_units, reference, failed, memory):
     from scipy.stats import t as student
 
     order = sorted(found, key=lambda name: -found[name].value)
@@ -287,4 +338,4 @@ def _ranked(models, found, sizes, n_spikes, n_units, reference, failed):
     selected = min(tying, key=lambda name: models[name][1])  # the better one where the numbers are equal
     entries = tuple(Entry(name, int(models[name][1]), **rows[name], selected=name == selected) for name in order)
     errors = {name: float(score.error) for name, score in found.items() if score.error > 0}
-    return Ranking(entries, n_bins, n_blocks, n_spikes, threshold, errors, failed, found, sizes)
+    return Ranking(entries, n_bins, n_blocks, n_spikes, threshold, errors, failed, found, sizes, memory)

@@ -1,0 +1,277 @@
+"""The same question at the size of the recordings: patches of 40 units, up to 90000 bins, cross-validated penalties.
+
+    python experiments/fit_recordings/patches.py [DATA_FOLDER] [-o FOLDER] [--only NAME] [--units 40] [--bins N]
+
+README.md beside this file has the question, what is fitted and the findings; ``summarize.py`` makes its tables.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from run import RECORDINGS, TEST
+
+from lft.commands.fit_check import CAUSAL, constraints_of, heat_of, model_of, n_parameters
+from lft.errors import DataWarning, DivergenceError, InputError
+from lft.inference.causal.basis import make_basis
+from lft.inference.causal.fit import fit_glm, fit_kinetic
+from lft.inference.likelihood.boltzmann import fit_boltzmann
+from lft.inference.likelihood.information import multi_information
+from lft.inference.likelihood.model import from_fit
+from lft.inference.likelihood.normalization import normalization
+from lft.inference.penalty.fit import fit_penalized
+from lft.inference.pseudo.fit import fit_gibbs
+from lft.inference.recording import read_recording
+from lft.inference.verdict.checks import check_model
+from lft.inference.verdict.drift import drift
+from lft.inference.verdict.independent import IndependentModel
+from lft.inference.verdict.ranking import held_out, rank, split_trials
+from lft.plotting.verdict import plot_checks, plot_heat, plot_ranking
+
+LEAST_SPIKES, LEAST_FIRING = 30, 0.002
+SAME, SAME_BIN_S = 0.5, 0.001  # share of the rarer one's spikes from which two electrodes count as one cell
+BETAS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35)
+FOLDS, PATH = 4, 7  # of the choice of a strength
+STRENGTHS = (10.0, 100.0, 1000.0)  # of the causal models, nats
+CAUSAL_BINS = 20_000  # of the training stretch, behind their choice
+CONDITIONAL_BINS = 1000
+CHECK = {"max_triples": 1000, "n_labels": 2999}
+GROUPS, GROUP_UNITS = 3, 10
+CHECKED = ("pairwise", "neural", "glm")
+QUESTIONS = (("neural", "pairwise"), ("k-pairwise", "pairwise"), ("glm", "pairwise"), ("glm", "neural"),
+             ("kinetic", "pairwise"))  # fmt: skip
+
+
+# ---- the patch
+def patch_of(recording, n_units, bin_s):
+    """Nearest units around the most active one, without second electrodes of one cell; and those left out."""
+    from scipy.sparse import csr_matrix
+
+    least = max(LEAST_SPIKES, LEAST_FIRING * recording.duration_s / bin_s)
+    spikes = recording.rates_hz * recording.duration_s
+    busy = np.flatnonzero(spikes >= least)
+    first = busy[np.argmax(spikes[busy])]
+    distance = ((recording.positions_um[busy] - recording.positions_um[first]) ** 2).sum(axis=1)
+    near = busy[np.argsort(distance, kind="stable")][: 2 * n_units]
+    values = csr_matrix(recording.select([int(i) for i in near]).bin(SAME_BIN_S).values.astype(float))
+    together, count = (values.T @ values).toarray(), np.asarray(values.sum(axis=0)).ravel()
+    kept, left = [], []
+    for k in range(len(near)):
+        if len(kept) == n_units:
+            break
+        same = [m for m in kept if together[k, m] > SAME * min(count[k], count[m])]
+        left.append(int(near[k])) if same else kept.append(k)
+    return sorted(int(near[k]) for k in kept), left
+
+
+# ---- fits
+def penalized(model, train, bin_s, strength="auto", **terms):
+    """Pseudo-likelihood with the L2 strength that predicts blocks of the training stretch: (fit, strength)."""
+    found, choice = [], {} if strength != "auto" else {"n_folds": FOLDS, "n_strengths": PATH}
+
+    def penalize(objective):
+        found.append(fit_penalized(objective, "l2", strength=strength, **choice))
+        return found[0].theta, found[0].errors.influences
+
+    fit = fit_gibbs(model, train, test=0.0, bin_s=bin_s, penalize=penalize, **terms)
+    return fit, found[0].strength
+
+
+def boltzmann(model, train, bin_s, start, strength, **terms):
+    """Maximum of the likelihood proper with the same prior.
+
+    A pseudo-likelihood has every pair twice, so that its strength is twice that of the prior; ``ridge`` is four times
+    the strength in log-odds.
+    """
+    return fit_boltzmann(
+        train, model=model, test=0.0, bin_s=bin_s, start=from_fit(start), ridge=4 * strength / 2,
+        accuracy=0.25, n_chains=128 if model == "neural" else None, **terms,
+    )  # fmt: skip
+
+
+def causal(fit, train):
+    """A causal fit with the strength that predicts halves of the first training bins: (fit, strength)."""
+    rows = train[0][:CAUSAL_BINS]
+    cut = len(rows) // 2
+    parts, score = (rows[:cut], rows[cut:]), np.zeros(len(STRENGTHS))
+    for learned, judged in (parts, parts[::-1]):
+        reference = IndependentModel.fitted([learned])
+        for k, strength in enumerate(STRENGTHS):
+            model = model_of(fit([learned], strength))
+            score[k] += held_out(model, [judged], [np.array([0, len(judged)])], reference).value
+    best = STRENGTHS[int(score.argmax())]
+    return fit(train, best), best
+
+
+def fit_all(train, bin_s, args, report):
+    """Fits of all families and the strengths of their penalties; failures with their reasons."""
+    basis = make_basis("raised-cosine", 4, 10)
+    fits, strengths, failed, seconds = {}, {}, {}, {}
+
+    def keep(name, make):
+        began = time.process_time()
+        try:
+            fits[name], strengths[name] = make()
+        except (DivergenceError, InputError) as reason:
+            failed[name] = " ".join(str(reason).split())
+        seconds[name] = time.process_time() - began
+        report(f"{name}: {seconds[name]:.0f} s, strength {strengths.get(name)}")
+
+    def learn(model, first, **terms):
+        if first not in fits:
+            raise DivergenceError(f"no start: {failed[first]}")
+        return boltzmann(model, train, bin_s, fits[first], strengths[first], **terms), strengths[first] / 2
+
+    keep("pairwise", lambda: penalized("pairwise", train, bin_s))
+    prior = strengths.get("pairwise", "auto")  # the couplings A of these two have the same prior
+    keep("k-pairwise", lambda: penalized("k-pairwise", train, bin_s, prior, is_counted=True))
+    keep("neural", lambda: penalized("neural", train, bin_s, prior, lags=(1,)))
+    if args.lagged:
+        keep("lagged", lambda: penalized("lagged", train, bin_s, k_max=1))
+    keep("kinetic", lambda: causal(lambda r, s: fit_kinetic(r, n_lags=1, test=0.0, ridge=s, bin_s=bin_s), train))
+    keep("glm", lambda: causal(lambda r, s: fit_glm(r, basis=basis, test=0.0, ridge=s, bin_s=bin_s), train))
+    if "pairwise" in args.likelihood:
+        keep("pairwise, likelihood", lambda: learn("pairwise", "pairwise"))
+    if "neural" in args.likelihood:
+        keep("neural, likelihood", lambda: learn("neural", "neural", lags=(1,)))
+    return fits, strengths, failed, seconds
+
+
+# ---- scores
+def conditional_log_odds(model, raster, rows):
+    """(rows, N) log-odds of a spike given all other units and bins, past and future, for any family.
+
+    A Gibbs model has them as they are.  A causal model has P(phi_i^a | past) and, by Bayes, every later bin that hears
+    unit i weighs in with the ratio of its probabilities for both values of phi_i^a.
+    """
+    z = np.asarray(model.log_odds(raster))
+    if model.kind != "causal":
+        return z[rows]
+    out = z[rows].copy()
+    for n, a in enumerate(rows):
+        later = slice(a + 1, min(a + 1 + model.n_lags, len(raster)))
+        C = model.coupling[: later.stop - later.start]
+        now, off = raster[later][:, :, None], z[later][:, :, None] - C * raster[a]
+        out[n] += (now * C - np.logaddexp(0, off + C) + np.logaddexp(0, off)).sum(axis=(0, 1))
+    return out
+
+
+def conditional_scores(models, raster):
+    """Bits per spike above independent units of single bins given all others, by model: (value, error)."""
+    edges = np.linspace(0, len(raster), 21).astype(int)
+    each = max(CONDITIONAL_BINS // 20, 1)
+    rows = [np.linspace(a, b - 1, min(each, b - a)).astype(int) for a, b in itertools.pairwise(edges)]
+    rows = np.concatenate(rows)
+    seen = raster[rows]
+    block = np.searchsorted(edges, rows, side="right") - 1
+    nats = {}
+    for name, (model, _) in models.items():
+        z = conditional_log_odds(model, raster, rows)
+        nats[name] = np.bincount(block, (seen * z - np.logaddexp(0, z)).sum(axis=1))
+    size, spikes = np.bincount(block).astype(float), float(seen.sum())
+    out = {}
+    for name, value in nats.items():
+        d = value - nats["independent"]
+        rest = d - size * d.sum() / size.sum()
+        error = np.sqrt(len(d) / (len(d) - 1) * (rest**2).sum())
+        out[name] = (float(d.sum() / spikes / np.log(2)), float(error / spikes / np.log(2)))
+    return out
+
+
+def information(fit, train, seed=0):
+    """Bits per bin that pairs take from the entropy of independent units, of the whole patch; and of groups of ten."""
+    model = model_of(fit)
+    made = normalization(model)
+    phi = model.simulate(20_000, seed=seed)[0]
+    p = np.clip(phi.mean(axis=0), 1e-9, 1 - 1e-9)
+    weights = model.log_weights(phi)
+    alone = -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum()
+    error = np.hypot(made.per_bin_error, weights.std() / np.sqrt(len(phi)))
+    value = (alone - (made.per_bin - weights.mean())) / np.log(2)
+    raster, groups = train[0], []
+    order = np.argsort(-raster.mean(axis=0), kind="stable")[: GROUPS * GROUP_UNITS]
+    for k in range(len(order) // GROUP_UNITS):
+        found = multi_information(raster[:, np.sort(order[k :: len(order) // GROUP_UNITS])])
+        groups.append({"i_n": found.i_n, "i_2": found.i_2, "ratio": found.ratio})
+    return {"i_2": (float(value), float(error / np.log(2))), "spikes_per_bin": float(p.sum()), "groups": groups}
+
+
+# ---- one recording
+def study(name, path, folder, args):
+    """Everything about the patch of one recording, as plain numbers."""
+    began, (bin_s, _) = time.process_time(), RECORDINGS[name]
+    report = lambda line: print(f"[{time.process_time() - began:5.0f} s] {name}: {line}", flush=True)  # noqa: E731
+    recording = read_recording(path)
+    units, left = patch_of(recording, args.units, bin_s)
+    raster = recording.select(units).bin(bin_s)
+    train, test = split_trials([raster.values[: args.bins]], TEST)
+    firing = float(raster.values.mean())
+    report(f"{len(units)} units, {len(train[0])} + {len(test[0])} bins, p = {firing:.4f}, left out {left}")
+    fits, strengths, failed, seconds = fit_all(train, bin_s, args, report)
+    models = {"independent": (IndependentModel.fitted(train), len(units))}
+    models |= {family: (model_of(fit), n_parameters(fit)) for family, fit in fits.items()}
+    for family in [f for f in fits if fits[f].model not in CAUSAL]:
+        try:
+            report(f"{family}: log Z {normalization(models[family][0])}")
+        except DivergenceError as reason:
+            failed[family] = " ".join(str(reason).split())
+            del models[family]
+    ranking = rank(models, test, failed=failed)
+    report("\n" + ranking.table())
+    plot_ranking(ranking, folder / f"{name}_ranking.png", name)
+    out = {
+        "units": units, "left_out": left, "bin_s": bin_s, "n_bins": raster.n_bins, "n_train": len(train[0]),
+        "spike_probability": firing, "strengths": strengths, "seconds": seconds,
+        "differences": {f"{a} - {b}": ranking.difference(a, b) for a, b in QUESTIONS if a in models and b in models},
+        "ranking": ranking.as_json(), "conditional": conditional_scores(models, test[0]), "checks": {},
+    }  # fmt: skip
+    report(f"conditional scores {out['conditional']}")
+    for family in CHECKED:
+        family = f"{family}, likelihood" if f"{family}, likelihood" in models else family
+        if family in models:
+            checks = check_model(models[family][0], train, constraints_of(fits[family]), bin_s=bin_s, **CHECK)
+            plot_checks(checks, folder / f"{name}_{family.split(',')[0]}.png", family)
+            out["checks"][family] = checks.as_json()
+            report(f"{family}\n{checks.table()}")
+    pairs = "pairwise, likelihood" if "pairwise, likelihood" in models else "pairwise"
+    out["information"] = information(fits[pairs], train)
+    report(f"information {out['information']}")
+    again = lambda r: fit_gibbs("pairwise", r, test=0.0, ridge=4 * strengths["pairwise"])  # noqa: E731
+    heat = heat_of(fits[pairs], again, train, betas=BETAS, n_chains=100)
+    plot_heat(heat.fit, heat.control, folder / f"{name}_heat.png", f"{name}, pairwise, {len(units)} units")
+    out["specific_heat"] = heat.as_json()
+    report(heat.table())
+    out["drift"], out["clipped"] = drift(train).as_json(), raster.report.clipped_fraction
+    out["cpu_s"] = time.process_time() - began
+    report(f"{out['cpu_s']:.0f} s of one core")
+    return out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", nargs="?", default=os.environ.get("LFT_DATA"))
+    parser.add_argument("-o", "--output", default="fit_patches_output")
+    parser.add_argument("--only", choices=list(RECORDINGS), action="append")
+    parser.add_argument("--units", type=int, default=40)
+    parser.add_argument("--bins", type=int, default=90_000, help="from the start of the recording, at most")
+    parser.add_argument("--likelihood", nargs="*", default=[], choices=("pairwise", "neural"),
+                        help="fits of these by Boltzmann learning too")  # fmt: skip
+    parser.add_argument("--lagged", action="store_true", help="the lagged family too")
+    args = parser.parse_args()
+    if args.data is None:
+        parser.error("no recordings: give their folder, or set LFT_DATA")
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    warnings.simplefilter("ignore", DataWarning)  # clipping and silent units stand in the tables
+    for name in args.only or RECORDINGS:
+        found = study(name, Path(args.data) / f"{name}.h5", folder, args)
+        (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
