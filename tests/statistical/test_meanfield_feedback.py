@@ -14,16 +14,16 @@ from lft.meanfield.fluctuations.covariance_closed import responses
 from lft.meanfield.fluctuations.feedback import binary_moments, effective_means, of_solution
 from lft.meanfield.matching.portrait import portrait
 from lft.meanfield.model import Bernoulli, Connection, FixedIndegree, Gaussian, Model, Population, Solve
+from lft.meanfield.network.binary import BinaryNetwork
 from lft.meanfield.neurons import Binary, Rate
 from lft.meanfield.neurons.binary import _Scaled
 from lft.meanfield.neurons.gains import GAINS
-from lft.meanfield.network.binary import BinaryNetwork
 from lft.meanfield.saddle.closed import gain_derivatives, mean_gain
 from lft.meanfield.saddle.stationary_closed import solve_closed
 from lft.meanfield.solver import solve
 
-# size, indegree, j, drive; theory page 10.5: covariance without feedback, simulation.  Last: simulations of this project
-# (48, 8 and 8 draws, 2000 to 8000 time constants) and their errors
+# size, indegree, j, drive; covariance without feedback and a simulation of unknown error, both from the table of reference
+# values; simulations of this project (48, 8 and 8 draws of 2000 to 8000 time constants) and their errors
 TABLE = (
     (2000, 100, 1.0, 2.05, 0.01395, 0.01406, 0.014241, 4.0e-5),
     (2000, 400, 1.0, 4.025, 0.00619, 0.00624, 0.006383, 2.1e-5),

@@ -109,8 +109,8 @@ def gain_derivatives(gain, mean, std, n):
     Examples
     --------
     >>> from lft.meanfield.neurons.gains import GAINS
-    >>> gain_derivatives(GAINS["heaviside"], 0.0, 2.0, 2).round(6).tolist()
-    [0.5, 0.199471, 0.0]
+    >>> gain_derivatives(GAINS["heaviside"], 0.0, 2.0, 1).round(6).tolist()
+    [0.5, 0.199471]
     """
     kind = getattr(gain, "name", "")
     if kind == "scaled":
