@@ -22,8 +22,8 @@ from lft.meanfield.saddle.closed import gain_derivatives, mean_gain
 from lft.meanfield.saddle.stationary_closed import solve_closed
 from lft.meanfield.solver import solve
 
-# size, indegree, j, drive; covariance without feedback and a simulation of unknown error, both from the table of reference
-# values; simulations of this project (48, 8 and 8 draws of 2000 to 8000 time constants) and their errors
+# size, indegree, j, drive; covariance without feedback and a simulation of unknown error, both from a reference table
+# of numbers; simulations of this project (48, 8 and 8 draws of 2000 to 8000 time constants) and their errors
 TABLE = (
     (2000, 100, 1.0, 2.05, 0.01395, 0.01406, 0.014241, 4.0e-5),
     (2000, 400, 1.0, 4.025, 0.00619, 0.00624, 0.006383, 2.1e-5),
