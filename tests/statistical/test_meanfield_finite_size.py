@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.linalg import solve_continuous_lyapunov
 
-from lft.errors import InputError
+from lft.errors import ConvergenceError, InputError
 from lft.meanfield.fluctuations.finite_size import finite_size
 from lft.meanfield.model import Connection, FixedIndegree, Gaussian, Model, Population, Solve
 from lft.meanfield.neurons import Binary, Rate
@@ -38,8 +38,9 @@ def test_inhibitory_binary_network():
     plain = solution.populations["x"]["output_variance"][0] / n  # mutant: without the loop
     assert abs(value[0, 0] - plain) > 10 * error[0, 0]
     late = dataclasses.replace(model, connections=(Connection("x", "x", weights, delay=0.5),))
-    unstable = finite_size(solve(late), samples=2048)
-    assert unstable.population_covariance is None and "winds" in unstable.notes[0]
+    with pytest.raises(ConvergenceError, match="winds 2 times around 0") as caught:
+        solve(late)
+    assert caught.value.history
 
 
 def test_linear_populations_are_exact():
