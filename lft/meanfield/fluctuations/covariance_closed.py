@@ -60,8 +60,8 @@ def population_covariance(model, system, state, history=()):
         last = ", ".join(f"{r:.2g}" for r in list(history)[-6:])
         raise ConvergenceError(
             f"the stationary state is not stable: det(1 - R M) winds {abs(turns)} times around 0, so that the "
-            f"populations oscillate or run away together (found with residuals {last}); begin low or high where several "
-            "states are stable, or solve in mode = 'two-time'", list(history),
+            f"populations oscillate or run away together (found with residuals {last}); begin low or high where "
+            "several states are stable, or solve in mode = 'two-time'", list(history),
         )
     if any(p.size is None for p in populations) or any(f.kind == "spikes" for f in forms):
         return None, []
