@@ -60,6 +60,10 @@ class Gaussian:
     def statistics(self, n_pre):
         return WeightStatistics(self.mean, self.std**2, 0.0)
 
+    def third_cumulant(self, n_pre, moments):
+        """0: the sum of Gaussian weights is Gaussian, whatever the outputs."""
+        return 0.0
+
     @property
     def signs(self):
         """Signs that a weight can have."""
@@ -84,6 +88,13 @@ class Bernoulli:
         p, k = self.probability, self.probability * n_pre
         return WeightStatistics(k * self.weight, k * ((1 - p) * self.weight**2 + self.weight_std**2), 0.0)
 
+    def third_cumulant(self, n_pre, moments):
+        """Of ``sum_j W_ij y_j`` over i: ``N kappa_3(W) <y^3>``; ``moments``: (<y>, <y^2>, <y^3>) at one time."""
+        first = self.probability * self.weight
+        second = self.probability * (self.weight**2 + self.weight_std**2)
+        third = self.probability * (self.weight**3 + 3 * self.weight * self.weight_std**2)
+        return n_pre * (third - 3 * first * second + 2 * first**3) * moments[2]
+
     @property
     def signs(self):
         return {-1, 1} if self.weight_std else {_sign(self.weight)}
@@ -107,6 +118,17 @@ class FixedIndegree:
             raise InputError(f"indegree = {k}: valid is an integer from 1 to {n_pre}, the size of the population")
         there = 1.0 - (k / n_pre if n_pre is not None else 0.0)
         return WeightStatistics(k * self.weight, k * self.weight_std**2, k * there * self.weight**2)
+
+    def third_cumulant(self, n_pre, moments):
+        """Of ``sum_j W_ij y_j`` over i, drawn without replacement; ``moments``: (<y>, <y^2>, <y^3>) at one time.
+
+            kappa_3 = J^3 K (1 - K/N) (1 - 2 K/N) <(y - m)^3> + 3 J s^2 K (1 - K/N) Cov(y, y^2)
+        """
+        f = self.indegree / n_pre if n_pre is not None else 0.0
+        m, square, cube = moments
+        central = cube - 3 * m * square + 2 * m**3
+        mixed = 3 * self.weight * self.weight_std**2 * (cube - m * square)
+        return self.indegree * (1 - f) * (self.weight**3 * (1 - 2 * f) * central + mixed)
 
     @property
     def signs(self):

@@ -51,7 +51,8 @@ def solve(model, comm=None, start="guess"):
     InputError
         The model cannot be solved by that method, or a neuron is not causal.
     ConvergenceError
-        No fixed point, oscillation, NaN, a covariance that is not positive; carries the history.
+        No fixed point, oscillation, a state that is not stable, NaN, a covariance that is not positive; carries the
+        history.
 
     Examples
     --------
@@ -140,12 +141,23 @@ def solve_from(model, starts=tuple(STARTS), comm=None, z=4.5):
     list of (str, Solution)
         The first start that leads to each state; states count as different if a mean or an output variance differs by
         more than ``z`` errors and 1 %.
+
+    Raises
+    ------
+    ConvergenceError
+        No start leads to a stable state; a start that does not is left out.
     """
-    found = []
+    found, failed = [], None
     for start in starts:
-        solution = solve(model, comm, start)
+        try:
+            solution = solve(model, comm, start)
+        except ConvergenceError as error:
+            failed = error
+            continue
         if not any(_same(solution, other, z) for _, other in found):
             found.append((start, solution))
+    if not found:
+        raise failed
     return found
 
 
@@ -232,7 +244,7 @@ def _closed_stationary(model, start):
             notes.append(f"{p.name}: nothing moves; the state is a fixed point of the network")
     solution = Solution("stationary", "closed", system.grid.lags[:n], populations, model, history, notes,
                         {"iterations": len(history), "grid points": system.grid.n})
-    return dataclasses.replace(solution, network=_network(model, (system, state), (rough, rough_state), notes))
+    return dataclasses.replace(solution, network=_network(model, (system, state), (rough, rough_state), notes, history))
 
 
 def _closed_quantities(system, state, k, n):
@@ -253,12 +265,12 @@ def _closed_quantities(system, state, k, n):
     }
 
 
-def _network(model, fine, rough, notes):
+def _network(model, fine, rough, notes, history):
     """Stability and population covariances of a closed solution."""
     out = stability(model, *fine)
-    covariance, more = population_covariance(model, *fine)
+    covariance, more = population_covariance(model, *fine, history)
     notes += more
-    coarse, _ = population_covariance(model, *rough)
+    coarse, _ = population_covariance(model, *rough, history)
     if covariance is not None and coarse is not None:
         out["population_covariance"] = (covariance, np.abs(covariance - coarse) / 3 + 1e-9 * np.abs(covariance).max())
     if getattr(fine[0], "low_rank", ()):

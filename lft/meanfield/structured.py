@@ -113,6 +113,10 @@ class LowRank:
 
         return WeightStatistics(0.0, self.std**2, 0.0)
 
+    def third_cumulant(self, n_pre, moments):
+        """0: chi is Gaussian."""
+        return 0.0
+
 
 @dataclass(frozen=True)
 class Profile:

@@ -29,14 +29,18 @@ def coupling(mean, omega, delay=0.0, synapse=0.0):
     return mean * np.exp(-1j * omega * delay) / (1.0 + 1j * omega * synapse)
 
 
-def couplings(model, omega):
-    """M(w) of a model, (F, P, P), filters and delays included."""
+def couplings(model, omega, means=None):
+    """M(w) of a model, (F, P, P), filters and delays included.
+
+    ``means``: mean weights of the connections, if not those of the model
+    (:func:`lft.meanfield.fluctuations.feedback.effective_means`).
+    """
     n = len(model.populations)
     out = np.zeros((len(np.atleast_1d(omega)), n, n), complex)
-    for c in model.connections:
-        out[:, model.index(c.target), model.index(c.source)] += coupling(
-            model.statistics(c).mean, omega, c.delay, c.synapse
-        )
+    if means is None:
+        means = [model.statistics(c).mean for c in model.connections]
+    for c, mean in zip(model.connections, means, strict=True):
+        out[:, model.index(c.target), model.index(c.source)] += coupling(mean, omega, c.delay, c.synapse)
     return out
 
 

@@ -7,7 +7,8 @@ The response R_a(w) of a neuron is measured along the input paths of the solutio
     Var c_ij                                               their spread over pairs, order 1/N
     radius  = sqrt(max |eig(R_a(0)^2 V_ab)|)               of the random part, at rest
 
-(:mod:`~lft.meanfield.fluctuations.covariance`, :mod:`~lft.meanfield.fluctuations.spread`).  The closed forms of
+(:mod:`~lft.meanfield.fluctuations.covariance`, :mod:`~lft.meanfield.fluctuations.spread`); M between binary neurons
+holds the feedback through the variance of the input (:mod:`~lft.meanfield.fluctuations.feedback`).  The closed forms of
 :mod:`~lft.meanfield.fluctuations.covariance_closed` are the same sandwich with R known.
 """
 
@@ -26,6 +27,7 @@ from lft.meanfield.fluctuations.covariance import (
     spectrum_to_covariance,
     winding,
 )
+from lft.meanfield.fluctuations.feedback import of_solution
 from lft.meanfield.fluctuations.response import response
 from lft.meanfield.fluctuations.spread import equal_time_spread
 from lft.meanfield.saddle.paths import circulant_paths, frozen_offsets
@@ -107,7 +109,8 @@ def finite_size(solution, *, samples=16384, n_lags=None, method="common-noise", 
     dt, sizes = grid.dt, np.array([p.size for p in model.populations])
     omega = 2 * np.pi * np.fft.fftfreq(grid.period, dt)
     power, power_error = _powers(solution, grid)
-    mean, (_, variance) = couplings(model, omega), model.matrices()
+    weights, notes = of_solution(model, solution.populations)
+    mean, (_, variance) = couplings(model, omega, weights), model.matrices()
     measured = [
         _responses(solution, system, grid, omega, samples // PARTITIONS, n_lags, method, (seed << 8) | part)
         for part in range(PARTITIONS)
@@ -115,7 +118,7 @@ def finite_size(solution, *, samples=16384, n_lags=None, method="common-noise", 
     whole = np.mean(measured, axis=0)
     radii = [spectral_radius(variance, r[:, 0].real) for r in measured]
     radius = (spectral_radius(variance, whole[:, 0].real), float(np.std(radii, ddof=1)) / PARTITIONS**0.5)
-    spiking, notes = any(system.point), []
+    spiking = any(system.point)
     half = grid.period // 2
     turns = winding(determinant(whole[:, :half], mean[:half]))
     if turns:
@@ -126,7 +129,7 @@ def finite_size(solution, *, samples=16384, n_lags=None, method="common-noise", 
             None,
             None,
             radius,
-            [f"det(1 - R M) winds {turns} times around 0: the populations oscillate or run away together"],
+            [*notes, f"det(1 - R M) winds {turns} times around 0: the populations oscillate or run away together"],
         )
     spectrum = population_spectrum(whole, mean, power, sizes)
     covariance = over_pairs = None

@@ -41,6 +41,9 @@ POOR = 3.0
 PLACES, BEST, SPREAD = 12, 2, 20.0
 """Places that are tried then, how many of them searches begin at, and how far apart they lie (factor up and down)."""
 CONVERGED = 1e-7
+CREEP, CREEPING = 1e-2, 3
+"""A fall of chi^2 that counts as none, in units of the target's errors, and how many such steps in a row end a search:
+beside a fold of the model's states the least misfit lies in a bent valley, in which steps become ever smaller."""
 
 
 @dataclass(frozen=True)
@@ -355,7 +358,7 @@ class _Search:
         return out
 
     def run(self, theta, scale, first):
-        state, damping, history = self.at(theta, first), 1e-3, []
+        state, damping, history, slow = self.at(theta, first), 1e-3, [], 0
         for _ in range(MAX_STEPS):
             w = np.sqrt(self.t_error**2 + state[2] ** 2 + self.floor**2)
             scale = np.maximum(np.abs(theta), 1e-2 * scale)
@@ -377,7 +380,8 @@ class _Search:
             if moved:
                 theta, state, damping = theta + step * scale, there, damping / 10.0
             gain = chi - float(np.sum(((state[1] - self.t) / w) ** 2))
-            if not moved or np.max(np.abs(step)) < CONVERGED or gain <= 1e-10 * (chi + 1e-12):
+            slow = slow + 1 if gain < CREEP and np.any(self.t_error > 0) else 0
+            if not moved or np.max(np.abs(step)) < CONVERGED or gain <= 1e-10 * (chi + 1e-12) or slow == CREEPING:
                 if not moved and float(np.linalg.norm(j.T @ r)) > 1e-2 * np.sqrt(chi * np.trace(normal)) and chi > 1:
                     raise ConvergenceError(
                         f"the misfit falls no more, at {chi:.4g}, though its slope is not 0: "

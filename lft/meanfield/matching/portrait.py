@@ -34,6 +34,7 @@ from lft.meanfield.fluctuations.covariance import (
     spectral_radius,
     unstable_modes,
 )
+from lft.meanfield.fluctuations.feedback import of_solution
 from lft.meanfield.fluctuations.spread import equal_time_spread
 from lft.meanfield.saddle.stationary_closed import form_of
 from lft.meanfield.solver import solve
@@ -217,7 +218,10 @@ def _derived(solution, values, curves, window, shift, stride=1):
         if shift == 0:
             notes.append("partially symmetric weights: no fluctuations of populations and pairs")
     elif "response" in moved:
-        _fluctuations(model, moved["response"], omega, power, seen, out, notes, has_variance, dt)
+        populations = {p: {k: (v[a], 0.0) for k, v in moved.items() if k in SCALARS} for a, p in enumerate(model.names)}
+        weights, more = of_solution(model, populations)
+        notes += more
+        _fluctuations(model, moved["response"], weights, omega, power, seen, out, notes, has_variance, dt)
     return out, notes
 
 
@@ -250,16 +254,16 @@ def response_of(model, static, omega):
     return np.array(out)
 
 
-def _fluctuations(model, static, omega, power, seen, out, notes, has_variance, dt):
+def _fluctuations(model, static, weights, omega, power, seen, out, notes, has_variance, dt):
     """Stability, covariances of populations and pairs, dimension."""
     response = response_of(model, static, omega)
     if response is None:
         return
     variance = np.array(model.matrices()[1])
-    mean_weights = np.array(model.matrices()[0])
+    coupling = couplings(model, omega, weights)
+    mean_weights = couplings(model, np.zeros(1), weights)[0].real
     out["bulk_radius"] = spectral_radius(variance, static)
     out["mean_loop"] = float(np.max(np.linalg.eigvals(static[:, None] * mean_weights).real))
-    coupling = couplings(model, omega)
     try:
         out["unstable_modes"] = float(unstable_modes(omega, response, coupling))
     except InputError as error:

@@ -100,6 +100,39 @@ def mean_gain(gain, mean, std):
     return a[:, 0].reshape(mean.shape)
 
 
+def gain_derivatives(gain, mean, std, n):
+    """``d^k/dmean^k E[phi(mean + std z)]``, k = 0..n, of one Gaussian variable with std > 0: (n + 1,).
+
+    ``std^-k E[phi He_k(z)]`` (integration by parts); exact for steps.  Those by the variance follow: d/dstd^2 is half
+    of the second one.
+
+    Examples
+    --------
+    >>> from lft.meanfield.neurons.gains import GAINS
+    >>> gain_derivatives(GAINS["heaviside"], 0.0, 2.0, 1).round(6).tolist()
+    [0.5, 0.199471]
+    """
+    kind = getattr(gain, "name", "")
+    if kind == "scaled":
+        inner, threshold, width, low, high = gain.parts
+        out = (high - low) * gain_derivatives(inner, (mean - threshold) / width, std / width, n)
+        out /= width ** np.arange(n + 1.0)
+        out[0] += low
+        return out
+    order = np.arange(n + 1)
+    if kind in STEPS:
+        total = math.hypot(std, 1.0) if kind == "erfc" else std
+        u = mean / total
+        he = np.polynomial.hermite_e.hermevander(u, n).ravel()
+        # Phi(u) and its derivatives, (-1)^(k-1) He_(k-1)(u) times the density
+        out = math.exp(-0.5 * u * u) / math.sqrt(2 * math.pi) * np.append(0.0, (-1.0) ** order[:-1] * he[:-1])
+        out *= (2.0 if kind == "sign" else 1.0) / total ** order.astype(float)
+        out[0] = _mean_of_step(kind, np.array(float(mean)), np.array(float(std)))
+        return out
+    a, _ = gain_coefficients(gain, mean, std, n)
+    return a[0] * np.array([math.sqrt(math.factorial(k)) for k in order]) / std ** order.astype(float)
+
+
 def pair_moment(gain, mean, variance, covariance, n=N_HERMITE):
     """``E[phi(x) phi(y)]`` for x, y of equal mean and variance: covariance (K,) -> (K,).
 
