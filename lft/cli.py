@@ -149,7 +149,7 @@ def build_parser():
     p.add_argument("--overwrite", action="store_true")
 
     p = command("flow", cmd_flow, "renormalization flow of an archive or a recording")
-    p.add_argument("source", help="archive, recording, run configuration (mcrg, matching, refit) or FIT.h5 (inverse map)")
+    p.add_argument("source", help="archive or recording; run configuration; FIT.h5 (inverse map)")
     p.add_argument("-o", "--output", required=True, metavar="FLOW.h5")
     p.add_argument("--method", default="refit", help="refit (default), mcrg, matching, prg, inverse")
     p.add_argument("--operators", metavar="EVEN,ODD or NAMES", help="mcrg, matching, refit: how many, or 'h K[1,0]'")
@@ -158,7 +158,7 @@ def build_parser():
     p.add_argument("--against", metavar="ARCHIVE.h5", help="matching: the theory on a smaller lattice")
     p.add_argument("--blocking", help="majority, decimation, average, or, k-of-n")
     p.add_argument("--k", type=integer, help="k-of-n: spikes that make a block spike")
-    p.add_argument("--factor", default="2", metavar="B or BX,BY,BT", help="sites of a block along each axis (default 2)")
+    p.add_argument("--factor", default="2", metavar="B or BX,BY,BT", help="sites of a block per axis (default 2)")
     p.add_argument("--levels", type=integer, default=3, metavar="N", help="blockings after level 0 (default 3)")
     p.add_argument("--to-spacing", metavar="LENGTH", help='inverse map: spacing of the finer lattice, such as "50 um"')
     p.add_argument("--to-bin", metavar="DURATION", help='inverse map: its time step, such as "1 ms"')

@@ -31,7 +31,7 @@ def plot_flow(flow, path):
         ticks.append(text + ("\n" + "\n".join(dict.fromkeys(level.spacing)) if level.spacing else ""))
     for ax in axes[0]:
         ax.set_xticks(levels, ticks, fontsize=8)
-        ax.set_xlabel("block size (sites) and spacing")
+        ax.set_xlabel("block size (sites)" + (" and spacing" if flow.levels[0].spacing else ""))
     save(figure, path)
 
 
