@@ -64,12 +64,12 @@ def draw(path, figure_path):
             x = k + np.linspace(-0.3, 0.3, len(pairs))
             ax.errorbar(x, pairs[:, 0], pairs[:, 1], fmt="o", ms=2.5, lw=0.8, color=COLORS[k % len(COLORS)])
             ax.plot([k - 0.4, k + 0.4], [true, true], color="0.2", lw=1)
-            inside = np.sum(abs(pairs[:, 0] - true) < 2 * pairs[:, 1])
+            inside = sum(row["two_sigma"][k] is True for row in result["rows"])
             where = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
             ax.annotate(f"{inside}/{len(pairs)}", (k, pairs[:, 0].max()), (0, 9), **where)
         ax.set_xticks(range(len(result["names"])), result["names"], fontsize=8)
         ax.margins(y=0.15)
-        ax.set_title(f"{case}: inside two errors", fontsize=9)
+        ax.set_title(f"{case}: inside two sigma", fontsize=9)
     axes[0, 0].set_ylabel("coupling of the fine lattice")
     save(figure, figure_path)
 

@@ -268,7 +268,8 @@ def place_units(positions_um, pitch_um, unit, source):
     """:func:`lft.inference.sites.place` with messages that name the recording."""
     if positions_um is None:
         raise InputError(
-            f"{source}: the units have no positions, so they stand on no lattice; use a graph instead"
+            f"{source}: the units have no positions, so they stand on no lattice: give positions, or take what needs "
+            "none, such as --model pairwise of lft fit or --method prg of lft flow"
         )
     try:
         return place(positions_um, pitch_um, unit)

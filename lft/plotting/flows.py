@@ -20,7 +20,7 @@ def plot_flow(flow, path):
         label = "$\\langle h\\rangle$" if name == "h" else name
         ax.errorbar(x, value, error, fmt="o-", ms=4, color=COLORS[k % len(COLORS)], label=label)
     ax.axhline(0, color="0.7", lw=0.8, zorder=0)
-    ax.set(ylabel="renormalized coupling (dimensionless)", title=f"{flow.method}, {flow.blocking}")
+    ax.set(ylabel="renormalized coupling", title=f"{flow.method}, {flow.blocking}")
     ax.legend(frameon=False, fontsize=8)
     value, error = np.array([level.observables["density"] for level in flow.levels]).T
     axes[0, 1].errorbar(levels, value, np.nan_to_num(error), fmt="s-", ms=4, color=COLORS[1])
@@ -31,7 +31,7 @@ def plot_flow(flow, path):
         ticks.append(text + ("\n" + "\n".join(dict.fromkeys(level.spacing)) if level.spacing else ""))
     for ax in axes[0]:
         ax.set_xticks(levels, ticks, fontsize=8)
-        ax.set_xlabel("block size (sites) and spacing")
+        ax.set_xlabel("block size (sites)" + (" and spacing" if flow.levels[0].spacing else ""))
     save(figure, path)
 
 

@@ -182,7 +182,8 @@ def flow(fields, fit, *, blocking, factor, levels, k=None, seed=0, truncation=No
         except (InputError, DivergenceError) as reason:
             if level == 0:
                 raise
-            notes.append(f"level {level} (scale {'x'.join(map(str, scale))}): no fit: {reason}")
+            size, up = "x".join(map(str, scale)), _estimate([_plane_means(f) for f in fields], lambda m: (1 + m[0]) / 2)
+            notes.append(f"level {level} (scale {size}): {100 * up[0]:.3g} % of the blocks are up, no fit: {reason}")
             break
         geometry = fields[0].geometry
         what = (geometry.spacing, geometry.shape, geometry.n_active, couplings, observe(fields), level_notes, left_out)

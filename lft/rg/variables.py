@@ -60,8 +60,8 @@ class Variable:
         from lft.analysis.estimate import format_with_error
 
         if not math.isfinite(self.value):
-            text = "not resolved"
-        elif not (math.isfinite(self.error) and self.error > 0):
+            return "not resolved"
+        if not (math.isfinite(self.error) and self.error > 0):
             text = f"{self.value:.5g}"
         else:
             text = format_with_error(self.value, self.error)

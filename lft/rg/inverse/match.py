@@ -9,7 +9,9 @@ and fitting what is seen, by the same estimator, gives ``c`` again (indirect inf
 
 ``C_model`` is the covariance that the matched model itself predicts for a recording of this size (it is known far
 better than the measured ``C``, so it makes the better weight); errors come from the measured one:
-``cov(theta) = P (C + C_simulation) P^T`` with ``P = (J^T W J)^-1 J^T W``.
+``cov(theta) = P C P^T + cov_simulation(theta)`` with ``P = (J^T W J)^-1 J^T W``, the second part from the noise of both
+c(theta) and J (:meth:`lft.rg.inverse.search.Frame.simulated`).  Both parts rest on finitely many blocks: what may be
+concluded from them, for one coupling and for all at once, is in :mod:`lft.rg.inverse.regions`.
 
 More couplings are observed than sought: what remains of the residual tests whether *any* lattice of the family can
 produce the recording.  Combinations of ``theta`` that decimation has erased are reported as flat directions with the
@@ -27,7 +29,15 @@ import numpy as np
 
 from lft.errors import InputError
 from lft.rg.inverse.ensemble import FineModel, choose_volume
-from lft.rg.inverse.profile import Direction, intervals, profile, search_interval
+from lft.rg.inverse.profile import Direction, bent, intervals, profile, search_interval
+from lft.rg.inverse.regions import (
+    ONE_SIGMA,
+    TWO_SIGMA,
+    degrees_of_freedom,
+    goodness,
+    joint_p_value,
+    simultaneous_quantile,
+)
 from lft.rg.inverse.search import FLAT, Frame, Match, Search, Target
 from lft.rg.inverse.stages import default_starts, stages
 
@@ -55,11 +65,11 @@ class InverseMap:
         The match; a coupling with a sizable part in a flat direction is not a number (:attr:`couplings`).
     covariance : ndarray (n_theta, n_theta)
         Of the identified directions: recording and simulation noise together.
+    degrees_of_freedom : float
+        Of that covariance; inf if it is known exactly.
     flat : list of Direction
     profile : lft.rg.inverse.profile.Profile
         How the response changes within the errors.
-    intervals : dict of str to (float, float)
-        68 % interval of every coupling that is a number; symmetric unless the response bends.
     chi2, dof, p_value : float, int, float
         Of the residual, with the measured covariance; p from Hotelling's T^2 where that has finitely many blocks.
     verdict : str
@@ -75,9 +85,9 @@ class InverseMap:
     names: tuple
     theta: np.ndarray
     covariance: np.ndarray
+    degrees_of_freedom: float
     flat: list
     profile: object
-    intervals: dict
     predicted: np.ndarray
     residual: np.ndarray
     chi2: float
@@ -102,6 +112,45 @@ class InverseMap:
             is_known = flatness < 0.01
             out[name] = (float(self.theta[k]), float(errors[k])) if is_known else (math.nan, math.nan)
         return out
+
+    @property
+    def intervals(self):
+        """68 % interval of every coupling that is a number, ``{name: (low, high)}``."""
+        return self.intervals_at(ONE_SIGMA)
+
+    def intervals_at(self, level=TWO_SIGMA, at_once=False):
+        """Interval of every coupling that is a number, ``{name: (low, high)}``; not symmetric: the response bends.
+
+        Parameters
+        ----------
+        level : float
+            Probability, default that of two sigma, 0.9545.
+        at_once : bool
+            All couplings lie within their intervals in at least this share of recordings (a Sidak box, see
+            :mod:`lft.rg.inverse.regions`), instead of each by itself.
+        """
+        d = int(self.profile.is_known.sum()) if at_once else 1
+        width = simultaneous_quantile(level, self.degrees_of_freedom, max(d, 1))
+        return intervals(self.profile, self.names, self.theta, width)
+
+    def p_of(self, theta):
+        """How well a given fine lattice agrees with the match: p-value of all its couplings together.
+
+        Below 0.0455 ``theta`` lies outside the joint region of two sigma.  Flat directions do not count; bends of the
+        response do.
+
+        Parameters
+        ----------
+        theta : sequence of float
+            In the order of :attr:`names`.
+
+        Returns
+        -------
+        float
+            nan if nothing is known, or from fewer blocks than known directions.
+        """
+        t2, d = self.profile.distance(np.asarray(theta, float) - self.theta)
+        return joint_p_value(t2, d, self.degrees_of_freedom)
 
 
 def inverse_map(target, observation, estimator, *, displacements=None, starts=None, n_configurations=None, n_pilot=None,
@@ -147,8 +196,8 @@ def inverse_map(target, observation, estimator, *, displacements=None, starts=No
 
     Notes
     -----
-    Cost: two to five simulations of ``n_configurations``, a quarter of that for every candidate, a sixth for both sides
-    of every direction, and about ten of ``n_pilot`` per start and stage.  For a Utah array 8 x 8 x 10 finer (2.6
+    Cost: two to five simulations of ``n_configurations``, a quarter of that for every candidate, a half for either
+    side of every direction, and about ten of ``n_pilot`` per start and stage.  For a Utah array 8 x 8 x 10 finer (2.6
     million fine sites) a configuration takes 10 ms and the whole some minutes of one core.
     """
     progress = progress or (lambda line: None)
@@ -206,11 +255,15 @@ def _result(search, observation, match, alternatives, n_configurations, check_si
     W = np.linalg.inv(match.model + match.noise)
     frame = Frame.of(match.jacobian, match.jacobian_noise, W)
     residual = target.values - match.predicted
-    total = target.covariance + match.noise
-    covariance, share = frame.covariance(total), frame.covariance(match.noise)
+    recorded, share = frame.covariance(target.covariance), frame.simulated(match, residual, W)
+    covariance = recorded + share
+    n_groups = len(match.spread)
+    freedom = (math.inf if target.n_blocks is None else target.n_blocks - 1.0), n_groups - 1.0
+    nu = degrees_of_freedom([(recorded, freedom[0]), (share, freedom[1])])
     with np.errstate(invalid="ignore", divide="ignore"):
         noise_share = float(np.nanmax(share.diagonal() / covariance.diagonal())) if frame.known.shape[1] else 0.0
-    chi2, dof, p = goodness(residual, total, match.jacobian @ frame.known, target.n_blocks)
+    parts = [(target.covariance, freedom[0]), (match.noise, freedom[1])]
+    chi2, dof, p = goodness(residual, parts, match.jacobian @ frame.known)
     notes = list(search.volume.notes)
     if not match.is_converged:
         notes.append("the last step was longer than its error: the match has not settled")
@@ -221,18 +274,18 @@ def _result(search, observation, match, alternatives, n_configurations, check_si
     if target.n_blocks is not None and target.n_blocks < len(target.names) + 5:
         notes.append(f"the covariance of {len(target.names)} couplings rests on {target.n_blocks} blocks only")
     flat = [search_interval(search, match, frame, k) for k in range(frame.flat.shape[1])]
-    bends = profile(search, match, frame, covariance, max(n_configurations // 6, 100))
-    ranges, bent = intervals(bends, names, match.theta)
-    notes += bent + bends.weak(names, WEAK)
+    bends = profile(search, match, frame, covariance, max(n_configurations // 2, 100))
+    notes += bends.weak(names, WEAK)
     size = _finite_size(search, match, frame, covariance, n_configurations, notes) if check_size else {}
     others = [{"couplings": dict(zip(names, map(float, f.theta), strict=True)), "chi2": f.chi2} for f in alternatives]
     result = InverseMap(
         model=search.model, recorded=observation.recorded, target=target, names=names, theta=match.theta,
-        covariance=covariance, flat=flat, profile=bends, intervals=ranges, predicted=match.predicted,
+        covariance=covariance, degrees_of_freedom=nu, flat=flat, profile=bends, predicted=match.predicted,
         residual=residual, chi2=chi2, dof=dof, p_value=p,
         verdict="", noise_share=noise_share, alternatives=others, finite_size=size, volume=search.volume,
         n_configurations=n_configurations, match=match, notes=notes,
     )  # fmt: skip
+    notes += bent(bends, names, result.intervals)
     return dataclasses.replace(result, verdict=_verdict(result))
 
 
@@ -270,31 +323,6 @@ def _verdict(result):
     return text
 
 
-def goodness(residual, covariance, tangent, n_blocks=None):
-    """chi^2, degrees of freedom and p-value of a residual, in the directions that no coupling can mend.
-
-        q = N^T r,   chi^2 = q^T (N^T C N)^-1 q,     N: orthonormal, N^T J = 0
-
-    With C from B blocks: ``chi^2 (B - d)/(d (B - 1))`` has the F(d, B - d) distribution (Hotelling), d degrees of
-    freedom; with fewer than d + 2 blocks p is nan.
-    """
-    from scipy import stats
-
-    U, S, _ = np.linalg.svd(tangent, full_matrices=True)
-    rank = int((S > 1e-12 * S.max(initial=1e-300)).sum())
-    N = U[:, rank:]
-    d = N.shape[1]
-    if d == 0:
-        return 0.0, 0, math.nan
-    q, C = N.T @ residual, N.T @ covariance @ N
-    if n_blocks is not None and n_blocks < d + 2:
-        return math.nan, d, math.nan
-    chi2 = float(q @ np.linalg.solve(C, q))
-    if n_blocks is None:
-        return chi2, d, float(stats.chi2.sf(chi2, d))
-    return chi2, d, float(stats.f.sf(chi2 * (n_blocks - d) / (d * (n_blocks - 1)), d, n_blocks - d))
-
-
 def _finite_size(search, match, frame, covariance, n, notes):
     """The same couplings in a doubled volume: what they would be fitted as, and how far theta would move."""
     theta = match.ensemble.theta
@@ -315,4 +343,4 @@ def _finite_size(search, match, frame, covariance, n, notes):
     return out
 
 
-__all__ = ["FLAT", "Direction", "InverseMap", "Target", "default_starts", "goodness", "inverse_map"]
+__all__ = ["FLAT", "Direction", "InverseMap", "Target", "default_starts", "inverse_map"]

@@ -1,12 +1,20 @@
 """How the match answers to changes of its couplings: curvature within the errors, and intervals along flat directions.
 
-The errors of the inverse map assume a response that is straight over their width.  It is looked at on both sides, one
-standard error along every principal direction v of the covariance, where the whitened response is
+The errors of the inverse map assume a response that is straight over their width.  Often it is not: ``K' ~ K^b`` after
+decimation, so that too large a K comes with too small an error.  In principal coordinates of the covariance, ``theta =
+match + sum_a sigma_a v_a t_a``, the predicted couplings are, to second order and projected on what the match sees,
 
-    y'(t) = | P J(theta + t sigma v) sigma v | along v / sigma,     y'(0) = 1
+    y_a(t) = v_a^T P (c(theta) - c(match)) / sigma_a = t_a + sum_bc q_abc t_b t_c
 
-(``P J(theta) = 1``).  With the slopes at t = -1, 0, 1 the response is the parabola ``y = t + q t^2``, and a residual of
-one standard error means ``y = +-1``: the interval is longer on the side where the response flattens.
+The coefficients come from simulations to both sides along every v_b, at ``t = +-STEP`` and with equal random numbers:
+the difference of ``v_a^T P J(theta) v_c sigma_c/sigma_a`` is ``4 STEP q_abc``.  Errors of the recording are those of y,
+with unit covariance: ``T^2 = |y|^2`` is the squared distance of any theta.  The interval of a coupling is where the
+least ``|y|`` at fixed coupling stays below a quantile m (profile likelihood).  With u the unit vector along which the
+coupling changes at least cost, second order leaves a parabola of its own,
+
+    y = t + q t^2,   q = sum_abc u_a q_abc u_b u_c,     interval: |y| <= m
+
+longer on the side where the response flattens.
 """
 
 from __future__ import annotations
@@ -20,6 +28,11 @@ from lft.rg.inverse.search import FAILURES, FLAT
 
 BENT = 0.15
 """q at which an interval is called asymmetric: its sides differ by a third."""
+STEP = math.sqrt(3.0)
+"""Standard errors between a match and the simulations beside it; the three points integrate a cubic response against a
+normal distribution exactly, and the noise of q is smaller than at one error by this factor."""
+RAY = np.linspace(0.0, 1.0, 41)
+"""Fractions of a displacement at which the response is looked at for a turning point."""
 DELTA_CHI2 = 4.0
 REACHES = (0.1, 0.2, 0.4, 0.8)
 """Distances at which the interval along a flat direction is looked for."""
@@ -58,7 +71,7 @@ def _combination(weights):
 
 @dataclass(frozen=True)
 class Profile:
-    """The response one standard error to both sides along orthogonal directions of the couplings.
+    """The response to second order around a match.
 
     Attributes
     ----------
@@ -66,22 +79,29 @@ class Profile:
         Columns: principal directions of the covariance, then flat ones.
     errors : ndarray (n_theta,)
         Standard errors along them; inf where flat.
-    bends, bend_errors : ndarray (n_theta,)
-        q of the response ``y = t + q t^2`` and its error from the simulation; nan where flat.
+    curvature : ndarray (n_known, n_known, n_known)
+        q of ``y_a = t_a + sum_bc q_abc t_b t_c``; 0 for pairs of directions that could not be simulated.
+    spread : ndarray (groups, n_known, n_known, n_known)
+        Its deviations by groups of configurations: covariances are sums of their products.
     slopes : list of (ndarray, ndarray, float)
         Modes on both sides, and how far away they are.
     """
 
     directions: np.ndarray
     errors: np.ndarray
-    bends: np.ndarray
-    bend_errors: np.ndarray
+    curvature: np.ndarray
+    spread: np.ndarray = field(repr=False)
     slopes: list = field(repr=False)
+
+    @property
+    def is_known(self):
+        """Of every direction."""
+        return np.isfinite(self.errors)
 
     @property
     def covariance(self):
         """Of the couplings, in the frame of the directions; 0 where flat."""
-        return np.diag(np.where(np.isfinite(self.errors), self.errors, 0.0) ** 2)
+        return np.diag(np.where(self.is_known, self.errors, 0.0) ** 2)
 
     def weak(self, names, limit):
         """Notes on directions that are known, but poorly."""
@@ -91,27 +111,53 @@ class Profile:
             if limit < e < math.inf
         ]
 
+    def bends(self):
+        """Per coupling its standard error, and q with error of its parabola ``y = t + q t^2``: three arrays."""
+        w = self.directions[:, self.is_known] * self.errors[self.is_known]
+        size = np.sqrt((w**2).sum(axis=1))
+        u = np.divide(w, size[:, None], out=np.zeros_like(w), where=size[:, None] > 0)
+        q = np.einsum("abc,ka,kb,kc->k", self.curvature, u, u, u)
+        by_group = np.einsum("gabc,ka,kb,kc->gk", self.spread, u, u, u)
+        return size, q, np.sqrt((by_group**2).sum(axis=0))
+
+    def distance(self, delta):
+        """Squared distance ``T^2`` of couplings ``match + delta`` in errors, and the number of known directions.
+
+        A response that turns back on the way is taken to stay where it was farthest: couplings beyond are no nearer.
+        """
+        known = self.is_known
+        t = delta @ self.directions[:, known] / self.errors[known]
+        bend = np.einsum("abc,b,c->a", _shrunk(self.curvature, self.spread), t, t)
+        y = RAY[:, None] * t + RAY[:, None] ** 2 * bend
+        return float((y**2).sum(axis=1).max()), int(known.sum())
+
+
+def _shrunk(q, spread):
+    """Estimates ``q q^2/(q^2 + variance)``: those that are mostly noise vanish smoothly."""
+    variance = (spread**2).sum(axis=0)
+    return np.divide(q**3, q**2 + variance, out=np.zeros_like(q), where=q != 0)
+
 
 def profile(search, match, frame, covariance, n):
     """The :class:`Profile` of a match, from ``n`` configurations on either side of every direction."""
     values, vectors = np.linalg.eigh(covariance)
-    known = vectors[:, len(values) - frame.known.shape[1] :]
-    errors = np.sqrt(values[len(values) - frame.known.shape[1] :])
-    bends, bend_errors, slopes = [], [], []
-    for v, error in zip(known.T, errors, strict=True):
-        sides = [_side(search, match.theta, s * error * v, n) for s in (1, -1)]
-        slopes.append((sides[0][1], sides[1][1], error))
-        project = v @ frame.project
-        ups = [float(project @ look.jacobian @ v) if look else math.nan for look, _ in sides]
-        noise = [float(((look.jacobian_noise @ v @ project) ** 2).sum()) if look else math.nan for look, _ in sides]
-        bends.append((ups[0] - ups[1]) / 4)
-        bend_errors.append(math.sqrt(sum(noise)) / 4)
+    d = frame.known.shape[1]
+    known, errors = vectors[:, len(values) - d :], np.sqrt(values[len(values) - d :])
+    project = (known / errors).T @ frame.project  # residual -> y
+    n_groups = min(40, n // 2)
+    q, spread, slopes = np.zeros((d, d, d)), np.zeros((n_groups, d, d, d)), []
+    for b, (v, error) in enumerate(zip(known.T, errors, strict=True)):
+        (up, above), (down, below) = (_side(search, match.theta, sign * STEP * error * v, n) for sign in (1, -1))
+        slopes.append((above, below, STEP * error))
+        if up is not None and down is not None:
+            q[:, b] = project @ (up.jacobian - down.jacobian) @ (known * errors) / (4 * STEP)
+            spread[:, :, b] = project @ (up.jacobian_noise - down.jacobian_noise) @ (known * errors) / (4 * STEP)
     for v in frame.flat.T:
-        sides = [_side(search, match.theta, s * FLAT / 5 * v, n) for s in (1, -1)]
+        sides = [_side(search, match.theta, sign * FLAT / 5 * v, n) for sign in (1, -1)]
         slopes.append((sides[0][1], sides[1][1], FLAT / 5))
-    none = [math.nan] * frame.flat.shape[1]
-    return Profile(np.hstack([known, frame.flat]), np.append(errors, [math.inf] * len(none)),
-                   np.array(bends + none), np.array(bend_errors + none), slopes)  # fmt: skip
+    # derivatives commute: q_abc and q_acb are two estimates of one number
+    return Profile(np.hstack([known, frame.flat]), np.append(errors, [math.inf] * frame.flat.shape[1]),
+                   (q + q.swapaxes(1, 2)) / 2, (spread + spread.swapaxes(2, 3)) / 2, slopes)  # fmt: skip
 
 
 def _side(search, theta, move, n):
@@ -123,36 +169,32 @@ def _side(search, theta, move, n):
     return look, look.ensemble.modes
 
 
-def intervals(profile, names, theta):
-    """68 % intervals of the couplings that are numbers, and notes on those that are not symmetric."""
-    is_known = np.isfinite(profile.errors)
-    loose = (profile.directions[:, ~is_known] ** 2).sum(axis=1)
-    up, down, is_bent = np.zeros(len(theta)), np.zeros(len(theta)), np.zeros(len(theta), bool)
-    for v, e, q, dq in zip(profile.directions.T[is_known], profile.errors[is_known], profile.bends[is_known],
-                           profile.bend_errors[is_known], strict=True):  # fmt: skip
-        bent = math.isfinite(q) and abs(q) > max(BENT, 3 * dq)
-        sides = (_reach(q), _reach(-q)) if bent else (1.0, 1.0)
-        forward, backward = np.where(v > 0, sides[0], sides[1]), np.where(v > 0, sides[1], sides[0])
-        up, down = up + (v * e * forward) ** 2, down + (v * e * backward) ** 2
-        if bent:
-            is_bent |= (v * e) ** 2 > 0.1 * (profile.directions[:, is_known] ** 2 @ profile.errors[is_known] ** 2)
-    up, down = np.sqrt(up), np.sqrt(down)
-    out, notes = {}, []
-    for name, x, d, u, loss, bent in zip(names, theta, down, up, loose, is_bent, strict=True):
-        if loss >= 0.01:
-            continue
-        out[name] = (float(x - d), float(x + u))
-        if bent:
-            notes.append(f"the response bends within the error of {name}: 68 % interval {x - d:.4f} to {x + u:.4f}")
-    return out, notes
+def intervals(profile, names, theta, quantile=1.0):
+    """Intervals of the couplings that are numbers, ``|y| <= quantile``."""
+    out, loose = {}, (profile.directions[:, ~profile.is_known] ** 2).sum(axis=1)
+    for name, x, error, q, dq, loss in zip(names, theta, *profile.bends(), loose, strict=True):
+        if loss < 0.01:
+            q = float(_shrunk(np.array(q), np.array([dq])))
+            out[name] = (float(x - error * _reach(-q, quantile)), float(x + error * _reach(q, quantile)))
+    return out
 
 
-def _reach(q):
-    """t > 0 with ``t + q t^2 = 1``; where the parabola turns back before, its summit or, at most, 3."""
-    inside = 1 + 4 * q
+def bent(profile, names, ranges):
+    """Notes on couplings whose response bends within their error; ``ranges``: the 68 % intervals by name."""
+    notes = []
+    for name, _, q, dq in zip(names, *profile.bends(), strict=True):
+        if name in ranges and abs(q) > max(BENT, 3 * dq):
+            low, high = ranges[name]
+            notes.append(f"the response bends within the error of {name}: 68 % interval {low:.4f} to {high:.4f}")
+    return notes
+
+
+def _reach(q, quantile):
+    """t > 0 with ``t + q t^2 = quantile``; where the parabola turns back, its summit or, at most, 3 quantiles."""
     if abs(q) < 1e-9:
-        return 1.0
-    return min((math.sqrt(inside) - 1) / (2 * q) if inside > 0 else -1 / (2 * q), 3.0)
+        return quantile
+    inside = 1 + 4 * q * quantile
+    return min((math.sqrt(inside) - 1) / (2 * q) if inside > 0 else -1 / (2 * q), 3.0 * quantile)
 
 
 def search_interval(search, match, frame, which, n=80):

@@ -58,7 +58,9 @@ class InverseFlow:
                 "p_value": _number(inverse.p_value),
                 "covariance": inverse.covariance.tolist(),
                 "names": list(inverse.names),
+                "degrees_of_freedom": _number(inverse.degrees_of_freedom),
                 "intervals": {n: list(pair) for n, pair in inverse.intervals.items()},
+                "joint_intervals": {n: list(pair) for n, pair in inverse.intervals_at(at_once=True).items()},
                 "flat_directions": [
                     {"weights": d.weights, "low": d.low, "high": d.high} for d in inverse.flat
                 ],
@@ -90,6 +92,10 @@ class InverseFlow:
                 lines.append(f"  {name:26} {text}")
             for name, variable in (self.fine if title == "fine lattice" else self.coarse).items():
                 lines.append(f"  {name:26} {variable}")
+        at_once = self.inverse.intervals_at(at_once=True)
+        if at_once:
+            ranges = ", ".join(f"{n} {low:.4f} to {high:.4f}" for n, (low, high) in at_once.items())
+            lines.append(f"all at once (95.45 %): {ranges}")
         for direction in self.inverse.flat:
             lines.append(f"flat: {direction}")
         for other in self.inverse.alternatives:

@@ -82,13 +82,23 @@ class Match:
 
     theta: np.ndarray
     predicted: np.ndarray
-    noise: np.ndarray  # covariance of `predicted` from the finite simulation
+    spread: np.ndarray  # of `predicted`, see Look
     model: np.ndarray  # covariance that the model predicts for the recording
     jacobian: np.ndarray
     jacobian_noise: np.ndarray  # its spread, see Response
     chi2: float
     ensemble: object = field(repr=False)
     is_converged: bool = True
+
+    @property
+    def noise(self):
+        """Covariance of ``predicted`` from the finite simulation."""
+        return self.spread.T @ self.spread
+
+    @property
+    def move(self):
+        """The last step: from where the last simulation was made to ``theta``."""
+        return self.theta - self.ensemble.theta
 
 
 @dataclass(frozen=True)
@@ -97,11 +107,16 @@ class Look:
 
     theta: np.ndarray
     values: np.ndarray  # fitted couplings
-    noise: np.ndarray  # their covariance from the finite simulation
+    spread: np.ndarray  # (groups, n_c), deviations by groups of configurations: the sum of their products is `noise`
     per_site: np.ndarray  # covariance of a recording, times its sites
     jacobian: np.ndarray
     jacobian_noise: np.ndarray  # its spread, see Response
     ensemble: object = field(repr=False)
+
+    @property
+    def noise(self):
+        """Covariance of the values from the finite simulation."""
+        return self.spread.T @ self.spread
 
     def against(self, target):
         """chi^2, residual and weight: the inverse of what the model predicts for the recording, plus this noise."""
@@ -139,11 +154,12 @@ class Search:
         values, u, responses = self.estimator(ensemble.fields, Companions(ensemble))
         sites = volume.observation.seen_lattice(volume.n_time).n_active
         per_site = n * u.T @ u * sites  # cov(n u_i) of one configuration, times its sites
-        noise = _grouped(u)
-        response = Response.of(responses, len(theta), np.linalg.inv(per_site / self.target.n_sites + noise))
+        spread = _grouped(u)
+        weight = np.linalg.inv(per_site / self.target.n_sites + spread.T @ spread)
+        response = Response.of(responses, len(theta), weight)
         ensemble.fields.clear()
         ensemble = dataclasses.replace(ensemble, cells=None)
-        return Look(np.array(theta, float), values, noise, per_site, response.jacobian, response.spread, ensemble)
+        return Look(np.array(theta, float), values, spread, per_site, response.jacobian, response.spread, ensemble)
 
     def chi2(self, theta, n):
         """chi^2 at theta with the residual and its weight."""
@@ -300,7 +316,7 @@ class Search:
     def _match(self, look, move, is_settled):
         _, r, W = look.against(self.target)
         J, rest = look.jacobian, r - look.jacobian @ move
-        return Match(look.theta + move, look.values + J @ move, look.noise, look.per_site / self.target.n_sites, J,
+        return Match(look.theta + move, look.values + J @ move, look.spread, look.per_site / self.target.n_sites, J,
                      look.jacobian_noise, float(rest @ W @ rest), look.ensemble, is_settled)  # fmt: skip
 
     def _step(self, look):
@@ -370,20 +386,37 @@ class Frame:
         wide = self.known * np.sqrt(self.inflation)
         return wide @ inner @ wide.T
 
+    def simulated(self, match, rest, W):
+        """Covariance of theta from the simulation: the noise of its couplings and, to first order, of its derivatives.
+
+            d theta = -P d c + M^-1 dJ^T W rest - P dJ move,     M = J^T W J
+
+        with ``rest`` what remains of the residual and ``move`` the last step, group by group of configurations.
+        """
+        J = match.jacobian @ self.known
+        inverse = self.known @ np.linalg.solve(J.T @ W @ J, self.known.T)
+        by_values = match.spread @ self.project.T
+        by_slopes = (W @ rest) @ match.jacobian_noise @ inverse - (match.jacobian_noise @ match.move) @ self.project.T
+        deviations = (by_slopes - by_values) @ self.known * np.sqrt(self.inflation)
+        return self.known @ (deviations.T @ deviations) @ self.known.T
+
 
 def _grouped(u, n_groups=40):
-    """Covariance of the mean of a Markov series from groups of consecutive configurations (sums of influences)."""
+    """Deviations of the mean of a Markov series by groups of consecutive configurations: sums of influences.
+
+    The groups are those of :meth:`lft.rg.inverse.response.Response.of`, so that the noise of values and derivatives,
+    which is that of the same configurations, can be added with its correlation.
+    """
     n = min(n_groups, len(u) // 2)
     edges = np.linspace(0, len(u), n + 1).astype(int)[:-1]
-    sums = np.add.reduceat(u, edges, axis=0)
-    return n / (n - 1) * sums.T @ sums
+    return math.sqrt(n / (n - 1)) * np.add.reduceat(u, edges, axis=0)
 
 
 def _mean(look, n, other):
     """The mean of a look that stands for ``n`` simulations and one more at the same couplings."""
     a, b = n / (n + 1), 1 / (n + 1)
     return dataclasses.replace(
-        look, values=a * look.values + b * other.values, noise=a * a * look.noise + b * b * other.noise,
+        look, values=a * look.values + b * other.values, spread=np.concatenate([a * look.spread, b * other.spread]),
         per_site=a * look.per_site + b * other.per_site, jacobian=a * look.jacobian + b * other.jacobian,
         jacobian_noise=np.concatenate([a * look.jacobian_noise, b * other.jacobian_noise]),
     )  # fmt: skip
