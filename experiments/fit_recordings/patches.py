@@ -27,10 +27,11 @@ from lft.inference.likelihood.normalization import normalization
 from lft.inference.penalty.fit import fit_penalized
 from lft.inference.pseudo.fit import fit_gibbs
 from lft.inference.recording import read_recording
+from lft.inference.trials import split_trials
 from lft.inference.verdict.checks import check_model
 from lft.inference.verdict.drift import drift
 from lft.inference.verdict.independent import IndependentModel
-from lft.inference.verdict.ranking import held_out, rank, split_trials
+from lft.inference.verdict.ranking import held_out, rank
 from lft.plotting.verdict import plot_checks, plot_heat, plot_ranking
 
 LEAST_SPIKES, LEAST_FIRING = 30, 0.002

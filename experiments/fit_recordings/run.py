@@ -24,9 +24,10 @@ from lft.inference.likelihood.exact_fit import fit_exact
 from lft.inference.protocols import LogLikelihood
 from lft.inference.pseudo.fit import fit_gibbs
 from lft.inference.recording import read_recording
+from lft.inference.trials import split_trials
 from lft.inference.verdict.checks import check_model
 from lft.inference.verdict.independent import IndependentModel
-from lft.inference.verdict.ranking import held_out, rank, split_trials
+from lft.inference.verdict.ranking import held_out, rank
 from lft.inference.verdict.scan import scan_bins
 from lft.plotting.verdict import plot_checks, plot_heat, plot_ranking
 

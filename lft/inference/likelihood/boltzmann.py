@@ -98,8 +98,7 @@ def fit_boltzmann(
 
     Notes
     -----
-    Cost, one core: the covariance of p couplings takes ``12 p^3`` operations in single precision (100 units, p = 5050:
-    COST s); then sweeps and moments of ``1 / accuracy`` times the recording, a few times.
+    Cost, one core: the covariance of p couplings takes ``12 p^3`` operations in single precision; then sweeps and moments of ``1 / accuracy`` times the recording, a few times.  100 units and 5e4 bins (p = 5050) took 78 s.
 
     Examples
     --------
