@@ -98,7 +98,8 @@ def fit_boltzmann(
 
     Notes
     -----
-    Cost, one core: the covariance of p couplings takes ``12 p^3`` operations in single precision; then sweeps and moments of ``1 / accuracy`` times the recording, a few times.  100 units and 5e4 bins (p = 5050) took 78 s.
+    Cost, one core: the covariance of p couplings takes ``12 p^3`` operations in single precision; then sweeps and
+    moments of ``1 / accuracy`` times the recording, a few times.  100 units and 5e4 bins (p = 5050) took 78 s.
 
     Examples
     --------

@@ -25,6 +25,7 @@ about one recording in eight.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
