@@ -28,7 +28,7 @@ LAYERS = (
     ("archive",),
     ("analysis",),
     ("rg", "inference", "meanfield", "testing"),
-    ("replica_sections",),
+    ("replica_sections", "action_sections"),
     ("config",),
     ("simulation", "plotting"),
     ("lft",),  # the package's list of public names

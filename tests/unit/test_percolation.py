@@ -330,7 +330,7 @@ def test_spacing_gives_units(folder):
         ("action.p=1.5", "p = 1.5: valid is a number from 0 to 1"),
         ("action.p=nan", "p = nan: valid is a number from 0 to 1"),
         ("action.kind=both", "kind = 'both': valid is bond or site"),
-        ("update.name=metropolis", "[update]: action 'directed-percolation' is drawn slice by slice; valid without"),
+        ("update.name=metropolis", "[update]: action 'directed-percolation' is drawn slice by slice; leave"),
         ("tempering.count=3", "[tempering]: action 'directed-percolation' has no temperature"),
         ("lattice.mask=m.npy", "mask: not with action 'directed-percolation'"),
         ("lattice.shape=[5]", "valid are 1 to 6 space axes and, last, time"),
