@@ -22,7 +22,7 @@ from lft.inference.causal.basis import make_basis
 from lft.inference.causal.fit import fit_glm, fit_kinetic
 from lft.inference.likelihood.boltzmann import fit_boltzmann
 from lft.inference.likelihood.information import multi_information
-from lft.inference.likelihood.model import from_fit
+from lft.inference.likelihood.model import GibbsModel
 from lft.inference.likelihood.normalization import normalization
 from lft.inference.penalty.fit import fit_penalized
 from lft.inference.pseudo.fit import fit_gibbs
@@ -33,15 +33,16 @@ from lft.inference.verdict.independent import IndependentModel
 from lft.inference.verdict.ranking import held_out, rank, split_trials
 from lft.plotting.verdict import plot_checks, plot_heat, plot_ranking
 
-LEAST_SPIKES, LEAST_FIRING = 30, 0.002
+LEAST_SPIKES, LEAST_FIRING = 30, 0.01  # an active unit fires in 1 % of the bins
 SAME, SAME_BIN_S = 0.5, 0.001  # share of the rarer one's spikes from which two electrodes count as one cell
 BETAS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35)
 FOLDS, PATH = 4, 7  # of the choice of a strength
-STRENGTHS = (10.0, 100.0, 1000.0)  # of the causal models, nats
+STRENGTHS = (10.0, 100.0, 1000.0, 10_000.0)  # of the causal models, nats
 CAUSAL_BINS = 20_000  # of the training stretch, behind their choice
 CONDITIONAL_BINS = 1000
 CHECK = {"max_triples": 1000, "n_labels": 2999}
 GROUPS, GROUP_UNITS = 3, 10
+FAMILIES = "pairwise; k-pairwise; neural; kinetic; glm; pairwise, likelihood; neural, likelihood"
 CHECKED = ("pairwise", "neural", "glm")
 QUESTIONS = (("neural", "pairwise"), ("k-pairwise", "pairwise"), ("glm", "pairwise"), ("glm", "neural"),
              ("kinetic", "pairwise"))  # fmt: skip
@@ -82,14 +83,15 @@ def penalized(model, train, bin_s, strength="auto", **terms):
     return fit, found[0].strength
 
 
-def boltzmann(model, train, bin_s, start, strength, **terms):
-    """Maximum of the likelihood proper with the same prior.
+def boltzmann(model, train, bin_s, strength, **terms):
+    """Maximum of the likelihood proper with the same prior, from independent units.
 
     A pseudo-likelihood has every pair twice, so that its strength is twice that of the prior; ``ridge`` is four times
-    the strength in log-odds.
+    the strength in log-odds.  Its maximum is no start here: it may have a mode with all units active.
     """
+    rate = np.mean(train[0], axis=0)
     return fit_boltzmann(
-        train, model=model, test=0.0, bin_s=bin_s, start=from_fit(start), ridge=4 * strength / 2,
+        train, model=model, test=0.0, bin_s=bin_s, start=GibbsModel(np.log(rate / (1 - rate))), ridge=4 * strength / 2,
         accuracy=0.25, n_chains=128 if model == "neural" else None, **terms,
     )  # fmt: skip
 
@@ -122,23 +124,24 @@ def fit_all(train, bin_s, args, report):
         seconds[name] = time.process_time() - began
         report(f"{name}: {seconds[name]:.0f} s, strength {strengths.get(name)}")
 
-    def learn(model, first, **terms):
-        if first not in fits:
-            raise DivergenceError(f"no start: {failed[first]}")
-        return boltzmann(model, train, bin_s, fits[first], strengths[first], **terms), strengths[first] / 2
+    def learn(model, **terms):
+        if "pairwise" not in strengths:
+            raise DivergenceError(f"no strength: {failed['pairwise']}")
+        return boltzmann(model, train, bin_s, strengths["pairwise"], **terms), strengths["pairwise"] / 2
 
-    keep("pairwise", lambda: penalized("pairwise", train, bin_s))
-    prior = strengths.get("pairwise", "auto")  # the couplings A of these two have the same prior
-    keep("k-pairwise", lambda: penalized("k-pairwise", train, bin_s, prior, is_counted=True))
-    keep("neural", lambda: penalized("neural", train, bin_s, prior, lags=(1,)))
-    if args.lagged:
-        keep("lagged", lambda: penalized("lagged", train, bin_s, k_max=1))
-    keep("kinetic", lambda: causal(lambda r, s: fit_kinetic(r, n_lags=1, test=0.0, ridge=s, bin_s=bin_s), train))
-    keep("glm", lambda: causal(lambda r, s: fit_glm(r, basis=basis, test=0.0, ridge=s, bin_s=bin_s), train))
-    if "pairwise" in args.likelihood:
-        keep("pairwise, likelihood", lambda: learn("pairwise", "pairwise"))
-    if "neural" in args.likelihood:
-        keep("neural, likelihood", lambda: learn("neural", "neural", lags=(1,)))
+    makers = {
+        "pairwise": lambda: penalized("pairwise", train, bin_s),
+        # the couplings A of the next two have the prior of those of the first
+        "k-pairwise": lambda: penalized("k-pairwise", train, bin_s, strengths["pairwise"], is_counted=True),
+        "neural": lambda: penalized("neural", train, bin_s, strengths["pairwise"], lags=(1,)),
+        "lagged": lambda: penalized("lagged", train, bin_s, k_max=1),
+        "kinetic": lambda: causal(lambda r, s: fit_kinetic(r, n_lags=1, test=0.0, ridge=s, bin_s=bin_s), train),
+        "glm": lambda: causal(lambda r, s: fit_glm(r, basis=basis, test=0.0, ridge=s, bin_s=bin_s), train),
+        "pairwise, likelihood": lambda: learn("pairwise"),
+        "neural, likelihood": lambda: learn("neural", lags=(1,)),
+    }
+    for name in args.families.split(";"):
+        keep(name.strip(), makers[name.strip()])
     return fits, strengths, failed, seconds
 
 
@@ -259,9 +262,7 @@ def main():
     parser.add_argument("--only", choices=list(RECORDINGS), action="append")
     parser.add_argument("--units", type=int, default=40)
     parser.add_argument("--bins", type=int, default=90_000, help="from the start of the recording, at most")
-    parser.add_argument("--likelihood", nargs="*", default=[], choices=("pairwise", "neural"),
-                        help="fits of these by Boltzmann learning too")  # fmt: skip
-    parser.add_argument("--lagged", action="store_true", help="the lagged family too")
+    parser.add_argument("--families", default=FAMILIES, help=f"separated by semicolons; default: {FAMILIES}")
     args = parser.parse_args()
     if args.data is None:
         parser.error("no recordings: give their folder, or set LFT_DATA")
