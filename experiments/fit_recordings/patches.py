@@ -6,7 +6,6 @@ README.md beside this file has the question, what is fitted and the findings; ``
 """
 
 import argparse
-import itertools
 import json
 import os
 import time
@@ -28,6 +27,7 @@ from lft.inference.penalty.fit import fit_penalized
 from lft.inference.pseudo.fit import fit_gibbs
 from lft.inference.recording import read_recording
 from lft.inference.verdict.checks import check_model
+from lft.inference.verdict.conditional import conditional_scores
 from lft.inference.verdict.drift import drift
 from lft.inference.verdict.independent import IndependentModel
 from lft.inference.verdict.ranking import held_out, rank, split_trials
@@ -39,7 +39,6 @@ BETAS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35)
 FOLDS, PATH = 4, 7  # of the choice of a strength
 STRENGTHS = (10.0, 100.0, 1000.0, 10_000.0)  # of the causal models, nats
 CAUSAL_BINS = 20_000  # of the training stretch, behind their choice
-CONDITIONAL_BINS = 1000
 CHECK = {"max_triples": 1000, "n_labels": 2999}
 GROUPS, GROUP_UNITS = 3, 10
 FAMILIES = "pairwise; k-pairwise; neural; kinetic; glm; pairwise, likelihood; neural, likelihood"
@@ -146,46 +145,6 @@ def fit_all(train, bin_s, args, report):
 
 
 # ---- scores
-def conditional_log_odds(model, raster, rows):
-    """(rows, N) log-odds of a spike given all other units and bins, past and future, for any family.
-
-    A Gibbs model has them as they are.  A causal model has P(phi_i^a | past) and, by Bayes, every later bin that hears
-    unit i weighs in with the ratio of its probabilities for both values of phi_i^a.
-    """
-    z = np.asarray(model.log_odds(raster))
-    if model.kind != "causal":
-        return z[rows]
-    out = z[rows].copy()
-    for n, a in enumerate(rows):
-        later = slice(a + 1, min(a + 1 + model.n_lags, len(raster)))
-        C = model.coupling[: later.stop - later.start]
-        now, off = raster[later][:, :, None], z[later][:, :, None] - C * raster[a]
-        out[n] += (now * C - np.logaddexp(0, off + C) + np.logaddexp(0, off)).sum(axis=(0, 1))
-    return out
-
-
-def conditional_scores(models, raster):
-    """Bits per spike above independent units of single bins given all others, by model: (value, error)."""
-    edges = np.linspace(0, len(raster), 21).astype(int)
-    each = max(CONDITIONAL_BINS // 20, 1)
-    rows = [np.linspace(a, b - 1, min(each, b - a)).astype(int) for a, b in itertools.pairwise(edges)]
-    rows = np.concatenate(rows)
-    seen = raster[rows]
-    block = np.searchsorted(edges, rows, side="right") - 1
-    nats = {}
-    for name, (model, _) in models.items():
-        z = conditional_log_odds(model, raster, rows)
-        nats[name] = np.bincount(block, (seen * z - np.logaddexp(0, z)).sum(axis=1))
-    size, spikes = np.bincount(block).astype(float), float(seen.sum())
-    out = {}
-    for name, value in nats.items():
-        d = value - nats["independent"]
-        rest = d - size * d.sum() / size.sum()
-        error = np.sqrt(len(d) / (len(d) - 1) * (rest**2).sum())
-        out[name] = (float(d.sum() / spikes / np.log(2)), float(error / spikes / np.log(2)))
-    return out
-
-
 def information(fit, train, seed=0):
     """Bits per bin that pairs take from the entropy of independent units, of the whole patch; and of groups of ten."""
     model = model_of(fit)
@@ -231,7 +190,7 @@ def study(name, path, folder, args):
         "units": units, "left_out": left, "bin_s": bin_s, "n_bins": raster.n_bins, "n_train": len(train[0]),
         "spike_probability": firing, "strengths": strengths, "seconds": seconds,
         "differences": {f"{a} - {b}": ranking.difference(a, b) for a, b in QUESTIONS if a in models and b in models},
-        "ranking": ranking.as_json(), "conditional": conditional_scores(models, test[0]), "checks": {},
+        "ranking": ranking.as_json(), "conditional": conditional_scores({m: made for m, (made, _) in models.items()}, test), "checks": {},
     }  # fmt: skip
     report(f"conditional scores {out['conditional']}")
     for family in CHECKED:
