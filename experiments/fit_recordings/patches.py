@@ -190,7 +190,8 @@ def study(name, path, folder, args):
         "units": units, "left_out": left, "bin_s": bin_s, "n_bins": raster.n_bins, "n_train": len(train[0]),
         "spike_probability": firing, "strengths": strengths, "seconds": seconds,
         "differences": {f"{a} - {b}": ranking.difference(a, b) for a, b in QUESTIONS if a in models and b in models},
-        "ranking": ranking.as_json(), "conditional": conditional_scores({m: made for m, (made, _) in models.items()}, test), "checks": {},
+        "ranking": ranking.as_json(), "checks": {},
+        "conditional": conditional_scores({family: made for family, (made, _) in models.items()}, test),
     }  # fmt: skip
     report(f"conditional scores {out['conditional']}")
     for family in CHECKED:
