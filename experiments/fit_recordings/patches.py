@@ -1,6 +1,6 @@
-"""The same question at the size of the recordings: patches of 40 units, up to 90000 bins, cross-validated penalties.
+"""The same question at the size of the recordings: patches of 20 to 40 units, cross-validated penalties.
 
-    python experiments/fit_recordings/patches.py [DATA_FOLDER] [-o FOLDER] [--only NAME] [--units 40] [--bins N]
+    python experiments/fit_recordings/patches.py [DATA_FOLDER] [-o FOLDER] [--only NAME] [--units N] [--bins N]
 
 README.md beside this file has the question, what is fitted and the findings; ``summarize.py`` makes its tables.
 """
@@ -41,10 +41,18 @@ STRENGTHS = (10.0, 100.0, 1000.0, 10_000.0)  # of the causal models, nats
 CAUSAL_BINS = 20_000  # of the training stretch, behind their choice
 CHECK = {"max_triples": 1000, "n_labels": 2999}
 GROUPS, GROUP_UNITS = 3, 10
-FAMILIES = "pairwise; k-pairwise; neural; kinetic; glm; pairwise, likelihood; neural, likelihood"
+SHORT = "pairwise; kinetic; glm; pairwise, likelihood"
+PATCHES = {  # units, bins at most, families: each recording within 10 minutes of one core
+    "retina_P11_m1r2": (20, 90_000, SHORT),
+    "retina_P9_7mar": (20, 90_000, SHORT),
+    "culture_ctx_DIV28": (40, 30_000, SHORT),
+    "aplysia_Jun0514_da01": (40, 30_000, SHORT + "; k-pairwise; neural; neural, likelihood"),
+    "aplysia_Jun0514_da02": (40, 30_000, SHORT),
+    "aplysia_Jun0514_da03": (40, 30_000, SHORT + "; neural, likelihood"),
+}
 CHECKED = ("pairwise", "neural", "glm")
-QUESTIONS = (("neural", "pairwise"), ("k-pairwise", "pairwise"), ("glm", "pairwise"), ("glm", "neural"),
-             ("kinetic", "pairwise"))  # fmt: skip
+QUESTIONS = (("neural, likelihood", "pairwise, likelihood"), ("glm", "pairwise, likelihood"),
+             ("glm", "neural, likelihood"), ("kinetic", "pairwise, likelihood"))  # fmt: skip
 
 
 # ---- the patch
@@ -109,7 +117,7 @@ def causal(fit, train):
     return fit(train, best), best
 
 
-def fit_all(train, bin_s, args, report):
+def fit_all(train, bin_s, families, report):
     """Fits of all families and the strengths of their penalties; failures with their reasons."""
     basis = make_basis("raised-cosine", 4, 10)
     fits, strengths, failed, seconds = {}, {}, {}, {}
@@ -139,7 +147,7 @@ def fit_all(train, bin_s, args, report):
         "pairwise, likelihood": lambda: learn("pairwise"),
         "neural, likelihood": lambda: learn("neural", lags=(1,)),
     }
-    for name in args.families.split(";"):
+    for name in families.split(";"):
         keep(name.strip(), makers[name.strip()])
     return fits, strengths, failed, seconds
 
@@ -168,13 +176,15 @@ def study(name, path, folder, args):
     """Everything about the patch of one recording, as plain numbers."""
     began, (bin_s, _) = time.process_time(), RECORDINGS[name]
     report = lambda line: print(f"[{time.process_time() - began:5.0f} s] {name}: {line}", flush=True)  # noqa: E731
+    n_units, n_bins, families = PATCHES[name]
+    n_units, n_bins, families = args.units or n_units, args.bins or n_bins, args.families or families
     recording = read_recording(path)
-    units, left = patch_of(recording, args.units, bin_s)
+    units, left = patch_of(recording, n_units, bin_s)
     raster = recording.select(units).bin(bin_s)
-    train, test = split_trials([raster.values[: args.bins]], TEST)
+    train, test = split_trials([raster.values[:n_bins]], TEST)
     firing = float(raster.values.mean())
     report(f"{len(units)} units, {len(train[0])} + {len(test[0])} bins, p = {firing:.4f}, left out {left}")
-    fits, strengths, failed, seconds = fit_all(train, bin_s, args, report)
+    fits, strengths, failed, seconds = fit_all(train, bin_s, families, report)
     models = {"independent": (IndependentModel.fitted(train), len(units))}
     models |= {family: (model_of(fit), n_parameters(fit)) for family, fit in fits.items()}
     for family in [f for f in fits if fits[f].model not in CAUSAL]:
@@ -220,9 +230,9 @@ def main():
     parser.add_argument("data", nargs="?", default=os.environ.get("LFT_DATA"))
     parser.add_argument("-o", "--output", default="fit_patches_output")
     parser.add_argument("--only", choices=list(RECORDINGS), action="append")
-    parser.add_argument("--units", type=int, default=40)
-    parser.add_argument("--bins", type=int, default=90_000, help="from the start of the recording, at most")
-    parser.add_argument("--families", default=FAMILIES, help=f"separated by semicolons; default: {FAMILIES}")
+    parser.add_argument("--units", type=int, help="default: 20 on the retinae, 40 elsewhere")
+    parser.add_argument("--bins", type=int, help="from the start of the recording, at most")
+    parser.add_argument("--families", help=f"separated by semicolons; default: {SHORT}, and more on some")
     args = parser.parse_args()
     if args.data is None:
         parser.error("no recordings: give their folder, or set LFT_DATA")
