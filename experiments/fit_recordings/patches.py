@@ -133,14 +133,14 @@ def fit_all(train, bin_s, families, report):
 
     def learn(model, **terms):
         if "pairwise" not in strengths:
-            raise DivergenceError(f"no strength: {failed['pairwise']}")
+            raise DivergenceError("no strength: fit pairwise first")
         return boltzmann(model, train, bin_s, strengths["pairwise"], **terms), strengths["pairwise"] / 2
 
     makers = {
         "pairwise": lambda: penalized("pairwise", train, bin_s),
         # the couplings A of the next two have the prior of those of the first
-        "k-pairwise": lambda: penalized("k-pairwise", train, bin_s, strengths["pairwise"], is_counted=True),
-        "neural": lambda: penalized("neural", train, bin_s, strengths["pairwise"], lags=(1,)),
+        "k-pairwise": lambda: penalized("k-pairwise", train, bin_s, strengths.get("pairwise", "auto"), is_counted=True),
+        "neural": lambda: penalized("neural", train, bin_s, strengths.get("pairwise", "auto"), lags=(1,)),
         "lagged": lambda: penalized("lagged", train, bin_s, k_max=1),
         "kinetic": lambda: causal(lambda r, s: fit_kinetic(r, n_lags=1, test=0.0, ridge=s, bin_s=bin_s), train),
         "glm": lambda: causal(lambda r, s: fit_glm(r, basis=basis, test=0.0, ridge=s, bin_s=bin_s), train),
