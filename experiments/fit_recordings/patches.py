@@ -212,13 +212,14 @@ def study(name, path, folder, args):
             out["checks"][family] = checks.as_json()
             report(f"{family}\n{checks.table()}")
     pairs = "pairwise, likelihood" if "pairwise, likelihood" in models else "pairwise"
-    out["information"] = information(fits[pairs], train)
-    report(f"information {out['information']}")
-    again = lambda r: fit_gibbs("pairwise", r, test=0.0, ridge=4 * strengths["pairwise"])  # noqa: E731
-    heat = heat_of(fits[pairs], again, train, betas=BETAS, n_chains=100)
-    plot_heat(heat.fit, heat.control, folder / f"{name}_heat.png", f"{name}, pairwise, {len(units)} units")
-    out["specific_heat"] = heat.as_json()
-    report(heat.table())
+    if pairs in fits:
+        out["information"] = information(fits[pairs], train)
+        report(f"information {out['information']}")
+        again = lambda r: fit_gibbs("pairwise", r, test=0.0, ridge=4 * strengths["pairwise"])  # noqa: E731
+        heat = heat_of(fits[pairs], again, train, betas=BETAS, n_chains=100)
+        plot_heat(heat.fit, heat.control, folder / f"{name}_heat.png", f"{name}, pairwise, {len(units)} units")
+        out["specific_heat"] = heat.as_json()
+        report(heat.table())
     out["drift"], out["clipped"] = drift(train).as_json(), raster.report.clipped_fraction
     out["cpu_s"] = time.process_time() - began
     report(f"{out['cpu_s']:.0f} s of one core")
