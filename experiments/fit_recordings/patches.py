@@ -1,12 +1,11 @@
-"""The same question at the size of the recordings: patches of 40 units, up to 90000 bins, cross-validated penalties.
+"""The same question at the size of the recordings: patches of 20 to 40 units, cross-validated penalties.
 
-    python experiments/fit_recordings/patches.py [DATA_FOLDER] [-o FOLDER] [--only NAME] [--units 40] [--bins N]
+    python experiments/fit_recordings/patches.py [DATA_FOLDER] [-o FOLDER] [--only NAME] [--units N] [--bins N]
 
 README.md beside this file has the question, what is fitted and the findings; ``summarize.py`` makes its tables.
 """
 
 import argparse
-import itertools
 import json
 import os
 import time
@@ -22,30 +21,39 @@ from lft.inference.causal.basis import make_basis
 from lft.inference.causal.fit import fit_glm, fit_kinetic
 from lft.inference.likelihood.boltzmann import fit_boltzmann
 from lft.inference.likelihood.information import multi_information
-from lft.inference.likelihood.model import from_fit
+from lft.inference.likelihood.model import GibbsModel
 from lft.inference.likelihood.normalization import normalization
 from lft.inference.penalty.fit import fit_penalized
 from lft.inference.pseudo.fit import fit_gibbs
 from lft.inference.recording import read_recording
 from lft.inference.trials import split_trials
 from lft.inference.verdict.checks import check_model
+from lft.inference.verdict.conditional import conditional_scores
 from lft.inference.verdict.drift import drift
 from lft.inference.verdict.independent import IndependentModel
 from lft.inference.verdict.ranking import held_out, rank
 from lft.plotting.verdict import plot_checks, plot_heat, plot_ranking
 
-LEAST_SPIKES, LEAST_FIRING = 30, 0.002
+LEAST_SPIKES, LEAST_FIRING = 30, 0.01  # an active unit fires in 1 % of the bins
 SAME, SAME_BIN_S = 0.5, 0.001  # share of the rarer one's spikes from which two electrodes count as one cell
 BETAS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35)
 FOLDS, PATH = 4, 7  # of the choice of a strength
-STRENGTHS = (10.0, 100.0, 1000.0)  # of the causal models, nats
+STRENGTHS = (10.0, 100.0, 1000.0, 10_000.0)  # of the causal models, nats
 CAUSAL_BINS = 20_000  # of the training stretch, behind their choice
-CONDITIONAL_BINS = 1000
 CHECK = {"max_triples": 1000, "n_labels": 2999}
 GROUPS, GROUP_UNITS = 3, 10
+SHORT = "pairwise; kinetic; glm; pairwise, likelihood"
+PATCHES = {  # units, bins at most, families: each recording within 10 minutes of one core
+    "retina_P11_m1r2": (20, 90_000, SHORT),
+    "retina_P9_7mar": (20, 90_000, SHORT),
+    "culture_ctx_DIV28": (40, 30_000, SHORT),
+    "aplysia_Jun0514_da01": (40, 30_000, SHORT + "; k-pairwise; neural; neural, likelihood"),
+    "aplysia_Jun0514_da02": (40, 30_000, SHORT),
+    "aplysia_Jun0514_da03": (40, 30_000, SHORT + "; neural, likelihood"),
+}
 CHECKED = ("pairwise", "neural", "glm")
-QUESTIONS = (("neural", "pairwise"), ("k-pairwise", "pairwise"), ("glm", "pairwise"), ("glm", "neural"),
-             ("kinetic", "pairwise"))  # fmt: skip
+QUESTIONS = (("neural, likelihood", "pairwise, likelihood"), ("glm", "pairwise, likelihood"),
+             ("glm", "neural, likelihood"), ("kinetic", "pairwise, likelihood"))  # fmt: skip
 
 
 # ---- the patch
@@ -83,14 +91,15 @@ def penalized(model, train, bin_s, strength="auto", **terms):
     return fit, found[0].strength
 
 
-def boltzmann(model, train, bin_s, start, strength, **terms):
-    """Maximum of the likelihood proper with the same prior.
+def boltzmann(model, train, bin_s, strength, **terms):
+    """Maximum of the likelihood proper with the same prior, from independent units.
 
     A pseudo-likelihood has every pair twice, so that its strength is twice that of the prior; ``ridge`` is four times
-    the strength in log-odds.
+    the strength in log-odds.  Its maximum is no start here: it may have a mode with all units active.
     """
+    rate = np.mean(train[0], axis=0)
     return fit_boltzmann(
-        train, model=model, test=0.0, bin_s=bin_s, start=from_fit(start), ridge=4 * strength / 2,
+        train, model=model, test=0.0, bin_s=bin_s, start=GibbsModel(np.log(rate / (1 - rate))), ridge=4 * strength / 2,
         accuracy=0.25, n_chains=128 if model == "neural" else None, **terms,
     )  # fmt: skip
 
@@ -109,7 +118,7 @@ def causal(fit, train):
     return fit(train, best), best
 
 
-def fit_all(train, bin_s, args, report):
+def fit_all(train, bin_s, families, report):
     """Fits of all families and the strengths of their penalties; failures with their reasons."""
     basis = make_basis("raised-cosine", 4, 10)
     fits, strengths, failed, seconds = {}, {}, {}, {}
@@ -123,67 +132,28 @@ def fit_all(train, bin_s, args, report):
         seconds[name] = time.process_time() - began
         report(f"{name}: {seconds[name]:.0f} s, strength {strengths.get(name)}")
 
-    def learn(model, first, **terms):
-        if first not in fits:
-            raise DivergenceError(f"no start: {failed[first]}")
-        return boltzmann(model, train, bin_s, fits[first], strengths[first], **terms), strengths[first] / 2
+    def learn(model, **terms):
+        if "pairwise" not in strengths:
+            raise DivergenceError("no strength: fit pairwise first")
+        return boltzmann(model, train, bin_s, strengths["pairwise"], **terms), strengths["pairwise"] / 2
 
-    keep("pairwise", lambda: penalized("pairwise", train, bin_s))
-    prior = strengths.get("pairwise", "auto")  # the couplings A of these two have the same prior
-    keep("k-pairwise", lambda: penalized("k-pairwise", train, bin_s, prior, is_counted=True))
-    keep("neural", lambda: penalized("neural", train, bin_s, prior, lags=(1,)))
-    if args.lagged:
-        keep("lagged", lambda: penalized("lagged", train, bin_s, k_max=1))
-    keep("kinetic", lambda: causal(lambda r, s: fit_kinetic(r, n_lags=1, test=0.0, ridge=s, bin_s=bin_s), train))
-    keep("glm", lambda: causal(lambda r, s: fit_glm(r, basis=basis, test=0.0, ridge=s, bin_s=bin_s), train))
-    if "pairwise" in args.likelihood:
-        keep("pairwise, likelihood", lambda: learn("pairwise", "pairwise"))
-    if "neural" in args.likelihood:
-        keep("neural, likelihood", lambda: learn("neural", "neural", lags=(1,)))
+    makers = {
+        "pairwise": lambda: penalized("pairwise", train, bin_s),
+        # the couplings A of the next two have the prior of those of the first
+        "k-pairwise": lambda: penalized("k-pairwise", train, bin_s, strengths.get("pairwise", "auto"), is_counted=True),
+        "neural": lambda: penalized("neural", train, bin_s, strengths.get("pairwise", "auto"), lags=(1,)),
+        "lagged": lambda: penalized("lagged", train, bin_s, k_max=1),
+        "kinetic": lambda: causal(lambda r, s: fit_kinetic(r, n_lags=1, test=0.0, ridge=s, bin_s=bin_s), train),
+        "glm": lambda: causal(lambda r, s: fit_glm(r, basis=basis, test=0.0, ridge=s, bin_s=bin_s), train),
+        "pairwise, likelihood": lambda: learn("pairwise"),
+        "neural, likelihood": lambda: learn("neural", lags=(1,)),
+    }
+    for name in families.split(";"):
+        keep(name.strip(), makers[name.strip()])
     return fits, strengths, failed, seconds
 
 
 # ---- scores
-def conditional_log_odds(model, raster, rows):
-    """(rows, N) log-odds of a spike given all other units and bins, past and future, for any family.
-
-    A Gibbs model has them as they are.  A causal model has P(phi_i^a | past) and, by Bayes, every later bin that hears
-    unit i weighs in with the ratio of its probabilities for both values of phi_i^a.
-    """
-    z = np.asarray(model.log_odds(raster))
-    if model.kind != "causal":
-        return z[rows]
-    out = z[rows].copy()
-    for n, a in enumerate(rows):
-        later = slice(a + 1, min(a + 1 + model.n_lags, len(raster)))
-        C = model.coupling[: later.stop - later.start]
-        now, off = raster[later][:, :, None], z[later][:, :, None] - C * raster[a]
-        out[n] += (now * C - np.logaddexp(0, off + C) + np.logaddexp(0, off)).sum(axis=(0, 1))
-    return out
-
-
-def conditional_scores(models, raster):
-    """Bits per spike above independent units of single bins given all others, by model: (value, error)."""
-    edges = np.linspace(0, len(raster), 21).astype(int)
-    each = max(CONDITIONAL_BINS // 20, 1)
-    rows = [np.linspace(a, b - 1, min(each, b - a)).astype(int) for a, b in itertools.pairwise(edges)]
-    rows = np.concatenate(rows)
-    seen = raster[rows]
-    block = np.searchsorted(edges, rows, side="right") - 1
-    nats = {}
-    for name, (model, _) in models.items():
-        z = conditional_log_odds(model, raster, rows)
-        nats[name] = np.bincount(block, (seen * z - np.logaddexp(0, z)).sum(axis=1))
-    size, spikes = np.bincount(block).astype(float), float(seen.sum())
-    out = {}
-    for name, value in nats.items():
-        d = value - nats["independent"]
-        rest = d - size * d.sum() / size.sum()
-        error = np.sqrt(len(d) / (len(d) - 1) * (rest**2).sum())
-        out[name] = (float(d.sum() / spikes / np.log(2)), float(error / spikes / np.log(2)))
-    return out
-
-
 def information(fit, train, seed=0):
     """Bits per bin that pairs take from the entropy of independent units, of the whole patch; and of groups of ten."""
     model = model_of(fit)
@@ -207,13 +177,15 @@ def study(name, path, folder, args):
     """Everything about the patch of one recording, as plain numbers."""
     began, (bin_s, _) = time.process_time(), RECORDINGS[name]
     report = lambda line: print(f"[{time.process_time() - began:5.0f} s] {name}: {line}", flush=True)  # noqa: E731
+    n_units, n_bins, families = PATCHES[name]
+    n_units, n_bins, families = args.units or n_units, args.bins or n_bins, args.families or families
     recording = read_recording(path)
-    units, left = patch_of(recording, args.units, bin_s)
+    units, left = patch_of(recording, n_units, bin_s)
     raster = recording.select(units).bin(bin_s)
-    train, test = split_trials([raster.values[: args.bins]], TEST)
+    train, test = split_trials([raster.values[:n_bins]], TEST)
     firing = float(raster.values.mean())
     report(f"{len(units)} units, {len(train[0])} + {len(test[0])} bins, p = {firing:.4f}, left out {left}")
-    fits, strengths, failed, seconds = fit_all(train, bin_s, args, report)
+    fits, strengths, failed, seconds = fit_all(train, bin_s, families, report)
     models = {"independent": (IndependentModel.fitted(train), len(units))}
     models |= {family: (model_of(fit), n_parameters(fit)) for family, fit in fits.items()}
     for family in [f for f in fits if fits[f].model not in CAUSAL]:
@@ -229,7 +201,8 @@ def study(name, path, folder, args):
         "units": units, "left_out": left, "bin_s": bin_s, "n_bins": raster.n_bins, "n_train": len(train[0]),
         "spike_probability": firing, "strengths": strengths, "seconds": seconds,
         "differences": {f"{a} - {b}": ranking.difference(a, b) for a, b in QUESTIONS if a in models and b in models},
-        "ranking": ranking.as_json(), "conditional": conditional_scores(models, test[0]), "checks": {},
+        "ranking": ranking.as_json(), "checks": {},
+        "conditional": conditional_scores({family: made for family, (made, _) in models.items()}, test),
     }  # fmt: skip
     report(f"conditional scores {out['conditional']}")
     for family in CHECKED:
@@ -240,13 +213,14 @@ def study(name, path, folder, args):
             out["checks"][family] = checks.as_json()
             report(f"{family}\n{checks.table()}")
     pairs = "pairwise, likelihood" if "pairwise, likelihood" in models else "pairwise"
-    out["information"] = information(fits[pairs], train)
-    report(f"information {out['information']}")
-    again = lambda r: fit_gibbs("pairwise", r, test=0.0, ridge=4 * strengths["pairwise"])  # noqa: E731
-    heat = heat_of(fits[pairs], again, train, betas=BETAS, n_chains=100)
-    plot_heat(heat.fit, heat.control, folder / f"{name}_heat.png", f"{name}, pairwise, {len(units)} units")
-    out["specific_heat"] = heat.as_json()
-    report(heat.table())
+    if pairs in fits:
+        out["information"] = information(fits[pairs], train)
+        report(f"information {out['information']}")
+        again = lambda r: fit_gibbs("pairwise", r, test=0.0, ridge=4 * strengths["pairwise"])  # noqa: E731
+        heat = heat_of(fits[pairs], again, train, betas=BETAS, n_chains=100)
+        plot_heat(heat.fit, heat.control, folder / f"{name}_heat.png", f"{name}, pairwise, {len(units)} units")
+        out["specific_heat"] = heat.as_json()
+        report(heat.table())
     out["drift"], out["clipped"] = drift(train).as_json(), raster.report.clipped_fraction
     out["cpu_s"] = time.process_time() - began
     report(f"{out['cpu_s']:.0f} s of one core")
@@ -258,11 +232,9 @@ def main():
     parser.add_argument("data", nargs="?", default=os.environ.get("LFT_DATA"))
     parser.add_argument("-o", "--output", default="fit_patches_output")
     parser.add_argument("--only", choices=list(RECORDINGS), action="append")
-    parser.add_argument("--units", type=int, default=40)
-    parser.add_argument("--bins", type=int, default=90_000, help="from the start of the recording, at most")
-    parser.add_argument("--likelihood", nargs="*", default=[], choices=("pairwise", "neural"),
-                        help="fits of these by Boltzmann learning too")  # fmt: skip
-    parser.add_argument("--lagged", action="store_true", help="the lagged family too")
+    parser.add_argument("--units", type=int, help="default: 20 on the retinae, 40 elsewhere")
+    parser.add_argument("--bins", type=int, help="from the start of the recording, at most")
+    parser.add_argument("--families", help=f"separated by semicolons; default: {SHORT}, and more on some")
     args = parser.parse_args()
     if args.data is None:
         parser.error("no recordings: give their folder, or set LFT_DATA")

@@ -35,7 +35,8 @@ def scores(found):
         best = ranking["models"][0]["model"]
         cells = []
         for model in columns:
-            text = pair(by_model[model]["bits_per_spike"]) if model in by_model else "no fit"
+            missing = "no fit" if model in ranking["failed"] else ""
+            text = pair(by_model[model]["bits_per_spike"]) if model in by_model else missing
             cells.append(f"**{text}**" if model == best else text)
         lines.append(f"| {name} | {' | '.join(cells)} | {ranking['selected']} |")
     return lines
@@ -118,7 +119,7 @@ def conditional(found):
     columns = [m for m in models_of(found) if any(m in one["conditional"] for one in found.values())]
     lines = ["| recording | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, one in found.items():
-        cells = [format_with_error(*one["conditional"][m]) if m in one["conditional"] else "no fit" for m in columns]
+        cells = [format_with_error(*one["conditional"][m]) if m in one["conditional"] else "" for m in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 

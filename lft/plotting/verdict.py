@@ -109,7 +109,7 @@ def plot_ranking(ranking, path, title="", family=""):
     ax.axvline(0, color="0.7", lw=0.8)
     ax.margins(y=0.15)
     head = f"{title}\n" if title else ""
-    ax.set(xlabel="held-out score above independent units (bits/spike)")
+    ax.set(xlabel="held-out score above\nindependent units (bits/spike)")
     ax.set_title(f"{head}filled: selected; in brackets: parameters", fontsize=9)
     save(figure, path)
 
@@ -123,7 +123,9 @@ def plot_heat(curve, control, path, title=""):
             ax.errorbar(c.beta, c.value, c.error, fmt="o-", ms=4, color=color, label=name)
     ax.axvline(1, color="0.6", lw=1, ls="--")
     ax.set(xlabel=r"inverse temperature $\beta$ (1 = fit)", ylabel=r"$C(\beta)$ per unit and bin", title=title)
-    ax.legend(frameon=False)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low - 0.3 * (high - low), high)  # room for the legend below the curves
+    ax.legend(frameon=False, loc="lower center")
     save(figure, path)
 
 

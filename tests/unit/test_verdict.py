@@ -5,12 +5,16 @@ import itertools
 import numpy as np
 import pytest
 
+from lft import links
 from lft.errors import InputError
+from lft.inference.causal.model import CausalModel
+from lft.inference.likelihood.model import GibbsModel
 from lft.inference.protocols import BinaryModel, LogLikelihood
 from lft.inference.trials import split_trials
 from lft.inference.verdict import statistics as st
 from lft.inference.verdict.checks import check_model, jackknife_error
 from lft.inference.verdict.common_input import common_input
+from lft.inference.verdict.conditional import conditional_log_odds, conditional_scores
 from lft.inference.verdict.drift import drift
 from lft.inference.verdict.heat import exact_independent, shifted, specific_heat
 from lft.inference.verdict.independent import IndependentModel
@@ -139,6 +143,52 @@ def test_every_model_is_a_distribution_of_the_same_bins():
     for m in (reference, model):
         total = sum(np.exp(held_out(m, [s], [np.array([0, 3])], reference).value) for s in states)
         assert np.isclose(total, 1)
+
+
+def joint(model, raster):
+    """Log-probability of a raster, up to a constant, for a Gibbs or a causal model."""
+    if model.kind == "causal":
+        z = links.log_odds(model.link, model.eta(raster))
+        return (raster * z - np.logaddexp(0, z)).sum()
+    return model.log_weights(raster).sum()
+
+
+@pytest.mark.parametrize("family", ["logit", "cloglog", "neural"])
+def test_conditional_log_odds_are_ratios_of_joint_probabilities(family):
+    rng = np.random.default_rng(3)
+    if family == "neural":
+        a = np.triu(rng.normal(0, 1, (3, 3)), 1)
+        model = GibbsModel([-1.0, -0.5, 0.3], a + a.T, None, {1: 0.8, 2: -0.4})
+    else:
+        model = CausalModel(rng.normal(-1, 0.5, 3), rng.normal(0, 1, (2, 3, 3)), family)
+    raster = (rng.random((7, 3)) < 0.4).astype(np.int8)
+    rows, exact = [0, 3, 5, 6], np.empty((7, 3))
+    for bin_, unit in np.ndindex(exact.shape):
+        on, off = raster.copy(), raster.copy()
+        on[bin_, unit], off[bin_, unit] = 1, 0
+        exact[bin_, unit] = joint(model, on) - joint(model, off)
+    assert np.allclose(conditional_log_odds(model, raster, rows), exact[rows], atol=1e-12)
+    if family != "neural":  # mutant: the past alone
+        assert np.abs(links.log_odds(model.link, model.eta(raster))[rows] - exact[rows])[:2].max() > 0.1
+
+
+def test_conditional_scores_prefer_the_true_family():
+    a = np.array([[0, 1.5, 0], [1.5, 0, -1], [0, -1, 0]])
+    gibbs, causal = GibbsModel([-1.5, -1.5, -1.0], a), CausalModel(np.full(3, -1.5), np.array([1.5 * np.eye(3)]))
+    for true, other in ((gibbs, causal), (causal, gibbs)):
+        raster = true.simulate(3000, seed=4)[0]
+        models = {"independent": IndependentModel.fitted([raster]), "true": true, "other": other}
+        scores = conditional_scores(models, [raster[:1000], raster[1000:]], n_bins=2000)
+        assert scores["independent"] == (0.0, 0.0) and scores["true"][0] > 5 * scores["true"][1]
+        assert scores["true"][0] - scores["other"][0] > 4.5 * np.hypot(scores["true"][1], scores["other"][1])
+    with pytest.raises(InputError, match="rows from 0 to 3000"):
+        conditional_log_odds(causal, raster, [0, 3000])
+    with pytest.raises(InputError, match="n_bins = 5"):
+        conditional_scores(models, raster, n_bins=5)
+    with pytest.raises(InputError, match="no spike"):
+        conditional_scores(models, np.zeros((100, 3), np.int8))
+    with pytest.raises(InputError, match="infinite couplings"):
+        conditional_log_odds(CausalModel(np.zeros(1), np.full((1, 1, 1), -np.inf)), np.zeros((5, 1), np.int8), [0])
 
 
 def test_paired_difference_is_the_error_of_a_sum():
