@@ -2,7 +2,7 @@
 
     N Var(Y),  Y = mean of all neurons;   J = -j/sqrt K, threshold half-way between two input levels
 
-Under two minutes.  `python binary_covariances.py [--draws 6]`
+Under two minutes.  `python binary_covariances.py [--draws 12]`
 """
 
 import math
@@ -17,7 +17,7 @@ from lft.plotting.figure import COLORS, new_figure, save
 
 CASES = ((2000, 100, 1.0, 2.05), (2000, 400, 1.0, 4.025), (4000, 400, 2.0, 3.05))
 
-args = arguments(__doc__, draws=6, duration=600.0)
+args = arguments(__doc__, draws=12, duration=1500.0)
 figure, axes = new_figure(1, 3, width=3.8)
 for ax, (size, k, j, drive) in zip(axes[0], CASES, strict=True):
     cells = Population("x", Binary(), size=size, input=drive)

@@ -7,7 +7,7 @@ import pytest
 
 from lft.errors import ConvergenceError, InputError
 from lft.meanfield.matching.match import match
-from lft.meanfield.matching.portrait import portrait
+from lft.meanfield.matching.portrait import Portrait, portrait
 from lft.meanfield.matching.recorded import recorded
 from lft.meanfield.matching.sidebyside import compare_models
 from lft.meanfield.model import Connection, FixedIndegree, Gaussian, Model, Population, Solve
@@ -180,3 +180,30 @@ def test_a_poor_start_is_left_behind():
 
     found = match(model, {"rate": 1.0, "std": 0.1}, model({"rate": 6.0, "std": 0.03}), ["mean", "frozen_variance"])
     assert found.parameters["rate"][0] == pytest.approx(6.0, rel=1e-3) and found.misfit < 0.1
+
+
+def test_a_search_that_creeps_along_a_valley_ends(monkeypatch):
+    """A misfit that falls by less than a hundredth per step in a bent valley, beside one that no parameter lowers."""
+
+    def bent(values):
+        x, y = values["x"], values["y"]
+        numbers = {"mean": 100.0 * (y - x**2), "variance": 1.0 + math.exp(-0.2 * x), "frozen_variance": 3.0}
+        pairs = {name: (np.array([v]), np.zeros(1)) for name, v in numbers.items()}
+        return Portrait(("x",), pairs, np.zeros(0), np.zeros(0), {})
+
+    target = Portrait(
+        ("x",),
+        {n: (np.array([v]), np.ones(1)) for n, v in (("mean", 0.0), ("variance", 0.5), ("frozen_variance", 1.0))},
+        np.zeros(0),
+        np.zeros(0),
+        {},
+    )
+    start = {"x": 1.0, "y": 1.0}
+    found = match(bent, start, target, list(target.values))
+    assert found.evaluations < 200 and not found.has_settled and "valley" in found.table()
+    monkeypatch.setattr("lft.meanfield.matching.match.CREEPING", 10**9)  # the broken twin goes on
+    try:
+        longer = match(bent, start, target, list(target.values)).evaluations
+    except ConvergenceError:
+        longer = math.inf
+    assert longer > found.evaluations

@@ -41,9 +41,10 @@ POOR = 3.0
 PLACES, BEST, SPREAD = 12, 2, 20.0
 """Places that are tried then, how many of them searches begin at, and how far apart they lie (factor up and down)."""
 CONVERGED = 1e-7
-CREEP, CREEPING = 1e-2, 3
+CREEP, CREEPING = 1e-2, 5
 """A fall of chi^2 that counts as none, in units of the target's errors, and how many such steps in a row end a search:
-beside a fold of the model's states the least misfit lies in a bent valley, in which steps become ever smaller."""
+beside a fold of the model's states the least misfit lies in a bent valley, in which steps become ever smaller.  Said by
+:attr:`Match.has_settled`."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Match:
     portrait : Portrait
         Of the matched model.
     evaluations : int
+    has_settled : bool
+        False where the search was ended in a valley along which the misfit still fell, by less than CREEP per step.
     """
 
     parameters: dict
@@ -80,6 +83,7 @@ class Match:
     undetermined: tuple
     portrait: object = field(repr=False)
     evaluations: int = 0
+    has_settled: bool = True
 
     @property
     def model(self):
@@ -102,6 +106,8 @@ class Match:
             f"misfit {self.misfit:.3g} (root mean square over tolerance and error), chi2 {self.chi2:.4g} for "
             f"{self.n_free} degrees of freedom, {self.evaluations} solutions"
         )
+        if not self.has_settled:
+            lines.append(f"the search ended in a valley: chi2 still falls, by less than {CREEP:g} per step")
         return "\n".join(lines)
 
     def as_json(self):
@@ -131,6 +137,7 @@ class Match:
             "degrees_of_freedom": self.n_free,
             "misfit": plain(self.misfit),
             "evaluations": self.evaluations,
+            "settled": self.has_settled,
         }
 
 
@@ -281,7 +288,7 @@ class _Search:
     def __init__(self, describe, paths, target, target_error, floor, read):
         self.describe, self.paths, self.t, self.t_error = describe, paths, target, target_error
         self.floor, self.read, self.evaluations, self.step = floor, read, 1, EXACT_STEP
-        self.obstacle = ""
+        self.obstacle, self.has_settled = "", True
 
     def at(self, theta, portrait=None):
         """(portrait, values, errors) at some parameters."""
@@ -326,7 +333,7 @@ class _Search:
                         len(found),
                         theta,
                         state,
-                        (self.weights, self.derivative, self.scale),
+                        (self.weights, self.derivative, self.scale, self.has_settled),
                     )
                 )
             except ConvergenceError as error:
@@ -340,7 +347,7 @@ class _Search:
                     break
         if not found:
             raise failed
-        _, _, theta, state, (self.weights, self.derivative, self.scale) = min(found)
+        _, _, theta, state, (self.weights, self.derivative, self.scale, self.has_settled) = min(found)
         return theta, state
 
     def around(self, theta, scale):
@@ -390,7 +397,7 @@ class _Search:
                         history,
                     )
                 self.weights, self.derivative = w, self.jacobian(theta, scale, state)
-                self.scale = scale
+                self.scale, self.has_settled = scale, slow < CREEPING
                 return theta, state
         raise ConvergenceError(
             f"no least misfit in {MAX_STEPS} steps (chi2 {history[0]:.4g} -> {history[-1]:.4g})", history
@@ -425,4 +432,5 @@ def _report(search, theta, state, paths, start, labels):
         tuple({p: float(x) for p, x in zip(paths, row, strict=True)} for row in blind),
         state[0],
         search.evaluations,
+        search.has_settled,
     )
