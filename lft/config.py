@@ -244,7 +244,7 @@ def _updater(section, action):
         section.resolved["name"] = "draw"  # slice by slice: there is nothing to choose
         if section.table and section.table != {"name": "draw", "kernel": AUTO}:
             raise InputError(
-                f"{section.source}, [update]: action {action.name!r} is drawn slice by slice; valid without this section"
+                f"{section.source}, [update]: action {action.name!r} is drawn slice by slice; valid without it"
             )
         section.known.append("name")
         return Draw()
