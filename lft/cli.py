@@ -151,7 +151,7 @@ def build_parser():
     p = command("flow", cmd_flow, "renormalization flow of an archive or a recording")
     p.add_argument("source")
     p.add_argument("-o", "--output", required=True, metavar="FLOW.h5")
-    p.add_argument("--method", default="refit", help="refit, mcrg, matching")
+    p.add_argument("--method", default="refit", help="refit, mcrg, matching, prg")
     p.add_argument("--operators", metavar="EVEN,ODD or NAMES", help="mcrg, matching, refit: how many, or 'h K[1,0]'")
     p.add_argument("--estimator", default="pseudo", help="refit --operators: pseudo (likelihood) or moments")
     p.add_argument("--truncation", action="store_true", help="refit: fit a larger space too, report what it adds")
