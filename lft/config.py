@@ -103,7 +103,7 @@ def _fit_as_text(path):
     model = stored_fit(path, str(path)).model
     name = next((action for action, models in FIT_MODELS.items() if model in models), None)
     if name is None:
-        valid = ", ".join(model for models in FIT_MODELS.values() for model in models)
+        valid = ", ".join(dict.fromkeys(model for models in FIT_MODELS.values() for model in models))
         raise InputError(f"{path}: a fit of model {model!r} cannot be simulated; valid are {valid}")
     action = f'[action]\nname = "{name}"\ncouplings = "{path.name}"\n'
     if name in DRAWN:

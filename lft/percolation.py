@@ -90,6 +90,15 @@ class DirectedPercolation(BaseAction):
         space = itertools.product((0, -1), repeat=len(geometry.shape) - 1)
         return [(*corner, 1) for corner in space]
 
+    def kernel(self, plan, geometry):
+        """The compiled step, without distances."""
+        return self.steps(geometry)
+
+    def steps(self, geometry, squares=None):
+        """The compiled step on a lattice; ``squares`` of :func:`squares` where distances are wanted."""
+        shape, periodic = geometry.shape[:-1], [b == "periodic" for b in geometry.boundary[:-1]]
+        return kernel.Steps(shape, periodic, self.thresholds(len(shape)), self.is_site, squares)
+
     def operators(self, phi):
         """None: S is not linear in the couplings."""
         raise InputError(f"action {self.name}: its normalization depends on p; it has no conjugate operators")
@@ -202,16 +211,13 @@ class Words:
     """
 
     def __init__(self, action, geometry, start, seed, numbers, lanes, n_threads=1):
-        shape = geometry.shape[:-1]
-        table = squares(geometry) if start == "seed" else None
-        periodic = [b == "periodic" for b in geometry.boundary[:-1]]
-        self.steps = kernel.Steps(shape, periodic, action.thresholds(len(shape)), action.is_site, table)
+        self.steps = action.steps(geometry, squares(geometry) if start == "seed" else None)
         self.keys = np.array([Key(seed, int(w)).word for w in numbers], np.uint64)
         self.n_steps, self.n_threads, self.t = geometry.shape[-1], n_threads, 0
         self._lanes = np.array(lanes, np.uint64)
-        self._begin(shape, periodic, start)
+        self._begin(geometry.shape[:-1], geometry.boundary[-2] == "periodic", start)
 
-    def _begin(self, shape, periodic, start):
+    def _begin(self, shape, is_ring, start):
         W, n = len(self.keys), shape[-1]
         self._slices = np.zeros((W, 2, self.steps.padded), np.uint64)
         self._box = np.empty((W, len(shape), 2), np.intp)
@@ -225,7 +231,7 @@ class Words:
         else:
             first[..., 1 : n + 1] = self._lanes.reshape(-1, *([1] * len(shape)))
             self._box[...] = np.array([[0, k - 1] for k in shape])
-        if periodic[-1]:
+        if is_ring:
             first[..., 0], first[..., n + 1] = first[..., n], first[..., 1]
 
     @property

@@ -25,6 +25,7 @@ from lft.errors import InputError
 from lft.geometry import Graph, Lattice
 from lft.implementations import choose
 from lft.meanfield.neurons import LIF, Binary, Rate
+from lft.percolation import DirectedPercolation, Words
 from lft.protocols import State
 from lft.rng import Key
 from lft.updaters import HMC, HeatBath, Metropolis, Overrelax, SwendsenWang, Wolff, start
@@ -206,6 +207,22 @@ def _neuron_steps(neuron, dt, input_mean, n_steps=200, m=1250):
     return measure
 
 
+def _percolation(kind, p, n):
+    """Sites with an active parent per ns, 64 replicas of a full lattice at criticality after its first 64 steps."""
+
+    def measure(scale):
+        lattice = Lattice((16384, 10**6), ("x", "t"), ("periodic", "open"))
+        words, rates = Words(DirectedPercolation(p, kind), lattice, "full", 5, [0], [2**64 - 1]), []
+        words.advance(64)
+        for _ in range(roofs.REPEATS + 1):
+            before, began = words.reached[0], time.process_time()
+            words.advance(max(1, int(n * scale)))
+            rates.append((words.reached[0] - before) / max(time.process_time() - began, 1e-9) / 1e9)
+        return statistics.median(rates[1:])
+
+    return measure
+
+
 BITS = "ising-bits"
 HEAD, BLOCK = ("ars-bits", 11), ("uniform", 2)
 
@@ -254,6 +271,7 @@ def _cases():
         ("meanfield-lif-steps", _neuron_steps(LIF(), 4e-4, 18.0), 16, 2**22, ("uniform", 1)),
         ("meanfield-rate-steps", _neuron_steps(Rate("tanh", noise=0.3), 0.1, 0.0), 16, 2**22, ("normal", 1)),
         ("meanfield-binary-steps", _neuron_steps(Binary(), 0.1, 0.0), 16, 2**22, ("uniform", 1)),
+        ("percolation-bits", _percolation("bond", 0.644700185, 40), 0.7, 2**18, HEAD),
         ("neural-dense-100-heatbath", _updates(neural, Graph(100, 2000), HeatBath(), 2), 100 * 9, 2**18, BLOCK),
     ]
 
