@@ -6,6 +6,7 @@ import pytest
 from lft.errors import InputError
 from lft.inference.neural_fit import fit_k_pairwise, fit_lagged, fit_neural, fit_pairwise
 from lft.inference.pseudo import checkpoint, maximum, memory
+from lft.inference.pseudo import fit as engine
 from lft.inference.result import fit_json, load_fit, save_fit
 
 
@@ -88,6 +89,36 @@ def test_a_search_goes_on_with_the_same_bits(tmp_path, monkeypatch, passes):
     with pytest.raises(InputError, match="not the search of a fit"):
         fit_k_pairwise(x, checkpoint=path)
     assert path.read_text() == "mine"
+
+
+def test_errors_of_a_large_fit_go_on_with_the_same_bits(tmp_path, monkeypatch):
+    """Killed after one of the two tiles of targets: the other alone is made, and nothing is left behind."""
+    monkeypatch.setattr(engine, "rows_bytes", lambda layout: np.inf)
+    keeper = checkpoint.Checkpoint.__init__.__defaults__
+    monkeypatch.setattr(checkpoint.Checkpoint.__init__, "__defaults__", tuple(0.0 if d == 2.0 else d for d in keeper))
+    x, path = raster(n=40, t=500, rate=0.1), tmp_path / "fit.h5.search"
+    whole = fit_neural(x, ridge=1.0)
+    assert whole.errors_from == "rows"
+
+    def stop(line):
+        if line.startswith("errors: rows of units 0"):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit_neural(x, ridge=1.0, checkpoint=path, report=stop)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"fit.h5.search{end}" for end in ("", ".0")]
+    made = []
+    resumed = fit_neural(x, ridge=1.0, checkpoint=path, report=lambda line: made.append(line))
+    assert [line for line in made if "errors: rows" in line] == ["errors: rows of units 32 to 39"]
+    for name, array in whole.arrays().items():
+        assert np.array_equal(array, resumed.arrays()[name], equal_nan=True), name
+    assert not list(tmp_path.iterdir())
+    # pieces of another problem are not used
+    with pytest.raises(Stopped):
+        fit_neural(x, ridge=1.0, checkpoint=path, report=stop)
+    other = fit_neural(x, ridge=2.0, checkpoint=path)
+    assert np.array_equal(other.A_error, fit_neural(x, ridge=2.0).A_error, equal_nan=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_twins_are_named():

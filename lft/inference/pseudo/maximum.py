@@ -26,9 +26,10 @@ SEARCH_SIZE = 400  # parameters up to which the information of all rows is cheap
 NEAR = 1e-3  # promised gain (nats, twice) from which on the information is that of the maximum
 TOLERANCE = 1e-11  # promised gain at the end, with the information of all rows: one more step at most
 PART, N_STRETCHES = 8, 16
-PART_ROWS = 20  # rows of the part per parameter of the widest conditional
+PART_ROWS = 10  # rows of the part per parameter of the widest conditional
 PART_GAIN = 0.1  # promised gain per parameter at which the search leaves the part
-FORCING, ROUGHEST, FINEST = 0.02, 0.2, 1e-3
+ROUGHEST = 0.2
+FORCING = {True: (0.02, 1e-3), False: (0.5, 0.03)}  # whether the rows fit in memory: see _Search.tolerance
 
 
 def penalty(layout, ridge):
@@ -96,11 +97,20 @@ class _Search:
         this = information(objective, theta, extra) if is_cheap else PassInformation(objective, theta, extra)
         promised = float(gradient @ this.estimate(gradient))
         if not is_cheap:
-            this.tolerance = min(max(FORCING * np.sqrt(max(promised, 0.0) / objective.size), FINEST), ROUGHEST)
+            this.tolerance = self.tolerance(promised, has_rows)
         if has_rows and more is None and promised < NEAR:
             self.near = theta, this if is_cheap else None
             return self._at_near()
         return this
+
+    def tolerance(self, promised, has_rows):
+        """Relative residual of a solution by passes, in proportion to the distance from the maximum in standard errors.
+
+        A quadratic model is off in the same proportion (forcing terms, a standard result).  With more parameters than
+        fit in memory a product costs about as much as an evaluation, and rough steps are cheaper.
+        """
+        forcing, finest = FORCING[has_rows]
+        return min(max(forcing * np.sqrt(max(promised, 0.0) / self.objective.size), finest), ROUGHEST)
 
     def _at_near(self):
         theta, known = self.near
