@@ -5,8 +5,9 @@ noise, then on all.  Which information a step uses decides on the cost alone, as
 
 - far from the maximum passes over the data (:class:`lft.inference.pseudo.information.PassInformation`), solved the more
   roughly the farther it is;
-- once all the remaining gain is below 1e-3 nats, the information of all rows, where these fit in memory: it serves the
-  last steps, and the errors, whose relative change between there and the maximum is below 1e-2 of a standard error.
+- once the remaining gain is below 1e-3 nats (twice), the information of all rows, where these fit in memory: no
+  combination of parameters moves by more than 0.03 standard errors from there on, so it serves the last steps and the
+  errors alike.
 """
 
 from __future__ import annotations
