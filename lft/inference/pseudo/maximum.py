@@ -7,7 +7,7 @@ noise, then on all.  Which information a step uses decides on the cost alone, as
   roughly the farther it is;
 - once the remaining gain is below 1e-3 nats (twice), the information of all rows, where these fit in memory: no
   combination of parameters moves by more than 0.03 standard errors from there on, so it serves the last steps and the
-  errors alike.
+  errors alike.  Where a step leaves more than a hundredth of that gain (a parameter that runs away) it is made again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from lft.inference.pseudo.objective import GibbsObjective
 MAX_SUSPECTS = 500
 SEARCH_SIZE = 400  # parameters up to which the information of all rows is cheaper than passes
 NEAR = 1e-3  # promised gain (nats, twice) from which on the information is that of the maximum
+KEEPS = 1e-2  # part of the gain promised there that may be left after a step, else the information is made again
 TOLERANCE = 1e-11  # promised gain at the end, with the information of all rows: one more step at most
 PART, N_STRETCHES = 8, 16
 PART_ROWS = 20  # rows of the part per parameter of the widest conditional
@@ -75,7 +76,8 @@ class _Search:
 
     def __init__(self, objective, extra, checkpoint, attempt, report, origin=0.0):
         self.objective, self.extra, self.checkpoint, self.report = objective, extra, checkpoint, report
-        self.attempt, self.origin, self.near, self.evaluations = attempt, origin, None, itertools.count(1)
+        self.attempt, self.origin, self.evaluations = attempt, origin, itertools.count(1)
+        self.near, self.promised = None, np.inf  # (point, its information or None), and the gain promised there
         self.name = f"search{attempt}"
 
     def evaluate(self, theta):
@@ -95,14 +97,17 @@ class _Search:
         if is_cheap and more is not None:
             return information(objective, theta, extra)
         if self.near is not None and more is None:
-            return self._at_near()
+            this = self._at_near()
+            if float(gradient @ this.estimate(gradient)) < KEEPS * self.promised:
+                return this
         this = information(objective, theta, extra) if is_cheap else PassInformation(objective, theta, extra)
         promised = float(gradient @ this.estimate(gradient))
         if not is_cheap:
             this.tolerance = self.tolerance(promised, has_rows)
         if has_rows and more is None and promised < NEAR:
             self.near = theta, this if is_cheap else None
-            return self._at_near()
+            this = self._at_near()
+            self.promised = float(gradient @ this.estimate(gradient))
         return this
 
     def tolerance(self, promised, has_rows):
@@ -146,11 +151,12 @@ class _Search:
         saved = self.checkpoint.read(self.name)
         if saved is None:
             return None
-        self.near = (saved["near"], None) if "near" in saved else None
+        if "near" in saved:
+            self.near, self.promised = (saved["near"], None), float(saved["promised"])
         return saved["theta"], saved["scale"], float(saved["damping"])
 
     def write(self, theta, scale, damping):
-        near = {} if self.near is None else {"near": self.near[0]}
+        near = {} if self.near is None else {"near": self.near[0], "promised": self.promised}
         self.checkpoint.write(self.name, theta=theta, scale=scale, damping=damping, **near)
 
 
