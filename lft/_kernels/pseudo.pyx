@@ -7,6 +7,7 @@ import numpy as np
 cdef extern from "pseudo_rows.h" nogil:
     enum:
         LFT_PSEUDO_LANES
+        LFT_PSEUDO_BEYOND
     ctypedef struct lft_pseudo_rows:
         const int64_t *start
         const int32_t *feature
@@ -47,6 +48,7 @@ cdef extern from "pseudo_rows.h" nogil:
     int lft_pseudo_force(const char *name)
 
 LANES = LFT_PSEUDO_LANES
+BEYOND = LFT_PSEUDO_BEYOND
 ctypedef fused real:
     float
     double
@@ -216,7 +218,8 @@ cdef class Rows:
                real[:, :, ::1] square, real[:, ::1] kept, int64_t[::1] end, int32_t[:, ::1] entries):
         """Second moments of one tile with weight p (1 - p), added to the outputs (layout: pseudo_rows.h).
 
-        Room: ``kept`` (rows, LANES) on a 64-byte boundary, ``end`` (features,), ``entries`` (2, at least features).
+        Room: ``kept`` (rows, LANES) on a 64-byte boundary, ``end`` (features,), ``entries`` (2, at least features + BEYOND),
+        zeros at first.
         """
         cdef lft_pseudo_rows rows = self.tile(tile)
         cdef lft_pseudo_weights at
@@ -225,7 +228,8 @@ cdef class Rows:
         cdef Py_ssize_t p
         at.weight, at.own, at.constant = &weight[0, 0], &own[0, 0], &constant[0]
         out.pairs, out.cross, out.square = &pairs[0, 0], &cross[0, 0, 0], &square[0, 0, 0]
-        room.n_rows, room.n_entries, room.kept = kept.shape[0], entries.shape[1], &kept[0, 0]
+        room.n_rows, room.n_entries = kept.shape[0], entries.shape[1] - LFT_PSEUDO_BEYOND
+        room.kept = &kept[0, 0]
         room.end, room.row, room.entry = &end[0], &entries[0, 0], &entries[1, 0]
         with nogil:
             for p in range(pieces.shape[0]):

@@ -6,6 +6,7 @@ import pytest
 from lft.errors import InputError
 from lft.inference.neural_fit import fit_k_pairwise, fit_lagged, fit_neural, fit_pairwise
 from lft.inference.pseudo import checkpoint, maximum, memory
+from lft.inference.pseudo import fit as engine
 from lft.inference.result import fit_json, load_fit, save_fit
 
 
@@ -44,6 +45,30 @@ def test_maximum_is_that_of_a_plain_newton_search(monkeypatch):
         assert np.allclose(-fit.I, c, atol=1e-8 if limit else 2e-5)
 
 
+def copies(t=2400, seed=3):
+    """Pairs of units that fire together in nine bins of ten: couplings that stand out of any noise."""
+    rng = np.random.default_rng(seed)
+    x = (rng.random((t, 6)) < 0.3).astype(np.int8)
+    x[:, 3:] = x[:, :3] ^ (rng.random((t, 3)) < 0.1)
+    return x
+
+
+@pytest.mark.parametrize("worth, n_searches", [(maximum.PART_WORTH, 2), (np.inf, 1)])
+def test_a_first_phase_on_a_part_leads_to_the_same_maximum(worth, n_searches, monkeypatch):
+    x, searches = copies(), []
+    right = maximum.newton.maximize
+    monkeypatch.setattr(maximum.newton, "maximize", lambda *a, **k: searches.append(1) or right(*a, **k))
+    monkeypatch.setattr(maximum, "PART_WORTH", worth)
+    fit = fit_pairwise(x, test=0)
+    assert len(searches) == n_searches
+    a, c = plain_newton(x.astype(float))
+    assert np.allclose(-2 * fit.A[np.triu_indices(6, 1)], a, atol=1e-7) and np.allclose(-fit.I, c, atol=1e-7)
+    # the information of the last step is that of the maximum, also for the errors
+    monkeypatch.setattr(maximum, "NEAR", 0.0)
+    exact = fit_pairwise(x, test=0)
+    assert np.allclose(fit.J_error, exact.J_error, rtol=2e-3, atol=0)
+
+
 class Stopped(Exception):
     pass
 
@@ -60,25 +85,26 @@ def stop_after(n):
     return report
 
 
-@pytest.mark.parametrize("passes", [False, True])
-def test_a_search_goes_on_with_the_same_bits(tmp_path, monkeypatch, passes):
+@pytest.mark.parametrize("passes, make", [(False, raster), (True, raster), (True, copies)])
+def test_a_search_goes_on_with_the_same_bits(tmp_path, monkeypatch, passes, make):
     if passes:
         monkeypatch.setattr(maximum, "SEARCH_SIZE", 0)
     monkeypatch.setattr(checkpoint.Checkpoint, "every_s", 0.0)
     keeper = checkpoint.Checkpoint.__init__.__defaults__
     monkeypatch.setattr(checkpoint.Checkpoint.__init__, "__defaults__", tuple(0.0 if d == 2.0 else d for d in keeper))
-    x, path = raster(), tmp_path / "fit.h5.search"
-    whole = fit_k_pairwise(x)
+    x, path = make(), tmp_path / "fit.h5.search"
+    fit_some = fit_k_pairwise if make is raster else fit_pairwise
     evaluations = []
-    fit_k_pairwise(x, report=lambda line: evaluations.append("evaluation" in line))
-    with pytest.raises(Stopped):
-        fit_k_pairwise(x, checkpoint=path, report=stop_after(3))
-    assert path.exists()
-    left = []
-    resumed = fit_k_pairwise(x, checkpoint=path, report=lambda line: left.append("evaluation" in line))
-    assert not path.exists() and sum(left) < sum(evaluations)
-    for name, array in whole.arrays().items():
-        assert np.array_equal(array, resumed.arrays()[name], equal_nan=True), name
+    whole = fit_some(x, report=lambda line: evaluations.append("evaluation" in line))
+    for n in (3, 4, 5, 7) if make is copies else (3,):
+        with pytest.raises(Stopped):
+            fit_some(x, checkpoint=path, report=stop_after(n))
+        assert path.exists()
+        left = []
+        resumed = fit_some(x, checkpoint=path, report=lambda line, left=left: left.append("evaluation" in line))
+        assert not path.exists() and sum(left) < sum(evaluations)
+        for name, array in whole.arrays().items():
+            assert np.array_equal(array, resumed.arrays()[name], equal_nan=True), name
     # another problem does not go on from there
     with pytest.raises(Stopped):
         fit_k_pairwise(x, checkpoint=path, report=stop_after(3))
@@ -88,6 +114,36 @@ def test_a_search_goes_on_with_the_same_bits(tmp_path, monkeypatch, passes):
     with pytest.raises(InputError, match="not the search of a fit"):
         fit_k_pairwise(x, checkpoint=path)
     assert path.read_text() == "mine"
+
+
+def test_errors_of_a_large_fit_go_on_with_the_same_bits(tmp_path, monkeypatch):
+    """Killed after one of the two tiles of targets: the other alone is made, and nothing is left behind."""
+    monkeypatch.setattr(engine, "rows_bytes", lambda layout: np.inf)
+    keeper = checkpoint.Checkpoint.__init__.__defaults__
+    monkeypatch.setattr(checkpoint.Checkpoint.__init__, "__defaults__", tuple(0.0 if d == 2.0 else d for d in keeper))
+    x, path = raster(n=40, t=500, rate=0.1), tmp_path / "fit.h5.search"
+    whole = fit_neural(x, ridge=1.0)
+    assert whole.errors_from == "rows"
+
+    def stop(line):
+        if line.startswith("errors: rows of units 0"):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit_neural(x, ridge=1.0, checkpoint=path, report=stop)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"fit.h5.search{end}" for end in ("", ".0")]
+    made = []
+    resumed = fit_neural(x, ridge=1.0, checkpoint=path, report=lambda line: made.append(line))
+    assert [line for line in made if "errors: rows" in line] == ["errors: rows of units 32 to 39"]
+    for name, array in whole.arrays().items():
+        assert np.array_equal(array, resumed.arrays()[name], equal_nan=True), name
+    assert not list(tmp_path.iterdir())
+    # pieces of another problem are not used
+    with pytest.raises(Stopped):
+        fit_neural(x, ridge=1.0, checkpoint=path, report=stop)
+    other = fit_neural(x, ridge=2.0, checkpoint=path)
+    assert np.array_equal(other.A_error, fit_neural(x, ridge=2.0).A_error, equal_nan=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_twins_are_named():

@@ -4,7 +4,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LFT_PSEUDO_LANES = 32 }; /* target units of a tile */
+enum {
+    LFT_PSEUDO_LANES = 32, /* target units of a tile */
+    LFT_PSEUDO_BEYOND = 16, /* entries beyond the end of a room that are read, but not used */
+};
 
 /* The rows as one tile of targets sees them.  A shared feature acts on all targets; an own entry on one lane alone. */
 typedef struct {
@@ -34,7 +37,7 @@ typedef struct {
 } lft_pseudo_moments;
 
 /* What lft_pseudo_blocks writes on the way, for a stretch of rows: kept[n_rows][LANES] numbers on a 64-byte boundary,
- * end[n_features], row[n_entries], entry[n_entries]; n_entries >= n_features. */
+ * end[n_features], row and entry [n_entries + BEYOND], small numbers beyond; n_entries >= n_features. */
 typedef struct {
     ptrdiff_t n_rows, n_entries;
     void *kept;

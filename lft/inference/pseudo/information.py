@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lft._kernels import pseudo as kernel
 from lft.cached import aligned
 from lft.errors import DivergenceError, InputError
 from lft.inference.newton import DenseInformation, SingularInformation
@@ -135,7 +136,7 @@ def _room(objective, dtype):
     return (
         aligned((n_rows, LANES), dtype),
         np.empty(max(lists.n_shared, 1), np.int64),
-        np.zeros((2, n_entries), np.int32),
+        np.zeros((2, n_entries + kernel.BEYOND), np.int32),
     )
 
 
