@@ -19,6 +19,7 @@ from lft.meanfield.fluctuations.integrate_fire import (
 from lft.meanfield.fluctuations.stability import stability
 from lft.meanfield.neurons import prepared
 from lft.meanfield.result import PopulationResult, Solution
+from lft.meanfield.saddle.shots import check_shots
 from lft.meanfield.saddle.simulate import check_causality
 from lft.meanfield.saddle.stationary import PARTS, solve_stationary
 from lft.meanfield.saddle.stationary_closed import has_closed_form, solve_closed
@@ -279,6 +280,8 @@ def _network(model, fine, rough, notes):
 
 
 def _sampled_stationary(model, comm, start):
+    if model.solve.input == "shot":
+        check_shots(model)
     _check_neurons(model)
     notes = _coarse_notes(model)  # what is rounded in delays plays no part here
     _, grid, total, evidence = solve_stationary(model, comm, start, _feedback(model, notes), _first_rates(model, start))

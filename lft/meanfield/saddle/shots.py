@@ -12,12 +12,14 @@ input are those of the neurons' own output, and for a random network with K part
 partners of a neuron are independent, it is the exact stationary state.  Nothing is assumed of the neuron, but that it
 sends spikes.
 
-Finite networks.  The pool stands for infinitely many neurons: the factor 1 - K/N of a fixed in-degree does not appear,
-nor does the covariance of partners, of order 1/N, that makes up for it where populations do not respond
-(:mod:`lft.meanfield.fluctuations.integrate_fire`).
+Finite networks.  The pool stands for infinitely many neurons.  Where a population has a size, the K partners of a fixed
+in-degree are drawn without replacement: if the population's mean did not fluctuate, the input would vary by 1 - K/N of
+K J^2.  That is kept, as for Gaussian input, with jumps of ``J sqrt(1 - K/N)`` around the mean K J m (variance exact,
+third cumulant in order K/N).  What the populations' own fluctuations bring back of it
+(:mod:`lft.meanfield.fluctuations.integrate_fire`) is not in this solution.  A binomial in-degree has no such factor.
 
 Noise.  The mean rate of a finite pool is off by chance, which K large jumps of one sign amplify.  So the *mean* input
-is M m with the m of the iteration's state, and the pool's own mean rate is taken out: ``drive = I + sum M (m - r)``.
+is M m with the m of the iteration's state, less that of the pool: ``drive = I + sum M (m - r)``.
 The share of the pool that a sweep replaces is the share of the new in the state: the variance follows the mean, which
 must not lag behind (feedback through the variance alone would run away).
 Two neurons of a pair have pairs as partners, one member each: they share frozen rates (and in-degree) and nothing else,
@@ -30,6 +32,7 @@ correlations at lag t are too small by the share t/window.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,16 +96,28 @@ def check_shots(model):
 
 
 def independent(system):
-    """The links of a system with the statistics of independent partners: the variance ``K (J^2 + s^2)`` of the weights
-    that are there times the covariance of an output, ``Var(K) J^2 + K s^2`` times the square of its mean."""
+    """The links of a system with the statistics of these inputs.
+
+    Bernoulli weights: ``K (J^2 + s^2)`` times the covariance of an output and ``Var(K) J^2 + K s^2`` times the square
+    of its mean; fixed in-degrees as they are.
+    """
     out = []
     for link, c in zip(system.links, system.model.connections, strict=True):
-        target, size = system.model.population(c.target), system.model.population(c.source).size
         w, s = c.weights, link.statistics
-        k = w.indegree if isinstance(w, FixedIndegree) else w.probability * size
-        whole = k * (w.weight**2 + w.weight_std**2) * target.weight_scale**2
-        out.append(dataclasses.replace(link, statistics=WeightStatistics(s.mean, s.second, whole - s.second)))
+        if isinstance(w, Bernoulli):
+            k = w.probability * system.model.population(c.source).size
+            whole = k * (w.weight**2 + w.weight_std**2) * system.model.population(c.target).weight_scale**2
+            link = dataclasses.replace(link, statistics=WeightStatistics(s.mean, s.second, whole - s.second))
+        out.append(link)
     return tuple(out)
+
+
+def jump_of(weights, source):
+    """Mean jump, and its share of the weight: ``sqrt(1 - K/N)`` for a fixed in-degree."""
+    if isinstance(weights, Bernoulli) or not weights.weight:
+        return weights.weight, 1.0
+    share = math.sqrt(weights.statistics(source.size).covariance / (weights.indegree * weights.weight**2))
+    return weights.weight * share, share
 
 
 class ShotDrive:
@@ -159,8 +174,9 @@ class ShotDrive:
         into = [(link, c) for link, c in zip(system.links, system.model.connections, strict=True) if link.target == a]
         for draw, (link, c) in enumerate(into):
             pool = self.pools[link.source]
-            drive += link.statistics.mean * (means[link.source] - len(pool.times) / pool.n / self.window)
-            jumps = (c.weights.weight * p.weight_scale, c.weights.weight_std * p.weight_scale)
+            jump, share = jump_of(c.weights, system.model.populations[link.source])
+            drive += link.statistics.mean * (means[link.source] - share * len(pool.times) / pool.n / self.window)
+            jumps = (jump * p.weight_scale, c.weights.weight_std * p.weight_scale)
             filtered.setdefault(link.decay, []).append(
                 (pool.start, pool.times, self._degrees(c.weights, c.source, key, draw), *jumps, draw))
         outside = [(t.indegree * t.rate, t.weight * p.weight_scale, n) for n, t in enumerate(p.external)]

@@ -26,7 +26,7 @@ import numpy as np
 from lft.meanfield.saddle.averaging import average
 from lft.meanfield.saddle.draws import Draws, sweep_key
 from lft.meanfield.saddle.paths import circulant_paths, frozen_offsets
-from lft.meanfield.saddle.shots import ShotDrive, check_shots, independent
+from lft.meanfield.saddle.shots import ShotDrive, independent
 from lft.meanfield.saddle.two_time import BATCHES, System, batches, combine, replica_domain, samples_of
 from lft.rng import Stream
 
@@ -260,7 +260,6 @@ def solve_stationary(model, comm=None, begin=(1.0, 0.0), fed_back=None, rates=No
     """
     system, domain = System(model), replica_domain(model, comm)
     if model.solve.input == "shot":
-        check_shots(model)
         system.links = independent(system)
     grid, evidence = Grid(model, system.runners), {}
     inputs = Inputs(system, grid, fed_back and fed_back(grid.omega / grid.dt))
