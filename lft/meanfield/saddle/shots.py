@@ -153,11 +153,11 @@ class ShotDrive:
         """In-degree of each pair (n,)."""
         if isinstance(weights, FixedIndegree):
             return np.full(self.n_pairs, weights.indegree, np.int64)
-        from scipy.stats import binom
+        from scipy.special import bdtr
 
         u = key.fill("uniform", 0, 1, self.n_pairs, 0, Stream.MEANFIELD_PARTNER, 4 * draw + 3)[0]
         size = self.system.model.population(source).size
-        return binom.ppf(u, size, weights.probability).astype(np.int64)
+        return np.searchsorted(bdtr(np.arange(size), size, weights.probability), u).astype(np.int64)
 
     def run(self, a, state, key, push):
         """Outputs (steps + 1, 2 n) of population a, what was observed, True: pairs may share a frozen input.
