@@ -11,7 +11,7 @@ Design.
 - Integrate-and-fire neurons go from event to event, so that nothing depends on the grid: on one, jumps that
   arrive in one step count together and a threshold that is crossed in between is missed.  All other neurons get the
   jumps as input of the step they fall into.
-- Measured: 23 to 28 ns per event, all in; 47 ns with 12 other processes on the two cores.
+- Measured: 23 to 28 ns per event (two cores shared by 13 processes); a whole sweep about 47 ns per event.
 - Not built, and not measured: a merge of the sorted trains, and decay from a table instead of exp.
 """
 from libc.math cimport exp, log
