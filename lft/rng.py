@@ -59,6 +59,8 @@ class Stream(IntEnum):
     MEANFIELD_SHARED = 39  # noise that a whole population of such a network shares; the site is the number of the noise
     MEANFIELD_LOADING = 40  # vectors of its weights of low rank; the site is the neuron, the draw the rank
     MEANFIELD_PAIR = 41  # its partially symmetric weights; the site is the pair of neurons
+    MEANFIELD_PARTNER = 51  # partners whose spike trains drive a sampled neuron (the site), and shifts of these trains
+    MEANFIELD_TRAIN = 52  # Poisson trains from outside to such a neuron; the site is the number of the spike
     PERCOLATION = 59  # which sites of a slice become active; t is the slice, the replica the word of 64 replicas
 
 

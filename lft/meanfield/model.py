@@ -29,6 +29,7 @@ from lft.meanfield.structured import LowRank, Profile, Sites
 
 MODES = ("stationary", "two-time")
 METHODS = ("auto", "sampling", "closed", "march")
+INPUTS = ("gaussian", "shot")
 
 
 @dataclass(frozen=True)
@@ -294,6 +295,9 @@ class Solve:
         Stationary: time before the window; default: found from the neuron's time constant and the window.
     max_lag : float, optional
         Stationary: longest lag that is solved for; default half the window.
+    input : str
+        Stationary sampling: ``"gaussian"`` paths, or ``"shot"``, the spike trains of random partners
+        (:mod:`lft.meanfield.saddle.shots`), for few or strong synapses.
     """
 
     mode: str
@@ -308,6 +312,7 @@ class Solve:
     damping: float = 0.0
     warmup: float | None = None
     max_lag: float | None = None
+    input: str = "gaussian"
 
     @property
     def n_steps(self):

@@ -16,6 +16,7 @@ import numpy as np
 from lft.errors import InputError
 from lft.meanfield.model import (
     ENSEMBLES,
+    INPUTS,
     METHODS,
     MODES,
     Bernoulli,
@@ -168,6 +169,7 @@ def _solve(s):
         s.get("damping", _fraction, "a number from 0 to 1, without 1", Solve.damping),
         s.get("warmup", *NOT_NEGATIVE, None),
         s.get("max_lag", *POSITIVE, None),
+        s.get("input", choice(INPUTS), " or ".join(INPUTS), Solve.input),
     )
     if not 4 <= solve.duration / solve.dt <= MAX_STEPS:
         s.fail("duration", f"4 to {MAX_STEPS} steps of dt = {solve.dt:g}")

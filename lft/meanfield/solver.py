@@ -10,10 +10,16 @@ import numpy as np
 
 from lft.errors import ConvergenceError, InputError
 from lft.meanfield.fluctuations.covariance_closed import population_covariance, susceptibility
-from lft.meanfield.fluctuations.integrate_fire import collective_mode, has_white_loop
+from lft.meanfield.fluctuations.integrate_fire import (
+    collective_mode,
+    has_white_loop,
+    population_noise,
+    white_noise_rates,
+)
 from lft.meanfield.fluctuations.stability import stability
 from lft.meanfield.neurons import prepared
 from lft.meanfield.result import PopulationResult, Solution
+from lft.meanfield.saddle.shots import check_shots
 from lft.meanfield.saddle.simulate import check_causality
 from lft.meanfield.saddle.stationary import PARTS, solve_stationary
 from lft.meanfield.saddle.stationary_closed import has_closed_form, solve_closed
@@ -76,12 +82,18 @@ def solve(model, comm=None, start="guess"):
 
 def _dispatch(model, comm, start):
     settings, structure = model.solve, structure_of(model)
+    if settings.input == "shot" and (structure or settings.mode != "stationary"):
+        what = " and ".join(sorted(structure)) or f"mode = {settings.mode!r}"
+        raise InputError(f"{what}: not solved with input = 'shot'; valid is input = 'gaussian'")
     if structure:
         return _structured(model, comm, start, structure)
     if settings.mode == "stationary":
         if any(p.is_driven_in_time for p in model.populations):
             raise InputError("input: changes in time; valid in mode = 'two-time' alone")
-        closed = has_closed_form(model) if settings.method == "auto" else settings.method == "closed"
+        is_shot = settings.input == "shot"
+        if is_shot and settings.method == "closed":
+            raise InputError("input = 'shot': valid with method = 'sampling' or 'auto'")
+        closed = has_closed_form(model) and not is_shot if settings.method == "auto" else settings.method == "closed"
         if settings.method == "march":
             raise InputError("method = 'march': valid in mode = 'two-time' alone")
         solution = _closed_stationary(model, start) if closed else _sampled_stationary(model, comm, start)
@@ -280,10 +292,13 @@ def _network(model, fine, rough, notes, history):
 
 
 def _sampled_stationary(model, comm, start):
+    if model.solve.input == "shot":
+        check_shots(model)
     _check_neurons(model)
-    _, grid, total, evidence = solve_stationary(model, comm, start)
+    notes = _coarse_notes(model)  # what is rounded in delays plays no part here
+    _, grid, total, evidence = solve_stationary(model, comm, start, _feedback(model, notes), _first_rates(model, start))
     _check_agreement(model, total)
-    populations, notes = {}, _coarse_notes(model)  # what is rounded in delays plays no part here
+    populations = {}
     for a, p in enumerate(model.populations):
         pairs = list(zip(total.mean, total.error, strict=True))[(PARTS + 1) * a : (PARTS + 1) * (a + 1)]
         mean, frozen, lags, seen, inputs = pairs
@@ -314,6 +329,35 @@ def _sampled_stationary(model, comm, start):
     solution = Solution("stationary", "sampling", grid.lags, populations, model, evidence["residuals"], notes,
                         _settings(model, evidence))
     return dataclasses.replace(solution, network=_collective(model, populations, notes))
+
+
+def _feedback(model, notes):
+    """What the fluctuations of a finite network add to its inputs, where that is known: callable or None."""
+    sized = all(p.size is not None for p in model.populations)
+    if not (sized and model.solve.input == "gaussian" and model.connections and has_white_loop(model)):
+        return None
+
+    def known(omega):
+        try:
+            found = population_noise(model, omega)
+        except ConvergenceError as error:
+            notes.append(f"fluctuations of order 1/N are left out of the input: {error}")
+            return None
+        if found is None:
+            notes.append("fluctuations of order 1/N are left out of the input: no stable state in white noise")
+        return found
+
+    return known
+
+
+def _first_rates(model, start):
+    """Rates in white noise, from which spike trains as input begin, where they are known."""
+    if model.solve.input != "shot" or start != STARTS["guess"] or not has_white_loop(model):
+        return None
+    try:
+        return white_noise_rates(model, np.full(len(model.populations), 10.0))
+    except ConvergenceError:
+        return None
 
 
 def _collective(model, populations, notes):
@@ -356,7 +400,7 @@ def _tail_note(p, grid, lags):
 
 
 def _settings(model, evidence):
-    return {"samples": model.solve.samples, "replicas": model.solve.replicas,
+    return {"input": model.solve.input, "samples": model.solve.samples, "replicas": model.solve.replicas,
             "settling sweeps": evidence["settling"], "averaged sweeps": evidence["averaged"],
             "damping": evidence["damping"]}
 

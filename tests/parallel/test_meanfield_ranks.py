@@ -34,6 +34,27 @@ sweeps = 6
 warmup = 0.02
 replicas = 5
 """
+SHOT = """
+[population.x]
+neuron = "lif"
+size = 50
+external = { indegree = 100, rate = 60.0, weight = 0.2 }
+[[connection]]
+from = "x"
+to = "x"
+weights = "bernoulli"
+probability = 0.2
+weight = -0.5
+[solve]
+mode = "stationary"
+input = "shot"
+dt = 0.001
+duration = 0.05
+samples = 200
+sweeps = 12
+warmup = 0.02
+replicas = 5
+"""
 TWO_TIME = """
 [population.x]
 neuron = "binary"
@@ -61,9 +82,9 @@ def arrays(path):
         return out
 
 
-@pytest.mark.parametrize("name", ["stationary", "two-time", "march"])
+@pytest.mark.parametrize("name", ["stationary", "shot", "two-time", "march"])
 def test_same_bits_on_any_number_of_ranks(name, tmp_path):
-    text = STATIONARY if name == "stationary" else TWO_TIME
+    text = {"stationary": STATIONARY, "shot": SHOT}.get(name, TWO_TIME)
     if name == "march":
         text += 'method = "march"\n'
     (tmp_path / "model.toml").write_text(text)

@@ -7,6 +7,7 @@ import pytest
 
 from lft.errors import ConvergenceError, InputError
 from lft.meanfield.model import Connection, FixedIndegree, Gaussian, InputNoise, Model, Poisson, Population, Solve
+from lft.meanfield.network.steps import build_network
 from lft.meanfield.neurons import LIF, Binary, EscapeRate, Rate
 from lft.meanfield.saddle.averaging import Replicas, average
 from lft.meanfield.saddle.closed import siegert
@@ -381,6 +382,33 @@ def test_sparse_network_in_slow_oscillation():
     value, error = solution.populations["E"]["mean"]
     assert abs(value - 5.63) < 6.9 * error + 0.1 and error < 0.03 * value
     assert abs(value - 5.63) < abs(5.952 - 5.63)
+
+
+def strong(input, **settings):
+    """100 + 25 partners, jumps of 0.7 and -5.6 mV."""
+    drive = (Poisson(100, 40.0 / (0.7 * 100 * 0.02), 0.7),)
+    cells = tuple(Population(p, LIF(), size=n, external=drive) for p, n in (("E", 4000), ("I", 1000)))
+    weights = {"E": FixedIndegree(100, 0.7), "I": FixedIndegree(25, -5.6)}
+    links = tuple(Connection(b, a, weights[b], 0.0015) for a in "EI" for b in "EI")
+    return Model(cells, links, Solve("stationary", **{**dict(dt=2e-4, duration=0.3, samples=480, replicas=4, sweeps=16,
+                                                             damping=0.7, warmup=0.08, max_lag=0.1, input=input),
+                                                      **settings}))
+
+
+@pytest.mark.validate
+def test_few_strong_synapses():
+    """The rate of the network, with spike trains as input.  Gaussian input, the mutant, is two Hz too high."""
+    rates = []
+    for draw in range(3):
+        network = build_network(strong("shot"), dt=5e-5, seed=1, draw=draw)
+        network.advance(4000)
+        rates.append(np.mean([np.concatenate(network.advance(500), axis=1).mean() for _ in range(32)]))
+    exact, scatter = np.mean(rates), np.std(rates, ddof=1) / np.sqrt(3)
+    value, error = solve(strong("shot", dt=5e-4)).populations["E"]["mean"]
+    both = np.hypot(error, scatter)
+    assert abs(value - exact) < 4.5 * both and both < 0.06 * exact
+    value, error = solve(strong("gaussian")).populations["E"]["mean"]
+    assert value - exact > 3.0 * np.hypot(error, scatter)
 
 
 @pytest.mark.validate

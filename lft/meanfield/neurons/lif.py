@@ -23,6 +23,7 @@ from typing import ClassVar
 import numpy as np
 
 from lft._kernels import neurons as _neurons
+from lft._kernels import shots as _shots
 from lft.errors import InputError
 from lft.sections import number
 
@@ -110,6 +111,17 @@ class _LIFStep:
             model.reset, model.refractory, state.rng.supply("random", len(h)), y,
         )
         return y, None
+
+    @property
+    def takes_jumps(self):
+        """Jumps move the potential itself."""
+        return not self.slow
+
+    def on_jumps(self, state, shots, drive, n_steps):
+        """Spikes (offsets, times) of neurons with a constant input and jumps, from event to event: no error of dt."""
+        model = self.model
+        return _shots.integrate_and_fire(shots, state.v, drive, self.dt, n_steps, model.tau, model.threshold,
+                                         model.reset, model.refractory)
 
     def step(self, state, h, k):
         model, dt, a = self.model, self.dt, self.decay

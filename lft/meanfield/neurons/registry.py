@@ -23,6 +23,8 @@ divided by dt.  Optional attributes and methods:
 ``weight_scale``     what turns a weight into summed input (tau for weights given as jumps of a potential)
 ``is_point_process`` see above
 ``uses_white``       True: ``state.white`` is set to the intensity of the white part of h, one number per step
+``on_jumps``         ``on_jumps(state, shots, drive, n_steps)``, where ``takes_jumps``: the spikes of neurons that
+                     jumps drive, in continuous time (:mod:`lft.meanfield.saddle.shots`)
 ``tangent``          ``tangent(state, h, k)``: derivatives of the last step, for Lyapunov exponents
 ``score``            ``score(state, h, k)``: d log p(y)/dh of the last step, for response functions; ``score_decay``:
                      what of an input's effect is left a step later (0)

@@ -3,10 +3,12 @@
 Repeat: the spectrum of the input from those of the outputs,
 
     mu_a = I_a + sum_b M_ab m_b,     frozen variance = sum_b V2 (m_b^2 + e_b) + Vc e_b
-    S_a(f) = sum_b V_ab |kappa(f)|^2 S_b(f) + external
+    S_a(f) = sum_b [V_ab |kappa(f)|^2 + G_ab(f)] S_b(f) + external
 
 fresh paths by circulant embedding with every frequency moment-matched, M neurons on them, and m, q, A from what they
-do; average.  Delays do not matter: independent weights leave no phase.
+do; average.  Delays do not matter: independent weights leave no phase.  G, of order 1/N, is what a finite network adds
+by its own fluctuations; it is known for LIF neurons with delta synapses
+(:func:`lft.meanfield.fluctuations.integrate_fire.population_noise`).
 
 The frozen part is told from slow fluctuations by pairs: two neurons share their frozen offset (quantiles of the normal
 distribution, not draws) and nothing else, so that ``e = <ybar_1 ybar_2> - m^2`` however short the window, and
@@ -24,6 +26,7 @@ import numpy as np
 from lft.meanfield.saddle.averaging import average
 from lft.meanfield.saddle.draws import Draws, sweep_key
 from lft.meanfield.saddle.paths import circulant_paths, frozen_offsets
+from lft.meanfield.saddle.shots import ShotDrive, independent
 from lft.meanfield.saddle.two_time import BATCHES, System, batches, combine, replica_domain, samples_of
 from lft.rng import Stream
 
@@ -68,10 +71,10 @@ class Grid:
 
 
 class Inputs:
-    """What drives each population, given the outputs of all."""
+    """What drives each population, given the outputs of all; ``fed_back``: G of the module's equation (F, P, P)."""
 
-    def __init__(self, system, grid):
-        self.system, self.grid = system, grid
+    def __init__(self, system, grid, fed_back=None):
+        self.system, self.grid, self.fed_back = system, grid, fed_back
 
     def __call__(self, a, state):
         """(mu, frozen variance, spectrum, white intensity, share of negative power) of population a."""
@@ -93,6 +96,9 @@ class Inputs:
                 power += s.variance * link.kernel_power(grid.omega) * grid.spectrum(lags)
             if system.point[link.source] and not link.decay:
                 white += s.variance * max(m[0], 0.0)
+        if self.fed_back is not None:
+            for b in range(len(system.model.populations)):
+                power += self.fed_back[:, a, b] * grid.spectrum(state[PARTS * b + 2])
         negative = -power[power < 0].sum() / max(power[power > 0].sum(), 1e-300)
         return mu, max(frozen, 0.0), np.maximum(power, 0.0), white, float(negative)
 
@@ -170,43 +176,65 @@ class Summary:
         return np.concatenate([b / s**power for b, s in zip(blocks, scales, strict=True)])
 
 
-def solve_replica(system, grid, replica, begin):
-    """One replica's settled state and the share of negative spectrum that was cut; ``begin`` sets the start."""
+class GaussianDrive:
+    """Neurons of one replica on Gaussian paths with the spectrum that the outputs of all give."""
+
+    def __init__(self, system, grid, inputs, n_pairs):
+        self.system, self.grid, self.inputs, self.n_pairs = system, grid, inputs, n_pairs
+
+    def run(self, a, state, key, push):
+        """Outputs (steps + 1, 2 n) of population a, what was observed, and whether pairs share a frozen input."""
+        mu, frozen, power, white, _ = self.inputs(a, state)
+        h = circulant_paths(power, self.grid.steps, key, 2 * self.n_pairs)
+        h += mu
+        if push:
+            h += push * (abs(mu) + 3.0 * h.std())
+        if frozen:
+            offset = np.sqrt(frozen) * frozen_offsets(key, self.n_pairs, Stream.MEANFIELD_STATIC)
+            h += np.concatenate([offset, offset])
+        y, seen = self.system.runners[a].run(h, Draws(key, 2 * self.n_pairs), np.full(self.grid.steps, white))
+        return y, seen, frozen > 0
+
+
+def solve_replica(system, grid, inputs, replica, begin, rates=None):
+    """One replica's :class:`~lft.meanfield.saddle.averaging.Settled` state; ``begin`` sets the start."""
     model, solve = system.model, system.solve
     n_pairs = max(samples_of(model, replica) // 2, 8)
-    inputs, summary, cut = Inputs(system, grid), Summary(), [0.0]
+    scale = begin[0] * 2.0 ** ((replica % 4) - 1.5)  # replicas start apart: what has not settled shows in their scatter
+    summary, is_shot = Summary(), solve.input == "shot"
+    keys = [sweep_key(solve.seed, 0, a, replica) for a in range(len(system.runners))]
+    if is_shot:
+        drive = ShotDrive(system, grid, n_pairs, keys, scale, rates)
+    else:
+        drive = GaussianDrive(system, grid, inputs, n_pairs)
 
     def sweep(state, number):
         new, noise = [], []
-        for a, runner in enumerate(system.runners):
-            key = sweep_key(solve.seed, number, a, replica)
-            mu, frozen, power, white, cut[0] = inputs(a, state)
-            h = circulant_paths(power, grid.steps, key, 2 * n_pairs)
-            h += mu
-            if number == 0 and begin[1]:
-                h += begin[1] * (abs(mu) + 3.0 * h.std())
-            if frozen:
-                offset = np.sqrt(frozen) * frozen_offsets(key, n_pairs, Stream.MEANFIELD_STATIC)
-                h += np.concatenate([offset, offset])
-            y, seen = runner.run(h, Draws(key, 2 * n_pairs), np.full(grid.steps, white))
+        keys = [sweep_key(solve.seed, number, a, replica) for a in range(len(system.runners))]
+        if is_shot:
+            drive.follow(state, keys)
+        for a, key in enumerate(keys):
+            y, seen, has_frozen = drive.run(a, state, key, begin[1] if number == 0 else 0.0)
             y = y[1 + grid.warmup :]
-            values, noise2 = measure(y[:, :n_pairs], y[:, n_pairs:], frozen > 0, grid.n_lags)
+            values, noise2 = measure(y[:, :n_pairs], y[:, n_pairs:], has_frozen, grid.n_lags)
             state_moments = np.zeros(2) if seen is None else seen[:, 1 + grid.warmup :].mean(axis=1)
             new += [*values, state_moments]
             noise += [noise2[0], noise2[1], noise2[2][:1], noise2[2][1:]]
+        if is_shot:
+            drive.keep(state, new)
         if summary.scales is None:
             summary.set_scales(new)
         return new, summary.scaled(noise, 2)
 
-    scale = begin[0] * 2.0 ** ((replica % 4) - 1.5)  # replicas start apart: what has not settled shows in their scatter
     start = []
-    for runner in system.runners:
+    for a, runner in enumerate(system.runners):
         slow = 2 * max(float(getattr(runner.neuron, "timescale", 10 * grid.dt)), 2 * grid.dt)
-        start += [np.zeros(1), np.full(1, SEED * scale), scale * np.exp(-grid.lags / slow), np.zeros(2)]
-    return average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: "), cut
+        first = np.full(1, drive.rates[a] if is_shot else 0.0)
+        start += [first, np.full(1, SEED * scale), scale * np.exp(-grid.lags / slow), np.zeros(2)]
+    return average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: ")
 
 
-def solve_stationary(model, comm=None, begin=(1.0, 0.0)):
+def solve_stationary(model, comm=None, begin=(1.0, 0.0), fed_back=None, rates=None):
     """Sampled stationary solution.
 
     Parameters
@@ -217,6 +245,10 @@ def solve_stationary(model, comm=None, begin=(1.0, 0.0)):
     begin : tuple of float, optional
         Variance of the outputs to begin with, and -1, 0 or 1 for inputs from below, as they are, or from above in the
         first sweep: several starts find several stable states.
+    fed_back : callable, optional
+        Angular frequencies (F,) -> G (F, P, P) or None: what a finite network adds to the spectra of its inputs.
+    rates : ndarray (P,), optional
+        Near the solution: rates of the first spike trains, where the input is made of these.
 
     Returns
     -------
@@ -227,18 +259,20 @@ def solve_stationary(model, comm=None, begin=(1.0, 0.0)):
     evidence : dict
     """
     system, domain = System(model), replica_domain(model, comm)
+    if model.solve.input == "shot":
+        system.links = independent(system)
     grid, evidence = Grid(model, system.runners), {}
-    inputs = Inputs(system, grid)
+    inputs = Inputs(system, grid, fed_back and fed_back(grid.omega / grid.dt))
 
     def results():
         for replica in range(*domain.slices[0].indices(model.solve.replicas)):
-            settled, cut = solve_replica(system, grid, replica, begin)
+            settled = solve_replica(system, grid, inputs, replica, begin, rates)
             evidence.setdefault("residuals", settled.residuals)
             evidence.update(noise=settled.noise, settling=settled.n_settling, averaged=settled.n_averaged,
-                            damping=settled.damping, negative_power=cut[0])
+                            damping=settled.damping, negative_power=0.0)
             out = []
             for a in range(len(system.runners)):
-                mu, frozen, power, white, _ = inputs(a, settled.state)
+                mu, frozen, power, white, evidence["negative_power"] = inputs(a, settled.state)
                 variance = (power[0] + 2 * power[1:-1].sum() + power[-1]) / grid.period + frozen - white / grid.dt
                 out += [*settled.state[PARTS * a : PARTS * a + PARTS], np.array([mu, frozen, variance])]
             yield out

@@ -1,0 +1,225 @@
+"""Spike trains of random partners as input: the compiled loops against plain ones, and what the partners are."""
+
+import math
+
+import numpy as np
+import pytest
+
+from lft._kernels import shots as kernel
+from lft.errors import InputError
+from lft.meanfield.fluctuations.integrate_fire import (
+    population_noise,
+    white_inputs_of,
+    white_loop,
+    white_noise_rates,
+    white_noise_response,
+)
+from lft.meanfield.model import Connection, FixedIndegree, Model, Poisson, Population, Solve
+from lft.meanfield.neurons import LIF, EscapeRate
+from lft.meanfield.reading import build_model
+from lft.meanfield.saddle.closed import siegert
+from lft.meanfield.saddle.shots import Pool
+from lft.meanfield.solver import solve
+from lft.rng import Key, Stream
+
+PERIOD, LENGTH = 0.4, 0.55
+
+
+def pool(n_pairs, rate, seed=1):
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(rate * PERIOD, 2 * n_pairs)
+    times = np.concatenate([np.sort(rng.uniform(0, PERIOD, c)) for c in counts])
+    return np.concatenate([[0], np.cumsum(counts)]), times
+
+
+def shots(links, outside=(), key=5):
+    return kernel.Shots(list(links), list(outside), PERIOD, LENGTH, int(Stream.MEANFIELD_PARTNER),
+                        int(Stream.MEANFIELD_TRAIN), Key(key).word)
+
+
+def two_links(n_pairs=4):
+    """An excitatory and an inhibitory connection, and a train from outside: (jump, Shots of it alone), and the list."""
+    degrees = np.full(n_pairs, 30, np.int64), np.arange(5, 5 + n_pairs, dtype=np.int64)
+    links = [(*pool(6, 40.0), degrees[0], 0.02, 0.0, 0), (*pool(6, 40.0, 2), degrees[1], -0.05, 0.0, 1)]
+    outside = [(900.0, 0.02, 0)]
+    return links, outside
+
+
+def plain(times, jumps, v, drive, tau, threshold, reset, refractory):
+    """The neuron between and at events, one by one."""
+    spikes, now = [], 0.0
+    for t, jump in [*zip(times, jumps, strict=True), (LENGTH, None)]:
+        while drive > threshold and t > now:
+            rise = tau * math.log((drive - v) / (drive - threshold)) if v < threshold else 0.0
+            if now + rise >= t:
+                break
+            spikes.append(now + rise)
+            v, now = reset, now + rise + refractory
+        if jump is None or t < now:
+            continue
+        v, now = drive + (v - drive) * math.exp(-(t - now) / tau) + jump / tau, t
+        if v >= threshold:
+            spikes.append(t)
+            v, now = reset, t + refractory
+    return spikes
+
+
+@pytest.mark.parametrize("drive, refractory", [(8.0, 0.002), (25.0, 0.002), (25.0, 0.0), (-5.0, 0.0)])
+def test_neurons_go_from_event_to_event(drive, refractory):
+    links, outside = two_links()
+    alone = [kernel.trains(shots([x]), 4) for x in links] + [kernel.trains(shots([], outside), 4)]
+    sizes = [links[0][3], links[1][3], outside[0][1]]
+    v = np.linspace(9.0, 19.0, 8)
+    offsets, found = kernel.integrate_and_fire(shots(links, outside), v, drive, 1e-3, 550, 0.02, 20.0, 10.0, refractory)
+    assert len(found) > 20
+    for i in range(8):
+        parts = [times[start[i] : start[i + 1]] for start, times in alone]
+        times = np.concatenate(parts)
+        jumps = np.repeat(sizes, [len(p) for p in parts])
+        order = np.argsort(times)
+        expected = plain(times[order], jumps[order], v[i], drive, 0.02, 20.0, 10.0, refractory)
+        assert np.allclose(found[offsets[i] : offsets[i + 1]], expected, rtol=0, atol=1e-12)
+
+
+def test_jumps_are_input_of_their_step():
+    links, outside = two_links()
+    h = np.ones((550, 8))
+    kernel.superpose(shots(links, outside), 1e-3, h)
+    expected = np.ones((550, 8))
+    for alone, size in ((shots(links[:1]), 0.02), (shots(links[1:]), -0.05), (shots([], outside), 0.02)):
+        start, times = kernel.trains(alone, 4)
+        who = np.repeat(np.arange(8), np.diff(start))
+        np.add.at(expected, (np.minimum((times / 1e-3).astype(int), 549), who), size / 1e-3)
+    assert np.allclose(h, expected, rtol=1e-12, atol=1e-9)
+
+
+def test_pairs_share_frozen_rates_and_nothing_else():
+    """Trains j and j + n have one frozen rate: neurons of a pair get the same number of spikes, at other times."""
+    n, degree = 300, 20
+    rng = np.random.default_rng(3)
+    counts = np.tile(rng.integers(0, 30, n), 2)
+    times = np.concatenate([np.sort(rng.uniform(0, PERIOD, c)) for c in counts])
+    link = (np.concatenate([[0], np.cumsum(counts)]), times, np.full(n, degree, np.int64), 1.0, 0.0, 0)
+    jumps = kernel.Shots([link], [], PERIOD, PERIOD, 51, 52, Key(2).word)
+    start, found = kernel.trains(jumps, n)
+    received = np.diff(start)
+    assert np.array_equal(received[:n], received[n:])  # a mutant that draws the partners anew fails here
+    expected = degree * counts.mean()
+    assert abs(received.mean() - expected) < 4.5 * math.sqrt(degree * counts.var() / n)
+    assert received[:n].var() == pytest.approx(degree * counts.var(), rel=4.5 * math.sqrt(2 / n))
+    assert all(not np.isin(found[start[i] : start[i + 1]], found[start[i + n] : start[i + n + 1]]).any()
+               for i in range(20) if received[i])
+
+
+def equal_time_z(rows):
+    """Mean covariance of rows (neurons, time) with one another, over its error if they were independent."""
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    n, t = rows.shape
+    own = (rows**2).mean()
+    whole = (rows.sum(axis=0) ** 2).mean() / n  # own + (n - 1) covariance
+    return (whole / own - 1.0) / math.sqrt(2.0 / t)
+
+
+def test_shifts_make_inputs_independent():
+    """Partners that fire together: no neuron has input in common with another at one time.  Mutant: no shifts."""
+    n, bins = 100, 40
+    rng = np.random.default_rng(4)
+    volleys = np.sort(rng.uniform(0, PERIOD, 6))
+    start = 6 * np.arange(2 * n + 1)
+    times = np.tile(volleys, 2 * n)
+    jumps = kernel.Shots([(start, times, np.full(n, 15, np.int64), 1.0, 0.0, 0)], [], PERIOD, PERIOD, 51, 52, 9)
+    h = np.zeros((bins, 2 * n))
+    kernel.superpose(jumps, PERIOD / bins, h)
+    unshifted = np.tile(np.histogram(volleys, bins, (0, PERIOD))[0] * 15.0, (2 * n, 1))
+    assert abs(equal_time_z(h.T)) < 4.5
+    assert equal_time_z(unshifted) > 30
+
+
+def test_part_of_a_pool_is_replaced():
+    old, new = (Pool(*pool(5, 30.0, seed)) for seed in (1, 2))
+    kept = np.array([True, False, True, True, False])
+    mixed = old.replaced(new, kept)
+    for j in range(10):
+        source = old if kept[j % 5] else new
+        assert np.array_equal(mixed.times[mixed.start[j] : mixed.start[j + 1]],
+                              source.times[source.start[j] : source.start[j + 1]])
+
+
+def alone(cell, external, **settings):
+    settings = {**dict(dt=5e-4, duration=0.4, samples=256, replicas=4, sweeps=9, warmup=0.1, max_lag=0.02,
+                       method="sampling", input="shot"), **settings}
+    return solve(Model((Population("x", cell, external=external),), (), Solve("stationary", **settings)))
+
+
+def test_many_small_jumps_are_white_noise():
+    """Jumps of 0.1 mV: Siegert's rate, but for half a jump of overshoot at the threshold.  Mutant: large jumps."""
+    exact = siegert(15.0, math.sqrt(22.5), 0.02, 20.0, 10.0, 0.002)
+    value, error = alone(LIF(), (Poisson(1000, 60.0, 0.1), Poisson(1000, 52.5, -0.1))).populations["x"]["mean"]
+    assert abs(value - exact) < 6.9 * error + 0.02 * exact and error < 0.03 * exact
+    value, error = alone(LIF(), (Poisson(1, 1676.4706, 0.5), Poisson(1, 11.029412, -8.0))).populations["x"]["mean"]
+    assert abs(value - exact) > 0.03 * exact + 6.9 * error  # the same mean and variance, a rate of 4.8 Hz
+
+
+def test_neurons_without_a_loop_of_their_own_get_input_on_the_grid():
+    """An escape-rate neuron with a linear response: its rate is known whatever the law of the input."""
+    cells = Population("x", EscapeRate("linear", rate=1.0), input=30.0, external=(Poisson(10, 20.0, 0.02),))
+    link = Connection("x", "x", FixedIndegree(20, 0.02), synapse=0.01)
+    settings = Solve("stationary", dt=1e-3, duration=0.4, samples=256, replicas=4, sweeps=8, input="shot", warmup=0.05,
+                     max_lag=0.1)
+    value, error = solve(Model((cells,), (link,), settings)).populations["x"]["mean"]
+    exact = 34.0 / (1 - 0.4)
+    assert abs(value - exact) < 6.9 * error + 0.04 * exact and error < 0.03 * exact  # 1 - exp(-r dt): 3 % of the rate
+
+
+LOOP = """
+[population.x]
+neuron = "{neuron}"
+[[connection]]
+from = "x"
+to = "x"
+weights = "{weights}"
+{more}
+[solve]
+mode = "{mode}"
+dt = 0.001
+duration = 0.2
+input = "{input}"
+"""
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"input": "poisson"}, "gaussian or shot"),
+    ({"weights": "gaussian", "more": "std = 1.0"}, "needs fixed-indegree or bernoulli"),
+    ({"neuron": "rate"}, "send no spikes"),
+    ({"mode": "two-time"}, "input = 'gaussian'"),
+])
+def test_where_spike_trains_do_not_describe_the_input(change, words):
+    given = {"neuron": "lif", "weights": "fixed-indegree", "more": "indegree = 10\nweight = 0.1", "mode": "stationary",
+             "input": "shot", **change}
+    with pytest.raises(InputError, match=words):
+        solve(build_model(LOOP.format(**given)))
+
+
+def brunel(size):
+    drive = (Poisson(1000, 20.0, 0.1),)
+    cells = tuple(Population(p, LIF(), size=n, external=drive) for p, n in (("E", size * 4 // 5), ("I", size // 5)))
+    weights = {"E": FixedIndegree(1000, 0.1), "I": FixedIndegree(250, -0.5)}
+    return Model(cells, tuple(Connection(b, a, weights[b], 0.0015) for a in "EI" for b in "EI"))
+
+
+def test_fluctuations_of_a_finite_network_come_back():
+    """G against the loop summed by iteration, divided by the response to the mean."""
+    omega = np.array([0.0, 2 * np.pi * 40.0, 2 * np.pi * 150.0])
+    model = brunel(12500)
+    found, rates = population_noise(model, omega), white_noise_rates(model, np.full(2, 30.0))
+    loop = white_loop(model, rates, omega)
+    mu, intensity = white_inputs_of(model, rates)
+    answer = white_noise_response(LIF(), mu[0], intensity[0], omega).to_mean
+    for k in range(3):
+        y = np.zeros((2, 2), complex)
+        for _ in range(4000):
+            y = y + 0.05 * (np.eye(2) + loop[k] @ y - y)  # damped: the loop is larger than 1
+        expected = np.abs(loop[k] @ y / answer[k]) ** 2 / np.array([10000, 2500])
+        assert np.allclose(found[k], expected, rtol=2e-3)
+        without = np.abs(loop[k] / answer[k]) ** 2 / np.array([10000, 2500])  # mutant: what comes back once
+        assert np.abs(found[k] / without - 1).max() > 0.1
