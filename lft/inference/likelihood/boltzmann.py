@@ -24,9 +24,10 @@ import numpy as np
 from lft.errors import DivergenceError, InputError
 from lft.inference import newton
 from lft.inference.likelihood.exact_fit import MODELS, Problem, penalty
+from lft.inference.likelihood.joint import second_state
 from lft.inference.likelihood.model import GibbsModel, from_fit
 from lft.inference.likelihood.normalization import log_z_difference
-from lft.inference.likelihood.stretches import Stretches
+from lft.inference.likelihood.stretches import MOST_SWEEPS, Stretches
 
 MAX_PARAMETERS = 12_000
 """Couplings whose covariance is measured as a matrix (1.2 GB)."""
@@ -34,6 +35,8 @@ DRAWS = 12
 """Draws behind the covariance, per coupling."""
 SEEN, MOST = 20.0, 16.0
 """How often the rarest coincidence should occur behind the covariance, in at most so many times the recording."""
+RIDGES = (1.0, 4.0, 16.0, 64.0, 256.0)
+"""Of the pseudo-likelihood at the start, nats, where the maximum without one has a second state."""
 FAR = 1e-3
 """Nats per bin by which the distribution may change before the covariance is measured again for the errors."""
 LARGEST_STEP = 0.1
@@ -142,13 +145,26 @@ def fit_boltzmann(
 def _start(problem, start, test, ridge, comm):
     """The model from which learning sets out, in the free couplings of the problem."""
     if start is None:
-        start = from_fit(problem.pseudo(test, ridge, comm))
+        start = _settled_start(problem, test, ridge, comm)
     elif not isinstance(start, GibbsModel):
         start = from_fit(start)
     if start.n_units != problem.n_units:
         raise InputError(f"start has {start.n_units} units, the recording {problem.n_units}")
     theta = problem.start_at(start)
     return problem.operators.model(theta)
+
+
+def _settled_start(problem, test, ridge, comm):
+    """The maximum of the pseudo-likelihood, under the weakest of a few ridges that leaves no second state: from such a
+    state, which the recording never visits, no moments lead back."""
+    rate = sum(r.sum(dtype=float) for r in problem.train) / problem.n_train
+    for strength in (ridge, *(r for r in RIDGES if r > ridge)):
+        near = from_fit(problem.pseudo(test, strength, comm))
+        problem.start_at(near)
+        near = problem.operators.model(problem.operators.theta(near))
+        if second_state(near, rate) is None:
+            break
+    return near
 
 
 class _Learner:
@@ -207,6 +223,9 @@ class _Learner:
             self._use(state.covariance, state.n_draws)
         while state.step < max_steps:
             chains = self.stretches(state.theta, state.seeds)
+            if not chains.is_settled:
+                state = self.retreat(state)
+                continue
             moments = chains.moments(state.share)
             residual = self.gradient(state.theta, moments)
             move = self.information.solve(residual)
@@ -220,9 +239,7 @@ class _Learner:
                 state.share = self.accuracy  # no step from noise: look closer first
                 continue
             if quality > state.quality + 5 * noise:  # too far: a quarter of that step
-                state.theta = state.back + (state.theta - state.back) / 4
-                state.step += 1
-                self.store.save(state)
+                state = self.retreat(state)
                 continue
             relax = self.relax
             if quality > 0.7 * state.quality + 5 * noise or self.moved(state) > 10 * FAR:
@@ -244,6 +261,19 @@ class _Learner:
             f"Boltzmann learning: not converged after {max_steps} steps; what is left of the gradient promises "
             f"{state.quality / 2:.3g} nats"
         )
+
+    def retreat(self, state):
+        """A quarter of the last step."""
+        if np.array_equal(state.theta, state.back):
+            raise DivergenceError(
+                f"Boltzmann learning: chains that started silent and at random still differ after {MOST_SWEEPS} sweeps "
+                "at the start: the model has several states that single flips do not join; give --ridge, fewer units "
+                "or wider bins"
+            )
+        state.theta = state.back + (state.theta - state.back) / 4
+        state.step, state.seeds = state.step + 1, state.seeds + 1
+        self.store.save(state)
+        return state
 
     def moved(self, state):
         """Nats per bin by which the distribution has changed since the covariance was measured."""
