@@ -39,6 +39,8 @@ RIDGES = (1.0, 4.0, 16.0, 64.0, 256.0)
 """Of the pseudo-likelihood at the start, nats, where the maximum without one has a second state."""
 FAR = 1e-3
 """Nats per bin by which the distribution may change before the covariance is measured again for the errors."""
+WILD = 10.0
+"""Noise of the moments, in units of what the covariance promises at most, beyond which a step went too far."""
 LARGEST_STEP = 0.1
 """Nats per bin by which a step may change the distribution (half the squared length of the step in cov(O))."""
 
@@ -102,7 +104,7 @@ def fit_boltzmann(
     Notes
     -----
     Cost, one core: the covariance of p couplings takes ``12 p^3`` operations in single precision (100 units, p = 5050:
-    COST s); then sweeps and moments of ``1 / accuracy`` times the recording, a few times.
+    27 s); then sweeps and moments of ``1 / accuracy`` times the recording, a few times.
 
     Examples
     --------
@@ -207,7 +209,9 @@ class _Learner:
         # an event that the chains hardly met: its variance at the maximum is about its count; one more was met
         floor[rare] = np.maximum(0.5 * np.minimum(self.observed[rare], 30) - covariance.diagonal()[rare], 0)
         floor[rare] += self.problem.n_train / n / max(self._rows, 1)
-        self.information = newton.DenseInformation(covariance + np.diag(self.penalty + floor))
+        self._variance = covariance.diagonal() + floor
+        self._matrix = covariance + np.diag(self.penalty + floor)
+        self.information = newton.DenseInformation(self._matrix)
         self.relax = (1 - p / n) ** 2 / (1 + p / n)
         self.shrink = math.sqrt((n - p) * (n - p - 1) * (n - p - 3) / (n**2 * (n - 1)))
 
@@ -228,10 +232,14 @@ class _Learner:
                 continue
             moments = chains.moments(state.share)
             residual = self.gradient(state.theta, moments)
-            move = self.information.solve(residual)
+            move = self.towards(residual, moments)
             quality, noise = float(residual @ move), self.noise(moments)
             if not math.isfinite(quality):
                 raise DivergenceError("Boltzmann learning: moments are not finite")
+            has_moved = not np.array_equal(state.theta, state.back)
+            if has_moved and noise > WILD * state.share * self.operators.size:
+                state = self.retreat(state)  # into another state, of which that covariance knows nothing
+                continue
             state.seeds += 1
             if quality <= 2.5 * noise:
                 if state.share == self.accuracy:
@@ -246,7 +254,7 @@ class _Learner:
                 # that covariance is no guide any more
                 state.covariance, state.n_draws = self.measure(chains)
                 state.measured_at = state.theta
-                move, relax = self.information.solve(residual), self.relax
+                move, relax = self.towards(residual, moments), self.relax
                 quality = float(residual @ move)
             elif quality < 50 * noise:
                 state.share = self.accuracy
@@ -261,6 +269,21 @@ class _Learner:
             f"Boltzmann learning: not converged after {max_steps} steps; what is left of the gradient promises "
             f"{state.quality / 2:.3g} nats"
         )
+
+    def towards(self, residual, moments):
+        """``H^-1 residual``; far below the recorded number of coincidences with their secant variance.
+
+        A coincidence that the model makes m times and the recording n times needs a step of about log(n/m), its
+        variance is n at the end: (n - m)/m would overshoot.
+        """
+        seen, made = self.observed[self._rare], np.maximum(moments.total[self._rare], 1e-2)
+        far = seen > 2 * made
+        if not far.any():
+            return self.information.solve(residual)
+        extra = np.zeros(self.operators.size)
+        secant = np.where(far, (seen - made) / np.log(np.where(far, seen / made, 2.0)), 0.0)
+        extra[self._rare] = np.maximum(secant - self._variance[self._rare], 0.0)
+        return newton.DenseInformation(self._matrix + np.diag(extra)).solve(residual)
 
     def retreat(self, state):
         """A quarter of the last step."""
