@@ -43,6 +43,9 @@ WILD = 10.0
 """Noise of the moments, in units of what the covariance promises at most, beyond which a step went too far."""
 LARGEST_STEP = 0.1
 """Nats per bin by which a step may change the distribution (half the squared length of the step in cov(O))."""
+SMALLEST = 0.05
+"""Log-odds of a step that is not cut any further."""
+ADVICE = "give --ridge, or fewer units or lags, or wider bins"
 
 
 @dataclass
@@ -58,11 +61,12 @@ class _State:
     seeds: int
     share: float  # inverse length of the next chains, in recordings
     back: np.ndarray  # couplings before the last step
+    largest: float = LARGEST_STEP  # of the next step
 
 
 def fit_boltzmann(
     rasters, *, model="pairwise", lags=(1,), k_max=1, test=0.2, ridge=0.0, start=None, accuracy=0.02, n_chains=None,
-    seed=0, n_blocks=None, bin_s=None, unit=None, comm=None, checkpoint=None, max_steps=30,
+    seed=0, n_blocks=None, bin_s=None, unit=None, comm=None, checkpoint=None, max_steps=60,
 ):  # fmt: skip
     """Fit a Gibbs model by Boltzmann learning.
 
@@ -152,21 +156,25 @@ def _start(problem, start, test, ridge, comm):
         start = from_fit(start)
     if start.n_units != problem.n_units:
         raise InputError(f"start has {start.n_units} units, the recording {problem.n_units}")
-    theta = problem.start_at(start)
-    return problem.operators.model(theta)
+    return _projected(problem, start)
 
 
 def _settled_start(problem, test, ridge, comm):
-    """The maximum of the pseudo-likelihood, under the weakest of a few ridges that leaves no second state: from such a
-    state, which the recording never visits, no moments lead back."""
+    """The maximum of the pseudo-likelihood; where it has a second state, which the recording never visits and from
+    which no moments lead back, the one under four times the weakest ridge that leaves none."""
     rate = sum(r.sum(dtype=float) for r in problem.train) / problem.n_train
     for strength in (ridge, *(r for r in RIDGES if r > ridge)):
-        near = from_fit(problem.pseudo(test, strength, comm))
-        problem.start_at(near)
-        near = problem.operators.model(problem.operators.theta(near))
+        near = _projected(problem, from_fit(problem.pseudo(test, strength, comm)))
         if second_state(near, rate) is None:
+            if strength > ridge:
+                near = _projected(problem, from_fit(problem.pseudo(test, 4 * strength, comm)))
             break
     return near
+
+
+def _projected(problem, model):
+    """A model in the free couplings of the problem."""
+    return problem.operators.model(problem.start_at(model))
 
 
 class _Learner:
@@ -176,7 +184,7 @@ class _Learner:
         self.problem, self.operators, self.first = problem, problem.operators, first
         self.accuracy, self.words, self.seed, self.comm, self.store = accuracy, words, seed, comm, store
         self.observed = sum(self.operators.total(r) for r in problem.train)
-        self.penalty = penalty(self.operators, ridge)
+        self.penalty, self.renewed = penalty(self.operators, ridge), 0
         self._rare = np.r_[tuple(self.operators.at[kind] for kind in "aCV")]  # coincidences and counts
         self._rows = 1 if not self.operators.longest else self.operators.model(np.zeros(self.operators.size)).margin()
         store.mark(problem, first, accuracy, words, seed, ridge)
@@ -259,10 +267,10 @@ class _Learner:
             elif quality < 50 * noise:
                 state.share = self.accuracy
             length = float(residual @ move) / self.problem.n_train
-            move *= min(relax, math.sqrt(2 * LARGEST_STEP / max(length, 1e-30)))
+            move *= min(relax, math.sqrt(2 * state.largest / max(length, 1e-30)))
             state = _State(
                 state.theta + move, state.step + 1, state.covariance, state.n_draws, state.measured_at, quality,
-                state.seeds, state.share, state.theta,
+                state.seeds, state.share, state.theta, min(4 * state.largest, LARGEST_STEP),
             )  # fmt: skip
             self.store.save(state)
         raise DivergenceError(
@@ -290,17 +298,31 @@ class _Learner:
         if np.array_equal(state.theta, state.back):
             raise DivergenceError(
                 f"Boltzmann learning: chains that started silent and at random still differ after {MOST_SWEEPS} sweeps "
-                "at the start: the model has several states that single flips do not join; give --ridge, fewer units "
-                "or wider bins"
+                f"at the start: the model has several states that single flips do not join; {ADVICE}"
             )
-        state.theta = state.back + (state.theta - state.back) / 4
+        step = state.theta - state.back
+        state.largest = min(state.largest, self.nats(step, state) / 16)
+        state.theta = state.back + step / 4
         state.step, state.seeds = state.step + 1, state.seeds + 1
+        if np.abs(state.theta - state.back).max() < SMALLEST:  # that covariance was none: measure it anew
+            self.renewed += 1
+            if self.renewed > 2:
+                raise DivergenceError(
+                    f"Boltzmann learning: after {state.step} steps even small ones lead into another state, which the "
+                    f"recording does not visit; {ADVICE}"
+                )
+            state.theta, state.quality = state.back, math.inf
+            state.covariance, state.n_draws = self.measure(self.stretches(state.theta, state.seeds))
+            state.measured_at, state.seeds = state.theta, state.seeds + 1
         self.store.save(state)
         return state
 
     def moved(self, state):
         """Nats per bin by which the distribution has changed since the covariance was measured."""
-        step = state.theta - state.measured_at
+        return self.nats(state.theta - state.measured_at, state)
+
+    def nats(self, step, state):
+        """Nats per bin by which a step changes the distribution."""
         return float(step @ (state.covariance @ step)) / (2 * self.problem.n_train)
 
     def noise(self, moments):
@@ -385,7 +407,7 @@ class _Store:
             np.savez(
                 file, stamp=self.stamp, theta=state.theta, step=state.step, covariance=state.covariance,
                 n_draws=state.n_draws, measured_at=state.measured_at, quality=state.quality, seeds=state.seeds,
-                share=state.share, back=state.back,
+                share=state.share, back=state.back, largest=state.largest,
             )  # fmt: skip
         part.replace(self.path)
 
@@ -402,6 +424,7 @@ class _Store:
                 state = _State(
                     file["theta"], int(file["step"]), file["covariance"], float(file["n_draws"]), file["measured_at"],
                     float(file["quality"]), int(file["seeds"]), float(file["share"]), file["back"],
+                    float(file["largest"]),
                 )  # fmt: skip
         except (OSError, ValueError, KeyError) as reason:
             raise InputError(f"{self.path}: no checkpoint of a fit ({reason})") from None
