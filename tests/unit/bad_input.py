@@ -39,6 +39,8 @@ NEURAL = {
     "action.A": "[[0.0, -0.3], [-0.3, 0.0]]", "action.B": "[-0.2]", "action.I": "[1.0, 1.5]",
     "update.name": '"heatbath"', **RUN,
 }
+LATE = {**NEURAL, "action.name": '"lagged"', "action.J_lag": "[[0.0, 0.5], [0.1, 0.0]]", "action.B": None}
+COUNTED = {**LATE, "action.name": '"k-pairwise"', "action.V": "[0.0, 0.0, 0.5]", "action.J_lag": None}
 PAIRWISE = {
     "seed": "7", "lattice.shape": "[2, 12]", "lattice.axes": '["unit", "t"]', "action.name": '"pairwise"',
     "action.J": "[[0.0, 0.3], [0.3, 0.0]]", "action.h": "[0.1, -0.2]", "update.name": '"heatbath"', **RUN,
@@ -312,6 +314,13 @@ CASES += [
     run_with(PHI4, "action.kappa", "[0.2]", "[action] kappa|1 values|2 axes", "kappa of wrong length"),
     run_with(NEURAL, "action.A", "[[0.0, -0.3], [0.3, 0.0]]", "[action] A is not symmetric"),
     run_with(NEURAL, "action.A", "[[1.0, -0.3], [-0.3, 0.0]]", "[action] A|nonzero diagonal"),
+    run_with(LATE, "action.J_lag", None, "[action] J_lag|missing", "J_lag missing"),
+    run_with(LATE, "action.J_lag", "[[0.0, 0.5, 0.1]]", "[action] J_lag|(1, 1, 3)|row = target", "J_lag not square"),
+    run_with(LATE, "action.J_lag", '"nowhere.npy"', "[action] J_lag|nowhere.npy: no such file", "J_lag of no file"),
+    run_with(LATE, "action.V", "[0.0]", "[action] V|unknown|J_lag", "V of lagged"),
+    run_with(COUNTED, "action.V", None, "[action] V|missing", "V missing"),
+    run_with(COUNTED, "action.V", "[0.0, 0.5]", "[action] A|2 units|1", "V of fewer units"),
+    run_with(COUNTED, "action.V", "0.5", "[action] V|each count", "V a number"),
     run_with(PAIRWISE, "action.J", "[[0.0, -0.3], [0.3, 0.0]]", "[action] J is not symmetric"),
     run_with(PAIRWISE, "action.J", "[[1.0, -0.3], [-0.3, 0.0]]", "[action] J|nonzero diagonal|belong to h"),
     run_with(PAIRWISE, "action.J", '"nowhere.npz"', "[action] J|nowhere.npz: no such file", "J of no file"),

@@ -26,6 +26,8 @@ def recording(tmp_path, monkeypatch):
         ("pairwise", "exact"),
         ("neural", "exact"),
         ("k-pairwise", "exact"),
+        ("lagged", "exact"),
+        ("lagged", "boltzmann"),
         ("pairwise", "boltzmann"),
         ("pairwise", "mean-field"),
         ("pairwise", "tap"),
@@ -57,6 +59,8 @@ def test_every_method(recording, model, method):
         (["--model", "pairwise", "--method", "tap", "--ridge", "1"], "--ridge 1"),
         (["--model", "neural", "--method", "exact", "--reach", "1,9"], "--method boltzmann"),
         (["--model", "neural", "--method", "exact", "--reach", "1,600"], "--reach '1,600'"),
+        (["--model", "lagged", "--method", "exact", "--reach", "1,9"], "--method boltzmann"),
+        (["--model", "lagged", "--method", "boltzmann", "--reach", "1,0"], "TIME of at least 1 bin"),
         (["--model", "pairwise", "--method", "boltzmann", "--accuracy", "0"], "accuracy = 0"),
     ],
 )

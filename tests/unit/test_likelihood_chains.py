@@ -107,19 +107,21 @@ def test_moments_of_stretches(case):
     assert np.abs((off.total - expected) / off.error).max() > 4.5  # the mutant
 
 
-@pytest.mark.parametrize("family", ["pairwise", "k-pairwise", "neural"])
+@pytest.mark.parametrize("family", ["pairwise", "k-pairwise", "neural", "lagged"])
 def test_boltzmann_learning_finds_the_maximum(family):
     truth = {
         "pairwise": pairwise(5),
         "k-pairwise": GibbsModel(np.full(5, -1.0), 0.3 * (1 - np.eye(5)), [0, 0, 0, 0.8, 1.0, 0.5]),
         "neural": spacetime(),
+        "lagged": GibbsModel([-1.0, -0.5], None, None, None, [[[0.4, 0.8], [-0.6, 0]]]),
     }[family]
-    raster = truth.simulate(600 if family == "neural" else 1500, seed=1)[0]
+    is_late = family in ("neural", "lagged")
+    raster = truth.simulate(600 if is_late else 1500, seed=1)[0]
     options = {"model": family, "lags": (1, 2), "test": 0.1}
     best = fit_exact(raster, **options)
     start = GibbsModel(truth.c)  # far from the maximum
     fit = fit_boltzmann(
-        raster, start=start, n_chains=256 if family == "neural" else 512, seed=2, accuracy=0.05, **options
+        raster, start=start, n_chains=256 if is_late else 512, seed=2, accuracy=0.05, **options
     )
     for name, (value, error) in best.named().items():
         if np.isfinite(error) and error > 0:

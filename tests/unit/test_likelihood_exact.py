@@ -124,6 +124,28 @@ def test_neural_fit_matches_moments():
     assert np.isfinite(list(fit.B_error.values())).all() and fit.log_z[1] == 0
 
 
+def test_lagged_fit_matches_moments():
+    rng = np.random.default_rng(6)
+    model = GibbsModel([-1.0, -0.5], [[0, 0.6], [0.6, 0]], None, None, rng.normal(0, 0.6, (2, 2, 2)))
+    raster = model.simulate(1500, seed=2)[0]
+    fit = fit_exact([raster[:700], raster[700:]], model="lagged", k_max=2, test=0, n_blocks=0)
+    found = from_arrays("lagged", fit.arrays())
+    directed = np.array([(k, i, j) for k in (1, 2) for i in range(2) for j in range(2)])
+    op = Operators(2, np.array([[0, 1]]), (), (), np.arange(2), np.zeros(2), directed, 2)
+    transfer = exact.Transfer(found)
+    expected = transfer.mean(op, 700) + transfer.mean(op, 800)
+    assert np.allclose(expected, op.total(raster[:700]) + op.total(raster[700:]), atol=1e-3)
+    # the operators count what they say, by loops
+    x = raster[:50].astype(int)
+    for name, total in zip(op.names(), op.total(x), strict=True):
+        if name[0] == "C":
+            k, i, j = map(int, name[2:-1].split(","))
+            assert total == sum(x[a, i] * x[a - k, j] for a in range(k, 50))
+    assert np.array_equal(op.values(x[None])[0], op.total(x))
+    z = (fit.J_lag - model.C) / fit.J_lag_error
+    assert np.abs(z).max() < 4.5 and np.abs((fit.J_lag.transpose(0, 2, 1) - model.C) / fit.J_lag_error).max() > 4.5
+
+
 def test_k_pairwise_recovers_v():
     V = np.array([0, 0, 0, 1.0, 1.5, 0.5])
     raster = GibbsModel(np.full(5, -1.0), 0.3 * (1 - np.eye(5)), V).simulate(20000, seed=3)[0]

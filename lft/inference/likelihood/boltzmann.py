@@ -24,9 +24,10 @@ import numpy as np
 from lft.errors import DivergenceError, InputError
 from lft.inference import newton
 from lft.inference.likelihood.exact_fit import MODELS, Problem, penalty
+from lft.inference.likelihood.joint import second_state
 from lft.inference.likelihood.model import GibbsModel, from_fit
 from lft.inference.likelihood.normalization import log_z_difference
-from lft.inference.likelihood.stretches import Stretches
+from lft.inference.likelihood.stretches import MOST_SWEEPS, Stretches
 
 MAX_PARAMETERS = 12_000
 """Couplings whose covariance is measured as a matrix (1.2 GB)."""
@@ -34,10 +35,17 @@ DRAWS = 12
 """Draws behind the covariance, per coupling."""
 SEEN, MOST = 20.0, 16.0
 """How often the rarest coincidence should occur behind the covariance, in at most so many times the recording."""
+RIDGES = (1.0, 4.0, 16.0, 64.0, 256.0)
+"""Of the pseudo-likelihood at the start, nats, where the maximum without one has a second state."""
 FAR = 1e-3
 """Nats per bin by which the distribution may change before the covariance is measured again for the errors."""
+WILD = 10.0
+"""Noise of the moments, in units of what the covariance promises at most, beyond which a step went too far."""
 LARGEST_STEP = 0.1
 """Nats per bin by which a step may change the distribution (half the squared length of the step in cov(O))."""
+SMALLEST = 0.05
+"""Log-odds of a step that is not cut any further."""
+ADVICE = "give --ridge, or fewer units or lags, or wider bins"
 
 
 @dataclass
@@ -53,11 +61,12 @@ class _State:
     seeds: int
     share: float  # inverse length of the next chains, in recordings
     back: np.ndarray  # couplings before the last step
+    largest: float = LARGEST_STEP  # of the next step
 
 
 def fit_boltzmann(
     rasters, *, model="pairwise", lags=(1,), k_max=1, test=0.2, ridge=0.0, start=None, accuracy=0.02, n_chains=None,
-    seed=0, n_blocks=None, bin_s=None, unit=None, comm=None, checkpoint=None, max_steps=30,
+    seed=0, n_blocks=None, bin_s=None, unit=None, comm=None, checkpoint=None, max_steps=60,
 ):  # fmt: skip
     """Fit a Gibbs model by Boltzmann learning.
 
@@ -98,8 +107,8 @@ def fit_boltzmann(
 
     Notes
     -----
-    Cost, one core: the covariance of p couplings takes ``12 p^3`` operations in single precision; then sweeps and
-    moments of ``1 / accuracy`` times the recording, a few times.  100 units and 5e4 bins (p = 5050) took 78 s.
+    Cost, one core: the covariance of p couplings takes ``12 p^3`` operations in single precision (100 units, p = 5050:
+    27 s); then sweeps and moments of ``1 / accuracy`` times the recording, a few times (78 s in all for 5e4 bins).
 
     Examples
     --------
@@ -142,13 +151,30 @@ def fit_boltzmann(
 def _start(problem, start, test, ridge, comm):
     """The model from which learning sets out, in the free couplings of the problem."""
     if start is None:
-        start = from_fit(problem.pseudo(test, ridge, comm))
+        start = _settled_start(problem, test, ridge, comm)
     elif not isinstance(start, GibbsModel):
         start = from_fit(start)
     if start.n_units != problem.n_units:
         raise InputError(f"start has {start.n_units} units, the recording {problem.n_units}")
-    theta = problem.start_at(start)
-    return problem.operators.model(theta)
+    return _projected(problem, start)
+
+
+def _settled_start(problem, test, ridge, comm):
+    """The maximum of the pseudo-likelihood; where it has a second state, which the recording never visits and from
+    which no moments lead back, the one under four times the weakest ridge that leaves none."""
+    rate = sum(r.sum(dtype=float) for r in problem.train) / problem.n_train
+    for strength in (ridge, *(r for r in RIDGES if r > ridge)):
+        near = _projected(problem, from_fit(problem.pseudo(test, strength, comm)))
+        if second_state(near, rate) is None:
+            if strength > ridge:
+                near = _projected(problem, from_fit(problem.pseudo(test, 4 * strength, comm)))
+            break
+    return near
+
+
+def _projected(problem, model):
+    """A model in the free couplings of the problem."""
+    return problem.operators.model(problem.start_at(model))
 
 
 class _Learner:
@@ -158,7 +184,7 @@ class _Learner:
         self.problem, self.operators, self.first = problem, problem.operators, first
         self.accuracy, self.words, self.seed, self.comm, self.store = accuracy, words, seed, comm, store
         self.observed = sum(self.operators.total(r) for r in problem.train)
-        self.penalty = penalty(self.operators, ridge)
+        self.penalty, self.renewed = penalty(self.operators, ridge), 0
         self._rare = np.r_[tuple(self.operators.at[kind] for kind in "aCV")]  # coincidences and counts
         self._rows = 1 if not self.operators.longest else self.operators.model(np.zeros(self.operators.size)).margin()
         store.mark(problem, first, accuracy, words, seed, ridge)
@@ -191,7 +217,9 @@ class _Learner:
         # an event that the chains hardly met: its variance at the maximum is about its count; one more was met
         floor[rare] = np.maximum(0.5 * np.minimum(self.observed[rare], 30) - covariance.diagonal()[rare], 0)
         floor[rare] += self.problem.n_train / n / max(self._rows, 1)
-        self.information = newton.DenseInformation(covariance + np.diag(self.penalty + floor))
+        self._variance = covariance.diagonal() + floor
+        self._matrix = covariance + np.diag(self.penalty + floor)
+        self.information = newton.DenseInformation(self._matrix)
         self.relax = (1 - p / n) ** 2 / (1 + p / n)
         self.shrink = math.sqrt((n - p) * (n - p - 1) * (n - p - 3) / (n**2 * (n - 1)))
 
@@ -207,12 +235,19 @@ class _Learner:
             self._use(state.covariance, state.n_draws)
         while state.step < max_steps:
             chains = self.stretches(state.theta, state.seeds)
+            if not chains.is_settled:
+                state = self.retreat(state)
+                continue
             moments = chains.moments(state.share)
             residual = self.gradient(state.theta, moments)
-            move = self.information.solve(residual)
+            move = self.towards(residual, moments)
             quality, noise = float(residual @ move), self.noise(moments)
             if not math.isfinite(quality):
                 raise DivergenceError("Boltzmann learning: moments are not finite")
+            has_moved = not np.array_equal(state.theta, state.back)
+            if has_moved and noise > WILD * state.share * self.operators.size:
+                state = self.retreat(state)  # into another state, of which that covariance knows nothing
+                continue
             state.seeds += 1
             if quality <= 2.5 * noise:
                 if state.share == self.accuracy:
@@ -220,24 +255,22 @@ class _Learner:
                 state.share = self.accuracy  # no step from noise: look closer first
                 continue
             if quality > state.quality + 5 * noise:  # too far: a quarter of that step
-                state.theta = state.back + (state.theta - state.back) / 4
-                state.step += 1
-                self.store.save(state)
+                state = self.retreat(state)
                 continue
             relax = self.relax
             if quality > 0.7 * state.quality + 5 * noise or self.moved(state) > 10 * FAR:
                 # that covariance is no guide any more
                 state.covariance, state.n_draws = self.measure(chains)
                 state.measured_at = state.theta
-                move, relax = self.information.solve(residual), self.relax
+                move, relax = self.towards(residual, moments), self.relax
                 quality = float(residual @ move)
             elif quality < 50 * noise:
                 state.share = self.accuracy
             length = float(residual @ move) / self.problem.n_train
-            move *= min(relax, math.sqrt(2 * LARGEST_STEP / max(length, 1e-30)))
+            move *= min(relax, math.sqrt(2 * state.largest / max(length, 1e-30)))
             state = _State(
                 state.theta + move, state.step + 1, state.covariance, state.n_draws, state.measured_at, quality,
-                state.seeds, state.share, state.theta,
+                state.seeds, state.share, state.theta, min(4 * state.largest, LARGEST_STEP),
             )  # fmt: skip
             self.store.save(state)
         raise DivergenceError(
@@ -245,9 +278,51 @@ class _Learner:
             f"{state.quality / 2:.3g} nats"
         )
 
+    def towards(self, residual, moments):
+        """``H^-1 residual``; far below the recorded number of coincidences with their secant variance.
+
+        A coincidence that the model makes m times and the recording n times needs a step of about log(n/m), its
+        variance is n at the end: (n - m)/m would overshoot.
+        """
+        seen, made = self.observed[self._rare], np.maximum(moments.total[self._rare], 1e-2)
+        far = seen > 2 * made
+        if not far.any():
+            return self.information.solve(residual)
+        extra = np.zeros(self.operators.size)
+        secant = np.where(far, (seen - made) / np.log(np.where(far, seen / made, 2.0)), 0.0)
+        extra[self._rare] = np.maximum(secant - self._variance[self._rare], 0.0)
+        return newton.DenseInformation(self._matrix + np.diag(extra)).solve(residual)
+
+    def retreat(self, state):
+        """A quarter of the last step."""
+        if np.array_equal(state.theta, state.back):
+            raise DivergenceError(
+                f"Boltzmann learning: chains that started silent and at random still differ after {MOST_SWEEPS} sweeps "
+                f"at the start: the model has several states that single flips do not join; {ADVICE}"
+            )
+        step = state.theta - state.back
+        state.largest = min(state.largest, self.nats(step, state) / 16)
+        state.theta = state.back + step / 4
+        state.step, state.seeds = state.step + 1, state.seeds + 1
+        if np.abs(state.theta - state.back).max() < SMALLEST:  # that covariance was none: measure it anew
+            self.renewed += 1
+            if self.renewed > 2:
+                raise DivergenceError(
+                    f"Boltzmann learning: after {state.step} steps even small ones lead into another state, which the "
+                    f"recording does not visit; {ADVICE}"
+                )
+            state.theta, state.quality = state.back, math.inf
+            state.covariance, state.n_draws = self.measure(self.stretches(state.theta, state.seeds))
+            state.measured_at, state.seeds = state.theta, state.seeds + 1
+        self.store.save(state)
+        return state
+
     def moved(self, state):
         """Nats per bin by which the distribution has changed since the covariance was measured."""
-        step = state.theta - state.measured_at
+        return self.nats(state.theta - state.measured_at, state)
+
+    def nats(self, step, state):
+        """Nats per bin by which a step changes the distribution."""
         return float(step @ (state.covariance @ step)) / (2 * self.problem.n_train)
 
     def noise(self, moments):
@@ -332,7 +407,7 @@ class _Store:
             np.savez(
                 file, stamp=self.stamp, theta=state.theta, step=state.step, covariance=state.covariance,
                 n_draws=state.n_draws, measured_at=state.measured_at, quality=state.quality, seeds=state.seeds,
-                share=state.share, back=state.back,
+                share=state.share, back=state.back, largest=state.largest,
             )  # fmt: skip
         part.replace(self.path)
 
@@ -349,6 +424,7 @@ class _Store:
                 state = _State(
                     file["theta"], int(file["step"]), file["covariance"], float(file["n_draws"]), file["measured_at"],
                     float(file["quality"]), int(file["seeds"]), float(file["share"]), file["back"],
+                    float(file["largest"]),
                 )  # fmt: skip
         except (OSError, ValueError, KeyError) as reason:
             raise InputError(f"{self.path}: no checkpoint of a fit ({reason})") from None

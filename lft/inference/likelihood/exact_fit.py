@@ -139,7 +139,7 @@ def fit_exact(
     Notes
     -----
     Errors: sandwich with blocks of time.  Cost of a step for 20 units: 20 2^20 additions and a matrix of 210 x 210;
-    with lags two transfer matrices per coupling: 5 units, lags up to 2 (65 couplings): COST_LAGGED.
+    with lags two transfer matrices per coupling: 3 units, lags up to 2 (24 couplings): 1 CPU s.
 
     Examples
     --------

@@ -118,13 +118,14 @@ class Chains:
             Sweeps after which weight and number of spikes of a chain are forgotten (correlation below 0.05, or below
             what so many chains resolve).
         """
-        done, target = 0, minimum
+        done, target, self.is_settled = 0, minimum, True
         while True:
             self.sweep(target - done)
             done = target
             if self._halves_agree():
                 break
             if done >= maximum:
+                self.is_settled = False
                 warnings.warn(
                     f"chains that started silent and at random still differ after {done} sweeps: the model has "
                     "several states that single flips do not join; averages are those of a mixture",

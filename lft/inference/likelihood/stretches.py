@@ -20,6 +20,8 @@ from lft.inference.likelihood.result import trial_lengths
 from lft.inference.likelihood.sampling import Chains
 from lft.rng import Key
 
+MOST_SWEEPS = 2048
+"""Sweeps after which chains from both starts must agree."""
 FEWEST = 16384
 """Bins behind a covariance, at least."""
 
@@ -87,6 +89,11 @@ class Stretches:
         Training trials.
     words, seed, replica, comm
         As in :class:`lft.inference.likelihood.sampling.Chains`; the replica tells the chains of one fit apart.
+
+    Attributes
+    ----------
+    is_settled : bool
+        Whether chains that started silent and at random agree.
     """
 
     def __init__(self, operators, model, rasters, words, seed, replica, comm=None):
@@ -99,7 +106,8 @@ class Stretches:
             key = Key(seed, 1000 + 64 * replica + number).word
             made = Chains(model, words, kind.rows, seed=key, comm=comm, rate=rate)
             self.chains.append(made)
-            self.spacing.append(made.thermalize()[1])
+            self.spacing.append(made.thermalize(maximum=MOST_SWEEPS)[1])
+        self.is_settled = all(made.is_settled for made in self.chains)
         self.n_stretches = max(sum(kind.draws for kind in self.kinds), 1.0)
 
     def moments(self, share):
