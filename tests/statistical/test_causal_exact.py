@@ -218,7 +218,7 @@ def test_glm_recovery():
 
 
 def rare_z(seed, rare):
-    """z of a fit whose last unit is rare: (parameters of the others, couplings from it, parameters of it), and the fit."""
+    """z with a rare last unit: (parameters of the others, couplings from it, parameters of it), and the fit."""
     rasters, design, cross, own, truth = glm_case(seed, rare=rare)
     fit = fit_glm(rasters, basis=cross, own_basis=own, inputs=design, test=0.0)
     n = len(fit.h)

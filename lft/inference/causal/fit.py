@@ -427,11 +427,8 @@ def _score(task, batch, theta, table):
     alone = links.inverse(d.link, np.where(rates < 1, rates, 0.5) if d.link != "poisson" else rates)
     for number, (start, stop) in enumerate(itertools.pairwise(edges)):
         for a, b in d.chunks(start, min(stop, n_bins)):
-            rows = d.fits[a:b].astype(bool)
-            y, eta = scorer.counts(a, b)[rows], scorer.eta(theta, table, a, b)[rows]
-            out[number, 0] += links.log_probability(d.link, eta, y).sum(axis=0)
-            out[number, 1] += links.log_probability(d.link, np.broadcast_to(alone, eta.shape), y).sum(axis=0)
-            out[number, 2] += len(y)
+            own, other, n = scorer.log_probability(theta, table, alone, a, b)
+            out[number] += [own, other, np.full(LANES, n)]
     return out
 
 
