@@ -15,6 +15,7 @@ from lft.errors import InputError
 from lft.inference.causal.design import TargetInformation
 
 MAX_BYTES = 2**30
+JOIN_AFTER = 30  # evaluations; a bootstrap sample takes fewer
 DENSE = 0.1  # share of entries from which products of dense matrices are faster (measured: 0.05 to 0.2)
 
 
@@ -38,7 +39,8 @@ class RowObjective:
 
     Notes
     -----
-    Memory: X, 8 bytes a cell (12 a nonzero entry where it is sparse).
+    Memory: X, 8 bytes a cell (12 a nonzero entry where it is sparse).  Rows that are alike (few units, short filters)
+    are joined, with their number, once the whole has been evaluated often enough to pay for the sorting.
 
     Examples
     --------
@@ -56,6 +58,7 @@ class RowObjective:
     def __init__(self, X, y, at, n_rows, link, labels, longest_lag):
         self.X, self.y, self.at, self.n_rows, self.link = X, y, at, int(n_rows), link
         self.labels, self.longest_lag, self.size = labels, longest_lag, X.shape[1]
+        self.n_calls, self.joined = 0, None  # (X, y, how often) of different rows
 
     def names(self):
         return self.labels[0]
@@ -70,12 +73,25 @@ class RowObjective:
         X, y = self.X, self.y[:, None]
         if high - low < len(y):  # a slice of a sparse matrix is a copy
             X, y = X[low:high], y[low:high]
+        else:
+            self.n_calls += 1
+            if self.n_calls == JOIN_AFTER and isinstance(X, np.ndarray):
+                self.joined = _join(X, self.y)
+            if self.joined is not None:
+                return self._joined_terms(theta)
         value, r, w = links.terms(self.link, (X @ theta)[:, None], y)
         if self.link == "poisson" and y.size and y.max() > 1:
             from scipy.special import gammaln
 
             value = value - gammaln(y + 1).sum()
         return X, float(value[0]), r[:, 0], w[:, 0]
+
+    def _joined_terms(self, theta):
+        X, y, times = self.joined
+        eta = X @ theta
+        _, r, w = links.terms(self.link, eta[:, None], y[:, None])
+        value = float(times @ links.log_probability(self.link, eta, y))
+        return X, value, times * r[:, 0], times * w[:, 0]
 
     def _rows(self, start, stop):
         return np.searchsorted(self.at, (start, stop))
@@ -112,6 +128,17 @@ class RowObjective:
         which = np.concatenate(which)
         more = (length, self.link, self.labels, self.longest_lag)
         return RowObjective(self.X[which], self.y[which], np.concatenate(at), *more)
+
+
+def _join(X, y):
+    """Different rows of X and y, and how often each stands; None where that would not save much."""
+    some = slice(0, 2000)
+    if 2 * len(np.unique(X[some], axis=0)) > len(X[some]):
+        return None
+    different, times = np.unique(np.column_stack([X, y]), axis=0, return_counts=True)
+    if 2 * len(different) > len(X):
+        return None
+    return np.ascontiguousarray(different[:, :-1]), different[:, -1], times.astype(float)
 
 
 def _gram(X, w):
