@@ -205,11 +205,11 @@ def test_false_discoveries_in_recordings_with_known_zeros():
 def causal_intervals(seed, kind, link="logit"):
     """Whether h and J(k) of a small causal model lie inside bootstrap percentiles or posterior intervals."""
     rng = np.random.default_rng(seed)
-    n, prior = 4, 0.6
+    n, prior = 4, 0.3
     basis = make_basis("raised-cosine", 2, 6)
     w = rng.normal(0, prior, (n, n, 2))  # drawn from the prior: posterior intervals then cover exactly as they say
     C = np.einsum("km,ijm->kij", basis.matrix, w)
-    c = rng.uniform(-2.0, -1.2, n)
+    c = rng.uniform(-2.2, -1.6, n)
     raster = CausalModel(c, C, link).simulate(3000, seed=seed)[0]
     inside = []
 

@@ -1,11 +1,13 @@
 """Bootstrap and posterior of kinetic and GLM fits: the written-out likelihood, exact posteriors, and the command."""
 
 import itertools
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 
+from lft.commands.fit_units import UnitErrors
 from lft.errors import InputError
 from lft.inference.causal import rows
 from lft.inference.causal.basis import make_basis
@@ -216,3 +218,26 @@ def test_command(lft_main, model):
     assert arrays["h_posterior_mean"][1] == pytest.approx(flat / (2 if "kinetic" in model else 1) + J, abs=1e-5)
     assert data["bootstrap"]["samples"] == 20 and data["posterior"]["divergences"] == 0
     assert "bootstrap: 20 samples" in out and "posterior: 4 x 40 samples" in out
+
+
+def test_units_of_several_ranks_are_joined():
+    """What two ranks found, gathered in any order, is what one finds."""
+    args = SimpleNamespace(bootstrap=4, posterior=4)
+    errors = UnitErrors(args, Prior(), 3, lambda target: None)
+    fit_kinetic(rasters("logit", 3)[0], test=0.0, examine=errors)
+
+    def attached(*parts):
+        plan = SimpleNamespace(arrays={}, report={}, lines=[], warnings=[])
+        mine, errors.units = errors.units, parts[0]
+        errors.attach(plan, 3, SimpleNamespace(allgather=lambda units: list(parts)))
+        errors.units = mine
+        return plan
+
+    whole = attached(errors.units)
+    for split in ({1}, {0, 2}):
+        one, other = ({i: u for i, u in errors.units.items() if (i in split) == side} for side in (True, False))
+        plan = attached(one, other)
+        assert plan.report == whole.report and plan.lines == whole.lines and plan.arrays.keys() == whole.arrays.keys()
+        for name, values in whole.arrays.items():
+            same = values == plan.arrays[name]
+            assert (same | (values != values)).all(), name
