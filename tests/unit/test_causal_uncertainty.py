@@ -60,9 +60,7 @@ def test_the_written_out_likelihood_is_that_of_the_spikes(link, case, monkeypatc
             assert np.allclose(a.score(at, 20, 130), b.score(at, 20, 130), atol=1e-9)
             assert abs(a.log_likelihood(at, 20, 130) - b.log_likelihood(at, 20, 130)) < 1e-9 * abs(v)
         value, gradient, make = o.evaluate(at)
-        for _ in range(rows.JOIN_AFTER):
-            o.evaluate(at)
-        assert (o.joined is not None) == (case == "joined")
+        assert (o.join().joined is not None) == (case == "joined")
         again = o.evaluate(at)
         assert abs(again[0] - value) < 1e-9 * abs(value) and np.allclose(again[1], gradient, atol=1e-9)
         assert np.allclose(again[2](None).solve(gradient), make(None).solve(gradient))

@@ -15,7 +15,6 @@ from lft.errors import InputError
 from lft.inference.causal.design import TargetInformation
 
 MAX_BYTES = 2**30
-JOIN_AFTER = 30  # evaluations; a bootstrap sample takes fewer
 DENSE = 0.1  # share of entries from which products of dense matrices are faster (measured: 0.05 to 0.2)
 
 
@@ -40,7 +39,7 @@ class RowObjective:
     Notes
     -----
     Memory: X, 8 bytes a cell (12 a nonzero entry where it is sparse).  Rows that are alike (few units, short filters)
-    are joined, with their number, once the whole has been evaluated often enough to pay for the sorting.
+    can be joined, with their number (:meth:`join`).
 
     Examples
     --------
@@ -58,7 +57,7 @@ class RowObjective:
     def __init__(self, X, y, at, n_rows, link, labels, longest_lag):
         self.X, self.y, self.at, self.n_rows, self.link = X, y, at, int(n_rows), link
         self.labels, self.longest_lag, self.size = labels, longest_lag, X.shape[1]
-        self.n_calls, self.joined = 0, None  # (X, y, how often) of different rows
+        self.joined = None  # (X, y, how often) of different rows
 
     def names(self):
         return self.labels[0]
@@ -73,18 +72,20 @@ class RowObjective:
         X, y = self.X, self.y[:, None]
         if high - low < len(y):  # a slice of a sparse matrix is a copy
             X, y = X[low:high], y[low:high]
-        else:
-            self.n_calls += 1
-            if self.n_calls == JOIN_AFTER and isinstance(X, np.ndarray):
-                self.joined = _join(X, self.y)
-            if self.joined is not None:
-                return self._joined_terms(theta)
+        elif self.joined is not None:
+            return self._joined_terms(theta)
         value, r, w = links.terms(self.link, (X @ theta)[:, None], y)
         if self.link == "poisson" and y.size and y.max() > 1:
             from scipy.special import gammaln
 
             value = value - gammaln(y + 1).sum()
         return X, float(value[0]), r[:, 0], w[:, 0]
+
+    def join(self):
+        """Sums over all rows visit equal ones once from now on, if that saves half of them; returns the objective.  The
+        sorting costs about 30 evaluations."""
+        self.joined = _join(self.X, self.y) if isinstance(self.X, np.ndarray) else None
+        return self
 
     def _joined_terms(self, theta):
         X, y, times = self.joined
