@@ -15,6 +15,8 @@ built: the spikes lie once by bin (what happened at a-1, a-2, ...) and once by u
   take T P^2 multiplications, 2e4 times as many as there are pairs of spikes at 1000 units and a rate of 1 %.
 * Only j' >= j is visited (the lists ascend, so it is their tail); the caller mirrors.
 * A unit with n spikes in a bin stands n times in the lists: counts need no values.
+* Logistic terms of a row of lanes in one pass with an exponential of their own: 2.5 ns each; NumPy's passes over memory
+  took 12 ns, and the scalar loop that the compiler made of the same C without vector types 11 ns.
 * Bases of filters are applied by the caller to these sums, so that any basis costs the same.
 
 Measured on one core of a busy Zen 4 machine, scaled to 1000 units, 1e6 bins, 1 % rate, one lag, CPU time per target:

@@ -1,11 +1,13 @@
 """Bootstrap and posterior of kinetic and GLM fits: the written-out likelihood, exact posteriors, and the command."""
 
 import itertools
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 
+from lft.commands.fit_units import UnitErrors
 from lft.errors import InputError
 from lft.inference.causal import rows
 from lft.inference.causal.basis import make_basis
@@ -34,19 +36,19 @@ def rasters(link, n=4, seed=0):
 
 
 @pytest.mark.parametrize("link", ["logit", "cloglog", "poisson"])
-@pytest.mark.parametrize("case", ["basis", "sparse"])
+@pytest.mark.parametrize("case", ["basis", "sparse", "joined"])
 def test_the_written_out_likelihood_is_that_of_the_spikes(link, case, monkeypatch):
     """Value, derivatives, stretches and repeated rows of one target against the sums over spikes."""
     monkeypatch.setattr(rows, "DENSE", 1.0 if case == "sparse" else 0.0)
     cross, own = make_basis("raised-cosine", 2, 5), make_basis("bspline", 3, 5)
-    if case == "sparse":
-        cross = own = make_basis("identity", 2, 2)
+    if case != "basis":
+        cross = own = make_basis("identity", 1, 1)
     options = {"family": "poisson"} if link == "poisson" else {"link": link}
-    inputs = InputDesign([Smooth(4)])
+    inputs = None if case == "joined" else InputDesign([Smooth(4)])
     seen, fit = examined(fit_glm, rasters(link), basis=cross, own_basis=own, inputs=inputs, test=0.1, **options)
     rng = np.random.default_rng(1)
     for o, theta, _, one in seen:
-        assert isinstance(o, Objective) and isinstance(o.X, np.ndarray) == (case == "basis")
+        assert isinstance(o, Objective) and isinstance(o.X, np.ndarray) == (case != "sparse")
         same = CausalObjective(one.task.design, [one.target], one.task.n_train, {one.target: one.bounds.keep})
         assert o.names() == same.names()
         at = theta + 0.1 * rng.normal(size=o.size)
@@ -57,6 +59,11 @@ def test_the_written_out_likelihood_is_that_of_the_spikes(link, case, monkeypatc
             assert np.allclose(make(None).solve(np.eye(o.size)), m(None).solve(np.eye(o.size)))
             assert np.allclose(a.score(at, 20, 130), b.score(at, 20, 130), atol=1e-9)
             assert abs(a.log_likelihood(at, 20, 130) - b.log_likelihood(at, 20, 130)) < 1e-9 * abs(v)
+        value, gradient, make = o.evaluate(at)
+        assert (o.join().joined is not None) == (case == "joined")
+        again = o.evaluate(at)
+        assert abs(again[0] - value) < 1e-9 * abs(value) and np.allclose(again[1], gradient, atol=1e-9)
+        assert np.allclose(again[2](None).solve(gradient), make(None).solve(gradient))
         whole = [o.score(at, a, b) for a, b in drawn]
         assert np.allclose(o.over(drawn).evaluate(at)[1], np.sum(whole, axis=0))
         h, J = one.on_grid(np.stack([theta, theta]))
@@ -209,3 +216,26 @@ def test_command(lft_main, model):
     assert arrays["h_posterior_mean"][1] == pytest.approx(flat / (2 if "kinetic" in model else 1) + J, abs=1e-5)
     assert data["bootstrap"]["samples"] == 20 and data["posterior"]["divergences"] == 0
     assert "bootstrap: 20 samples" in out and "posterior: 4 x 40 samples" in out
+
+
+def test_units_of_several_ranks_are_joined():
+    """What two ranks found, gathered in any order, is what one finds."""
+    args = SimpleNamespace(bootstrap=4, posterior=4)
+    errors = UnitErrors(args, Prior(), 3, lambda target: None)
+    fit_kinetic(rasters("logit", 3)[0], test=0.0, examine=errors)
+
+    def attached(*parts):
+        plan = SimpleNamespace(arrays={}, report={}, lines=[], warnings=[])
+        mine, errors.units = errors.units, parts[0]
+        errors.attach(plan, 3, SimpleNamespace(allgather=lambda units: list(parts)))
+        errors.units = mine
+        return plan
+
+    whole = attached(errors.units)
+    for split in ({1}, {0, 2}):
+        one, other = ({i: u for i, u in errors.units.items() if (i in split) == side} for side in (True, False))
+        plan = attached(one, other)
+        assert plan.report == whole.report and plan.lines == whole.lines and plan.arrays.keys() == whole.arrays.keys()
+        for name, values in whole.arrays.items():
+            same = values == plan.arrays[name]
+            assert (same | (values != values)).all(), name

@@ -24,6 +24,7 @@ from lft._kernels import lagged
 from lft.inference.causal.design import LANES
 
 EVIDENCE = 5.0
+MIN_EVENTS = 20  # spikes of a source per function, below which blocks of time are too few for a sandwich
 HELD_SD = 5.0  # log-odds or log-rate: a factor of 150, beyond any coupling that data can measure
 
 
@@ -51,6 +52,16 @@ def exposures(design):
     for a, b in design.chunks():
         lagged.gather(design.table.ptr, design.table.unit, design.fits, a, b, ones[a:b], sums)
     return sums[:, :, 0]
+
+
+def expected(design, exposed, rate):
+    """(N, M) spikes of a target with this rate expected behind each source within each function of the basis.
+
+    ``rate sum_k |b_m(k)|/max|b_m| n_j(k)``, n_j(k) the rows behind the source j at lag k.  Below ``EVIDENCE`` the
+    estimate of the weight is skewed, and its error rough.
+    """
+    size = np.abs(design.cross) / np.abs(design.cross).max(axis=0)
+    return rate * (exposed.T @ size)
 
 
 def coincidences(batch):

@@ -206,6 +206,22 @@ class Batch:
             return (times[fitted] * links.log_probability(d.link, eta[fitted], y)).sum(axis=0)
         return value - _log_factorials(y) if d.link == "poisson" else value
 
+    def log_probability(self, theta, table, alone, start, stop):
+        """Log-probability per lane of the rows, that with the linear predictor ``alone`` (lanes,), and their number; it
+        takes the work arrays."""
+        d = self.design
+        d._visits[0] += 1
+        rows, eta = d.fits[start:stop].astype(bool), self.eta(theta, table, start, stop)
+        n = int(rows.sum())
+        if d.link == "logit":
+            low, high = np.searchsorted(self.spikes[0], (start, stop))
+            spikes, own = [part[low:high] for part in self.spikes], np.zeros(LANES)
+            lagged.logit(start, stop, d.fits, eta, *spikes, self.residuals[start:stop], self.weights[start:stop], own)
+            return own, np.bincount(spikes[1], minlength=LANES) * alone - n * np.logaddexp(0, alone), n
+        y = self.counts(start, stop)[rows]
+        own = links.log_probability(d.link, eta[rows], y).sum(axis=0)
+        return own, links.log_probability(d.link, np.broadcast_to(alone, y.shape), y).sum(axis=0), n
+
     def scores(self, edges):
         """(blocks, size, lanes): gradients between the edges (bins), from the residuals of the last evaluation."""
         return np.stack([self._weighted(self.residuals, a, b) for a, b in itertools.pairwise(edges)])

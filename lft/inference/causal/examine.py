@@ -45,7 +45,7 @@ class Examined:
         d = self.task.design
         places = d.places(self.target)
         dead = [(k, self.target, -1) for k in range(1, self.task.refractory + 1)]
-        return self._write_out(places, boundary.pinned_rows(d, dead)), self.theta[places]
+        return self._write_out(places, boundary.pinned_rows(d, dead)).join(), self.theta[places]
 
     def _write_out(self, places, pinned):
         task, i = self.task, self.target

@@ -427,11 +427,8 @@ def _score(task, batch, theta, table):
     alone = links.inverse(d.link, np.where(rates < 1, rates, 0.5) if d.link != "poisson" else rates)
     for number, (start, stop) in enumerate(itertools.pairwise(edges)):
         for a, b in d.chunks(start, min(stop, n_bins)):
-            rows = d.fits[a:b].astype(bool)
-            y, eta = scorer.counts(a, b)[rows], scorer.eta(theta, table, a, b)[rows]
-            out[number, 0] += links.log_probability(d.link, eta, y).sum(axis=0)
-            out[number, 1] += links.log_probability(d.link, np.broadcast_to(alone, eta.shape), y).sum(axis=0)
-            out[number, 2] += len(y)
+            own, other, n = scorer.log_probability(theta, table, alone, a, b)
+            out[number] += [own, other, np.full(LANES, n)]
     return out
 
 
@@ -453,6 +450,7 @@ def _assemble(model, task, results, basis, own, bin_s, unit, warnings, started):
         "h": silent / 2 if task.spins else silent, "h_error": nan(n), "h_error_information": nan(n),
         "J_lag": np.zeros((k, n, n)), "J_lag_error": nan(k, n, n), "J_lag_error_information": nan(k, n, n),
         "weights": np.zeros((n, n, basis.size)), "weights_error": nan(n, n, basis.size),
+        "weights_expected": np.zeros((n, n, basis.size)),
         "own_weights": np.zeros((n, n_own)), "own_weights_error": nan(n, n_own),
         "input_weights": np.zeros((n, q)), "input_error": nan(n, q),
     }  # fmt: skip
@@ -477,6 +475,16 @@ def _assemble(model, task, results, basis, own, bin_s, unit, warnings, started):
     if notes:
         warnings.append(f"{len(notes)} parameters have no finite maximum: {_some(notes)}; ridge > 0 keeps all of them")
     warnings += too_short[:1]
+    if task.ridge == 0 and task.penalize is None:
+        off = ~np.eye(n, dtype=bool)[:, :, None]
+        rough = off & np.isfinite(out["weights_error"]) & (out["weights_expected"] < boundary.EVIDENCE)
+        if rough.any():
+            names = (f"{'J' if design.is_identity else 'w'}[{m + design.is_identity},{i},{j}]"
+                     for i, j, m in itertools.islice(np.argwhere(rough).tolist(), 6))  # fmt: skip
+            warnings.append(
+                f"{int(rough.sum())} couplings rest on fewer than {boundary.EVIDENCE:g} expected spikes "
+                f"({_some(list(names))}): skewed estimates with rough errors; a posterior has right intervals"
+            )
     totals = _totals(task, results, silent, n)
     score, gain = _scores(totals, n)
     inputs = None

@@ -36,7 +36,8 @@ class CausalFit(Fit):
         Errors from the inverse information: equal to the others where the model holds.
     basis, own_basis : ndarray (K, M)
         Filters are ``J_lag[:, i, j] = basis @ weights[i, j]``, those of the own history ``own_basis @ own_weights[i]``.
-    weights, weights_error : ndarray (N, N, M)
+    weights, weights_error, weights_expected : ndarray (N, N, M)
+        The last: spikes of the target expected behind the source within each function; errors are rough below 5.
     own_weights, own_weights_error : ndarray (N, M_own)
     input_names : list of str
     input_weights, input_error : ndarray (N, Q)
@@ -57,6 +58,7 @@ class CausalFit(Fit):
     own_basis: np.ndarray
     weights: np.ndarray
     weights_error: np.ndarray
+    weights_expected: np.ndarray
     own_weights: np.ndarray
     own_weights_error: np.ndarray
     input_names: list = field(default_factory=list)
@@ -80,7 +82,7 @@ class CausalFit(Fit):
     def arrays(self):
         names = (
             "h", "h_error", "h_error_information", "J_lag", "J_lag_error", "J_lag_error_information",
-            "basis", "own_basis", "weights", "weights_error", "own_weights", "own_weights_error",
+            "basis", "own_basis", "weights", "weights_error", "weights_expected", "own_weights", "own_weights_error",
             "input_weights", "input_error", "unit",
         )  # fmt: skip
         out = {name: getattr(self, name) for name in names}

@@ -74,14 +74,19 @@ def finish_target(task, batch, lane, bounds, theta, table, information, influenc
             touched = np.abs(part).max(axis=1) > 0
             first, second = spread.of(used, part[touched])
             error[touched, j], plain[touched, j] = first / scale, second / scale
+        each = spread.each[used]
+        if len(d.table.times(j)) < boundary.MIN_EVENTS * matrix.shape[1]:
+            # as good as no block holds a second spike: the score of each is fitted away, and the sandwich too small
+            error[:, j], each = np.fmax(error[:, j], plain[:, j]), np.fmax(each, spread.plain[used])
         target, target_error = (own, own_error) if j == i else (w[j], w_error[j])
         target[:] = values[places]
-        target_error[free] = spread.each[used]
+        target_error[free] = each
     c = np.arange(d.n_dense)
     half = 2.0 if task.spins else 1.0
     rows = {
         "J_lag": filters, "J_lag_error": error, "J_lag_error_information": plain, "weights": w,
         "weights_error": w_error, "own_weights": own, "own_weights_error": own_error,
+        "weights_expected": boundary.expected(d, task.exposed, task.rates[i]),
         "input_weights": values[1 : d.n_dense] / half,
     }  # fmt: skip
     rows["input_error"] = np.full(d.n_dense - 1, np.nan)
