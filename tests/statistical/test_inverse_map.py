@@ -1,5 +1,6 @@
 """The inverse map finds known fine couplings, says what it cannot know, and refuses the wrong observation."""
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from lft.inference.lattice_fit import fit_lattice
 from lft.rg.chains import undecimate_chain
 from lft.rg.inverse.ensemble import FineModel, Observation, simulate
 from lft.rg.inverse.match import Target, default_starts, inverse_map
-from lft.rg.inverse.profile import Profile, bent, intervals
+from lft.rg.inverse.profile import Direction, Profile, bent, intervals
 from lft.rg.inverse.regions import (
     TWO_SIGMA,
     degrees_of_freedom,
@@ -144,6 +145,28 @@ def test_what_decimation_has_erased_is_not_a_number():
     true = sum(direction.weights[n] * v for n, v in zip(result.names, (0.15, -0.6), strict=True))
     assert (direction.low is None or direction.low < true) and (direction.high is None or true < direction.high)
     assert direction.low is not None or direction.high is not None  # it does bound something
+
+
+def test_a_search_that_begins_on_a_saddle_leaves_it():
+    """At K = 0 an even decimation has no first derivative: chi^2 falls along what looks flat."""
+    coarse = decimate_chain(0.5, 0.0, 2)
+    target = Target(("K[1]", "K[2]", "h"), [coarse[0], 0.0, coarse[1]], np.eye(3) * 0.05**2, 400)
+    result = inverse_map(target, Observation(chain(), 2), lattice_estimator(((1,), (2,))), starts=[(0.0, 0.0)],
+                         n_configurations=60, n_pilot=40, check_size=False)  # fmt: skip
+    value, error = result.couplings["K[1]"]
+    assert abs(abs(value) - 0.5) < 4.5 * error and error < 0.1
+    assert result.p_value > 0.01 and not result.flat
+
+
+def test_couplings_that_move_along_a_flat_direction_are_no_numbers(chain_map):
+    """The walk moved h by more than its error: neither a number nor an interval, and no statement on a lattice."""
+    error = chain_map.couplings["h"][1]
+    for far in (0.5, 2.0):
+        walked = Direction({"K[1]": 1.0, "h": 0.0}, 0.6, None, None, {"K[1]": 0.3, "h": far * error})
+        result = dataclasses.replace(chain_map, flat=[walked])
+        assert math.isnan(result.couplings["K[1]"][0]) and "K[1]" not in result.intervals_at()
+        assert math.isnan(result.couplings["h"][0]) == (far > 1) == ("h" not in result.intervals)
+        assert math.isnan(result.p_of((0.6, -0.3)))
 
 
 def test_goodness_is_uniform_and_needs_the_blocks():

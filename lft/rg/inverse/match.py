@@ -108,10 +108,21 @@ class InverseMap:
         errors = np.sqrt(self.covariance.diagonal())
         out = {}
         for k, name in enumerate(self.names):
-            flatness = sum(d.weights[name] ** 2 for d in self.flat)
-            is_known = flatness < 0.01
+            is_known = name not in self.undetermined
             out[name] = (float(self.theta[k]), float(errors[k])) if is_known else (math.nan, math.nan)
         return out
+
+    @property
+    def undetermined(self):
+        """Names of the couplings that are no numbers: those with a sizable part in a flat direction, and those that
+        the walk along one moves by more than their error."""
+        errors = np.sqrt(self.covariance.diagonal())
+        return tuple(
+            name
+            for name, error in zip(self.names, errors, strict=True)
+            if sum(d.weights[name] ** 2 for d in self.flat) >= 0.01
+            or any(d.moved.get(name, 0.0) > error for d in self.flat)
+        )
 
     @property
     def intervals(self):
@@ -131,13 +142,13 @@ class InverseMap:
         """
         d = int(self.profile.is_known.sum()) if at_once else 1
         width = simultaneous_quantile(level, self.degrees_of_freedom, max(d, 1))
-        return intervals(self.profile, self.names, self.theta, width)
+        ranges = intervals(self.profile, self.names, self.theta, width)
+        return {name: ends for name, ends in ranges.items() if name not in self.undetermined}
 
     def p_of(self, theta):
         """How well a given fine lattice agrees with the match: p-value of all its couplings together.
 
-        Below 0.0455 ``theta`` lies outside the joint region of two sigma.  Flat directions do not count; bends of the
-        response do.
+        Below 0.0455 ``theta`` lies outside the joint region of two sigma, in which bends of the response are counted.
 
         Parameters
         ----------
@@ -147,8 +158,11 @@ class InverseMap:
         Returns
         -------
         float
-            nan if nothing is known, or from fewer blocks than known directions.
+            nan where a combination is flat, since the response is then known around the match only, and from fewer
+            blocks than directions.
         """
+        if self.flat:
+            return math.nan
         t2, d = self.profile.distance(np.asarray(theta, float) - self.theta)
         return joint_p_value(t2, d, self.degrees_of_freedom)
 
@@ -252,8 +266,7 @@ def _climb(search, starts, n, max_fine_sites, progress):
 # ---- what it amounts to
 def _result(search, observation, match, alternatives, n_configurations, check_size):
     target, names = search.target, search.model.names
-    W = np.linalg.inv(match.model + match.noise)
-    frame = Frame.of(match.jacobian, match.jacobian_noise, W)
+    match, W, frame, flat = _off_saddles(search, match, n_configurations)
     residual = target.values - match.predicted
     recorded, share = frame.covariance(target.covariance), frame.simulated(match, residual, W)
     covariance = recorded + share
@@ -273,7 +286,6 @@ def _result(search, observation, match, alternatives, n_configurations, check_si
                      "make the errors smaller")
     if target.n_blocks is not None and target.n_blocks < len(target.names) + 5:
         notes.append(f"the covariance of {len(target.names)} couplings rests on {target.n_blocks} blocks only")
-    flat = [search_interval(search, match, frame, k) for k in range(frame.flat.shape[1])]
     bends = profile(search, match, frame, covariance, max(n_configurations // 2, 100))
     notes += bends.weak(names, WEAK)
     size = _finite_size(search, match, frame, covariance, n_configurations, notes) if check_size else {}
@@ -287,6 +299,19 @@ def _result(search, observation, match, alternatives, n_configurations, check_si
     )  # fmt: skip
     notes += bent(bends, names, result.intervals)
     return dataclasses.replace(result, verdict=_verdict(result))
+
+
+def _off_saddles(search, match, n):
+    """The match, its weight and frame and its flat directions; refined again if the walk along one leads down."""
+    for is_last in (False, True):
+        W = np.linalg.inv(match.model + match.noise)
+        frame = Frame.of(match.jacobian, match.jacobian_noise, W)
+        scans = [search_interval(search, match, frame, k) for k in range(frame.flat.shape[1])]
+        better = next((theta for _, theta in scans if theta is not None), None)
+        if better is None or is_last:
+            return match, W, frame, [direction for direction, _ in scans]
+        search.say("a better match along a flat direction: refining there")
+        match = search.refine(better, n)
 
 
 def _slow(ensemble, n_groups=40):

@@ -50,12 +50,15 @@ class Direction:
         Where the scan began.
     low, high : float or None
         Where chi^2 has risen by more than 4 above the minimum, others readjusted; None: not within the scan.
+    moved : dict of str to float
+        How far every coupling moved from the match before chi^2 had risen.
     """
 
     weights: dict
     center: float
     low: float | None
     high: float | None
+    moved: dict = field(default_factory=dict)
 
     def __str__(self):
         name = _combination(self.weights)
@@ -198,34 +201,45 @@ def _reach(q, quantile):
 
 
 def search_interval(search, match, frame, which, n=80):
-    """How far one can walk along a flat direction until chi^2 rises by 4, the known directions readjusted."""
+    """How far one can walk along a flat direction until chi^2 rises by 4, the known directions readjusted.
+
+    Returns
+    -------
+    Direction
+    better : ndarray (n_theta,) or None
+        Couplings on the way whose chi^2 is less by more than 4: the match is a saddle, as at K = 0 where an even
+        decimation hides the sign of K.
+    """
     v = frame.flat[:, which]
     v = v * np.sign(v[np.argmax(np.abs(v))])
     # the least chi^2, by the same short simulations, is what a rise is measured against
-    limit = search.chi2(match.theta, n)[0] + DELTA_CHI2
-    bounds = []
+    least = search.chi2(match.theta, n)[0]
+    limit, best, lowest = least + DELTA_CHI2, None, least - DELTA_CHI2
+    bounds, moves = [], [np.zeros(len(v))]
     for sign in (-1, 1):
         bound, walked, theta = None, 0.0, match.theta
         for reach in REACHES:
             try:
-                chi2, theta = _profile(search, theta + sign * (reach - walked) * v, frame, n, limit)
+                chi2, theta = _profile(search, theta + sign * (reach - walked) * v, frame, n)
             except FAILURES:
                 break
             walked = reach
             if chi2 > limit:
                 bound = float(match.theta @ v + sign * reach)
                 break
+            moves.append(theta - match.theta)
+            if chi2 < lowest:
+                best, lowest = theta, chi2
         bounds.append(bound)
     weights = dict(zip(search.model.names, map(float, v), strict=True))
-    return Direction(weights, float(match.theta @ v), *bounds)
+    moved = dict(zip(search.model.names, map(float, np.abs(moves).max(axis=0)), strict=True))
+    return Direction(weights, float(match.theta @ v), *bounds, moved), best
 
 
-def _profile(search, theta, frame, n, limit):
-    """chi^2 at theta, after up to two steps along the known directions if it is above the limit, and where that is."""
+def _profile(search, theta, frame, n):
+    """chi^2 at theta after up to two steps along the known directions, and where that is."""
     chi2, r, _ = search.chi2(theta, n)
     for _ in range(2):
-        if chi2 <= limit:
-            break
         trial = theta + np.clip(frame.step(r), -0.1, 0.1)
         new, new_r, _ = search.chi2(trial, n)
         if new > chi2 - 1:
