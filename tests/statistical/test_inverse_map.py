@@ -131,6 +131,20 @@ def test_the_sign_that_an_even_decimation_hides_is_reported():
     assert len(other) == 1 and other[0] == pytest.approx(-0.5, abs=0.05)
 
 
+@pytest.mark.parametrize("is_right", [True, False])
+def test_the_attractive_twin_of_an_end_is_tried(is_right, monkeypatch):
+    """A search that ends at the wrong sign is begun again at the other one; without that it stays there."""
+    if not is_right:
+        monkeypatch.setattr("lft.rg.inverse.match.attractive_twins", lambda ends, model: [])
+    coarse = decimate_chain(0.5, -0.1, 2)
+    target = Target(("K[1]", "K[2]", "h"), [coarse[0], 0.0, coarse[1]], np.eye(3) * 1e-5, 1e5)
+    result = inverse_map(target, Observation(chain(), 2), lattice_estimator(((1,), (2,))), starts=[(-0.5, -0.1)],
+                         n_configurations=60, n_pilot=40, check_size=False)  # fmt: skip
+    assert (result.theta[0] > 0) == is_right
+    if is_right:
+        assert_agrees(result.couplings["K[1]"], 0.5, relative_error_max=0.1)
+
+
 def test_what_decimation_has_erased_is_not_a_number():
     """K = 0.15 over 4 steps leaves 0.0005: the recording bounds K, and h with it, but does not determine them."""
     coarse = decimate_chain(0.15, -0.6, 4)

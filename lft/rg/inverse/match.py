@@ -21,13 +21,14 @@ those of the bent response, not symmetric (:mod:`lft.rg.inverse.profile`).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from lft.errors import InputError
+from lft.errors import DivergenceError, InputError
 from lft.rg.inverse.ensemble import FineModel, choose_volume
 from lft.rg.inverse.profile import Direction, bent, intervals, profile, search_interval
 from lft.rg.inverse.regions import (
@@ -39,7 +40,7 @@ from lft.rg.inverse.regions import (
     simultaneous_quantile,
 )
 from lft.rg.inverse.search import FLAT, Frame, Match, Search, Target
-from lft.rg.inverse.stages import default_starts, stages
+from lft.rg.inverse.stages import attractive_twins, default_starts, stages
 
 LEVEL = 0.01
 """Below this p-value the verdict is that no lattice of the family reproduces the recording."""
@@ -260,6 +261,11 @@ def _climb(search, starts, n, max_fine_sites, progress):
         factor = "x".join(map(str, stage.factor))
         progress(f"stage {number} of {len(seen)}: factor {factor}, {len(begin)} start{'s' if len(begin) > 1 else ''}")
         below, found = here, here.pilot(begin, n)
+    twins = attractive_twins(found, below.model)
+    if twins:
+        progress(f"{len(twins)} start{'s' if len(twins) > 1 else ''} with the signs that decimation hides turned")
+        with contextlib.suppress(DivergenceError):  # none of them led anywhere
+            found += [f for f in below.pilot([[s] for s in twins], n) if all(f.is_apart(other) for other in found)]
     return found
 
 

@@ -77,16 +77,43 @@ def default_starts(target, model):
         h = math.atanh(np.clip(m, -0.9999, 0.9999)) - 2 * sought.sum() * m
         return np.append(sought, np.clip(h, -4, 4))
 
-    out, hidden = [start(along), start(along / 2)], []
-    for axis, b in enumerate(observation.factor):
-        name = observation.space if axis != t else observation.rule
-        if b % 2 == 0 and name == "decimation" and units[axis] in model.displacements:
-            hidden.append(axis)
+    out, hidden = [start(along), start(along / 2)], hidden_signs(model)
     for n in range(1, len(hidden) + 1):
         for axes in map(list, itertools.combinations(hidden, n)):
             flipped = along.copy()
             flipped[axes] = -np.maximum(np.abs(flipped[axes]), 0.1)
             out.append(start(flipped))
+    return out
+
+
+def hidden_signs(model):
+    """Axes along which decimation by an even factor (nearly) hides the sign of the nearest-neighbor coupling."""
+    observation = model.observation
+    units, t = observation.recorded.unit_displacements(), observation.recorded.time_axis
+    return [
+        axis
+        for axis, b in enumerate(observation.factor)
+        if b % 2 == 0
+        and (observation.space if axis != t else observation.rule) == "decimation"
+        and units[axis] in model.displacements
+    ]
+
+
+def attractive_twins(ends, model):
+    """Starts with all hidden signs positive, for ends that have negative ones: a search may have walked through zero.
+
+    The field changes such that ``atanh(m) - 2 sum_d K_d m`` stays.
+    """
+    units = model.observation.recorded.unit_displacements()
+    at = [model.displacements.index(units[axis]) for axis in hidden_signs(model)]
+    out = []
+    for end in ends:
+        turned = [k for k in at if end.theta[k] < 0]
+        if turned:
+            theta = end.theta.copy()
+            theta[-1] += 4 * theta[turned].sum() * end.magnetization
+            theta[turned] *= -1
+            out.append(theta)
     return out
 
 
