@@ -18,6 +18,9 @@ from lft.rg.variables import displacement_of
 CRITICAL = 1.3
 """2 sum_d K_d of guesses at most; critical are 1.33 (cubic lattice) and 1.76 (square lattice)."""
 
+CLEAR = 0.1
+"""Where a sign is to be tried, the coupling begins at least so large: at zero an even decimation has no derivative."""
+
 
 def stages(observation):
     """Observations by factors that grow about twofold from stage to stage; the last one is ``observation``.
@@ -81,7 +84,7 @@ def default_starts(target, model):
     for n in range(1, len(hidden) + 1):
         for axes in map(list, itertools.combinations(hidden, n)):
             flipped = along.copy()
-            flipped[axes] = -np.maximum(np.abs(flipped[axes]), 0.1)
+            flipped[axes] = -np.maximum(np.abs(flipped[axes]), CLEAR)
             out.append(start(flipped))
     return out
 
@@ -111,8 +114,8 @@ def attractive_twins(ends, model):
         turned = [k for k in at if end.theta[k] < 0]
         if turned:
             theta = end.theta.copy()
-            theta[-1] += 4 * theta[turned].sum() * end.magnetization
-            theta[turned] *= -1
+            theta[turned] = np.maximum(-theta[turned], CLEAR)
+            theta[-1] -= 2 * (theta - end.theta)[turned].sum() * end.magnetization
             out.append(theta)
     return out
 
