@@ -511,3 +511,22 @@ def test_penalties_of_the_package_serve_through_the_objective():
     assert np.allclose(same.J_lag, ridge.J_lag, atol=1e-6) and np.allclose(same.h, ridge.h, atol=1e-6)
     sparse = fit_kinetic(raster, test=0.0, penalize=penalize("l1", 4.0))
     assert sparse.J_lag[0, 0, 1] > 0.2 and (sparse.J_lag == 0).sum() > 12
+
+
+def test_same_bits_from_every_instruction_set():
+    """The sums over lagged spikes, forced through each path that runs here."""
+    from lft._kernels import lagged
+
+    raster = (np.random.default_rng(4).random((1500, 9)) < 0.15).astype(np.int8)
+    first, results = lagged.path(), {}
+    try:
+        for name in ("baseline", "avx2", "avx512"):
+            if lagged.force(name):
+                fit = fit_kinetic(raster, n_lags=2)
+                arrays = fit.arrays()
+                results[name] = arrays["J_lag"], arrays["J_lag_error"], arrays["h"]
+    finally:
+        lagged.force(first)
+    assert first in results and "baseline" in results and not lagged.force("sse9")
+    for other in results.values():
+        assert all(np.array_equal(a, b) for a, b in zip(results["baseline"], other, strict=True))
