@@ -157,7 +157,7 @@ def test_errors_from_rows_are_those_of_the_averaged_estimator():
         slow[:, i, others] = np.linalg.solve(hessian, scores.T).T
     i, j = objective.layout.pairs.T
     expected = (slow[:, i, j] + slow[:, j, i]) / 2
-    assert np.allclose(influence[:, :10], expected, rtol=1e-3, atol=1e-6)  # rows are made in single precision
+    assert np.allclose(influence[:, :10], expected, rtol=1e-3, atol=1e-6)  # float32 rows: 6e-8 per term, 1e4 terms
     inverse = objective.evaluate(theta)[2](None).inverse_diagonal()
     assert np.all(bound >= inverse * (1 - 1e-6)) and np.all(bound[:10] < 1.05 * inverse[:10])
 
@@ -176,7 +176,7 @@ def test_errors_from_rows_agree_with_the_joint_ones(monkeypatch):
         for name in ("A_error", "I_error", "h_error", "V_error", "J_lag_error"):
             one, two = getattr(joint, name), getattr(rows, name)
             if one is not None:
-                assert np.allclose(one, two, rtol=0.12, equal_nan=True), (fit.__name__, name)  # two estimators
+                assert np.allclose(one, two, rtol=0.12, equal_nan=True), (fit.__name__, name)  # sandwich of a row, of all: 50 blocks
 
 
 def test_inverse_information_is_too_small(monkeypatch):

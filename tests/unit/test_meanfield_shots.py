@@ -90,7 +90,7 @@ def test_jumps_are_input_of_their_step():
         start, times = kernel.trains(alone, 4)
         who = np.repeat(np.arange(8), np.diff(start))
         np.add.at(expected, (np.minimum((times / 1e-3).astype(int), 549), who), size / 1e-3)
-    assert np.allclose(h, expected, rtol=1e-12, atol=1e-9)
+    assert np.allclose(h, expected, rtol=1e-12, atol=1e-9)  # sums of +-50 in another order
 
 
 def test_pairs_share_frozen_rates_and_nothing_else():
@@ -220,6 +220,6 @@ def test_fluctuations_of_a_finite_network_come_back():
         for _ in range(4000):
             y = y + 0.05 * (np.eye(2) + loop[k] @ y - y)  # damped: the loop is larger than 1
         expected = np.abs(loop[k] @ y / answer[k]) ** 2 / np.array([10000, 2500])
-        assert np.allclose(found[k], expected, rtol=2e-3)
+        assert np.allclose(found[k], expected, rtol=2e-3)  # what 4000 damped steps leave
         without = np.abs(loop[k] / answer[k]) ** 2 / np.array([10000, 2500])  # mutant: what comes back once
         assert np.abs(found[k] / without - 1).max() > 0.1

@@ -177,7 +177,7 @@ SHAPES = [((7, 30), "periodic"), ((8, 30), "open"), ((1, 6), "periodic"), ((1, 6
 def test_the_bits_of_plain_numpy(shape, boundary, path):
     was = kernel.path()
     if path == "aes" and was != "aes":
-        pytest.skip("no AES on this processor")
+        pytest.skip("no AES on this processor")  # the baseline runs there and is compared
     geometry = lattice(shape, boundary)
     kernel.force(path)
     try:

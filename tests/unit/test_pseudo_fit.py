@@ -66,7 +66,7 @@ def test_a_first_phase_on_a_part_leads_to_the_same_maximum(worth, n_searches, mo
     # the information of the last step is that of the maximum, also for the errors
     monkeypatch.setattr(maximum, "NEAR", 0.0)
     exact = fit_pairwise(x, test=0)
-    assert np.allclose(fit.J_error, exact.J_error, rtol=2e-3, atol=0)
+    assert np.allclose(fit.J_error, exact.J_error, rtol=2e-3, atol=0)  # information of a point NEAR nats away
 
 
 class Stopped(Exception):
