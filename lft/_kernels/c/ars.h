@@ -81,6 +81,10 @@ __attribute__((target("aes"))) static inline void block_aes(uint64_t low, uint64
 }
 #endif
 
+/* One block by the loops in use: the entries of their table (instruction_sets.h) name it `block`. */
+static void (*ars_block)(uint64_t, uint64_t, uint64_t, uint64_t *) __attribute__((unused)) = block_plain;
+#define LFT_ARS_TABLES(path) (fill_tables(), (void)(ars_block = (path)->block))
+
 /* ---- vector words */
 static inline int64_t popcount_plain(uint64_t x)
 {

@@ -79,7 +79,6 @@ void lft_bits_aes_round(uint64_t state[2], const uint64_t key[2], int last)
 }
 
 /* ---- the ends of open lines, site by site */
-static void (*block_now)(uint64_t, uint64_t, uint64_t, uint64_t *) = block_plain;
 
 /* Counts of the members' bits, mixed radix; ``neighbor`` is the bit of the neighbor of kind SELF. */
 static inline int combination(const lft_bits_rule *rule, const uint64_t *const *at, ptrdiff_t bit, ptrdiff_t neighbor,
@@ -104,7 +103,7 @@ static int64_t end_site(const lft_bits_rule *rule, const uint64_t *const *at, ui
 {
     uint64_t spin = own[bit >> 6] >> (bit & 63) & 1, block[2], accept = 1;
     const int combo = combination(rule, at, bit, neighbor, spin), c = rule->class_of[combo];
-    block_now(low_word(unit + (uint64_t)(bit >> 7)), high | 128 | (uint64_t)(bit & 127), key, block);
+    ars_block(low_word(unit + (uint64_t)(bit >> 7)), high | 128 | (uint64_t)(bit & 127), key, block);
     if (c != LFT_BITS_ALWAYS) accept = block[1] < rule->threshold[c];
     uint64_t flip = rule->heatbath ? accept ^ rule->inverted[combo] ^ spin : accept;
     own[bit >> 6] ^= flip << (bit & 63);
@@ -254,13 +253,7 @@ static const bits_path paths[] = {
 #endif
 };
 
-static void take(const bits_path *path)
-{
-    fill_tables();
-    block_now = path->block;
-}
-
-LFT_PATHS(bits_path, lft_ars_runs, take)
+LFT_PATHS(bits_path, lft_ars_runs, LFT_ARS_TABLES)
 
 const char *lft_bits_path(void) { return path()->name; }
 int lft_bits_force(const char *name) { return force_path(name); }

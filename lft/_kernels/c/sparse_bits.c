@@ -35,7 +35,6 @@
 #include "sparse_bits.h"
 
 static const uint64_t signs[2] = {0, ~(uint64_t)0};
-static void (*lft_block)(uint64_t, uint64_t, uint64_t, uint64_t *) = block_plain;
 
 /* Lower word of the counter of unit i < 2^28 and a group of 128 chains < 2^20: bits 0-15 and 24-55, where they share
  * two rounds of AES among all rounds of the head (bitslice.c). */
@@ -65,7 +64,7 @@ static int64_t single_unit(const lft_sparse_graph *g, const lft_sparse_rule *rul
         for (uint64_t rest = mask[w]; rest; rest &= rest - 1) {
             const int b = __builtin_ctzll(rest), combo = combination(g, rule, state, i, w, b);
             uint64_t block[2], *own = state + LFT_SPARSE_WORDS * i + w;
-            lft_block(counter(i, group + (uint64_t)(w >> 1)), high | 128 | (uint64_t)((w & 1) << 6 | b), key, block);
+            ars_block(counter(i, group + (uint64_t)(w >> 1)), high | 128 | (uint64_t)((w & 1) << 6 | b), key, block);
             uint64_t accept = rule->class_of[combo] == LFT_SPARSE_ALWAYS || block[0] < rule->threshold[combo];
             uint64_t flip = rule->heatbath ? accept ^ rule->inverted[combo] ^ (*own >> b & 1) : accept;
             *own ^= flip << b;
@@ -149,13 +148,7 @@ static const sparse_path paths[] = {
 #endif
 };
 
-static void take(const sparse_path *path)
-{
-    fill_tables();
-    lft_block = path->block;
-}
-
-LFT_PATHS(sparse_path, lft_ars_runs, take)
+LFT_PATHS(sparse_path, lft_ars_runs, LFT_ARS_TABLES)
 
 const char *lft_sparse_bits_path(void) { return path()->name; }
 int lft_sparse_bits_force(const char *name) { return force_path(name); }

@@ -65,7 +65,7 @@ ATTR static __attribute__((noinline)) int64_t NAME(tail)(const lft_sparse_graph 
             const ptrdiff_t w = word + j;
             const int b = __builtin_ctzll(rest);
             uint64_t block[2], kept = rule->heatbath ? flips[j] >> b & 1 : 0;
-            lft_block(counter(i, group + (uint64_t)(w >> 1)), high | 128 | (uint64_t)((w & 1) << 6 | b), key, block);
+            ars_block(counter(i, group + (uint64_t)(w >> 1)), high | 128 | (uint64_t)((w & 1) << 6 | b), key, block);
             int c = rule->class_of[combination(g, rule, state, i, w, b)];
             uint64_t hit = (block[0] >> LFT_SPARSE_HEAD) < (rule->threshold[c] & (~(uint64_t)0 >> LFT_SPARSE_HEAD));
             state[LFT_SPARSE_WORDS * i + w] ^= hit << b;

@@ -42,8 +42,6 @@
 #include "philox.h"
 #include "sparse_real.h"
 
-static void (*lft_block)(uint64_t, uint64_t, uint64_t, uint64_t *) = block_plain;
-
 /* ---- the decision in double precision: what defines the chain */
 static int accepts(const lft_sparse_net *net, ptrdiff_t i, double field, double spin, double beta, uint64_t bits)
 {
@@ -60,8 +58,8 @@ static int accepts(const lft_sparse_net *net, ptrdiff_t i, double field, double 
 static uint64_t uniform_bits(uint64_t counter, int r, uint64_t high, uint64_t key)
 {
     uint64_t head[2], tail[2];
-    lft_block(counter, high, key, head);
-    lft_block(counter, high | 128 | (uint64_t)(r & 7), key, tail);
+    ars_block(counter, high, key, head);
+    ars_block(counter, high | 128 | (uint64_t)(r & 7), key, tail);
     return (head[(r & 7) >> 2] >> (16 * (r & 3)) & 0xFFFF) << 48 | tail[0] >> 16;
 }
 
@@ -188,13 +186,7 @@ static const sparse_path paths[] = {
 #endif
 };
 
-static void take(const sparse_path *path)
-{
-    fill_tables();
-    lft_block = path->block;
-}
-
-LFT_PATHS(sparse_path, lft_ars_runs, take)
+LFT_PATHS(sparse_path, lft_ars_runs, LFT_ARS_TABLES)
 
 const char *lft_sparse_real_path(void) { return path()->name; }
 int lft_sparse_real_force(const char *name) { return force_path(name); }
@@ -263,5 +255,5 @@ ptrdiff_t lft_sparse_color(ptrdiff_t n, const int64_t *start, const int32_t *to,
 void lft_sparse_random(uint64_t low, uint64_t high, uint64_t key, uint64_t out[2])
 {
     path();
-    lft_block(low, high, key, out);
+    ars_block(low, high, key, out);
 }
