@@ -6,9 +6,15 @@ from lft.cli import main
 
 
 @pytest.fixture
-def lft_main(tmp_path, monkeypatch, capsys):
-    """Run a command line in an empty folder; returns (standard output, standard error)."""
+def here(tmp_path, monkeypatch):
+    """An empty folder in which the test runs."""
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def lft_main(here, capsys):
+    """Run a command line in an empty folder; returns (standard output, standard error)."""
 
     def run(line, code=0):
         capsys.readouterr()

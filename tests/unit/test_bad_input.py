@@ -143,36 +143,34 @@ def test_a_configuration_that_may_not_be_read(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("argv", ["run run.toml -o out.h5", "fit rec.npz -o out.h5", "flow rec.npz -o out.h5",
                                   "resume a.h5", "status a.h5 --json out.json",
                                   "fit rec.npz -o out.h5 --json out.json"])
-def test_a_folder_that_may_not_be_written(argv, tmp_path, capsys, monkeypatch):
+def test_a_folder_that_may_not_be_written(argv, here, capsys, monkeypatch):
     for name, content in {**config(ISING), **raster(), "a.h5": archive()}.items():
-        (tmp_path / name).write_bytes(content)
-    monkeypatch.chdir(tmp_path)
+        (here / name).write_bytes(content)
     monkeypatch.setattr(os, "access", lambda path, mode, **options: not mode & os.W_OK)
-    before = snapshot(tmp_path)
+    before = snapshot(here)
     code, err = attempt(argv.split(), capsys)
     assert code == 2
     check_line(err, "no permission to write")
-    assert snapshot(tmp_path) == before
+    assert snapshot(here) == before
 
 
 @pytest.mark.parametrize("argv", ["run run.toml -o a.h5 --overwrite --quiet",
                                   "resume a.h5 --updates 4 --quiet",
                                   "fit rec.npz -o a.h5 --overwrite", "flow rec.npz -o a.h5 --overwrite",
                                   "status a.h5 --json b.json", "analyze a.h5 --json b.json"])
-def test_a_full_disk_leaves_the_previous_file(argv, tmp_path, capsys, monkeypatch):
+def test_a_full_disk_leaves_the_previous_file(argv, here, capsys, monkeypatch):
     for name, content in {**config(ISING), **raster(), "a.h5": archive(), "b.json": b"{}\n"}.items():
-        (tmp_path / name).write_bytes(content)
-    monkeypatch.chdir(tmp_path)
+        (here / name).write_bytes(content)
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    before = snapshot(tmp_path)
+    before = snapshot(here)
     code, err = attempt(argv.split(), capsys)
     assert code == 1
     check_line(err, f"{'b.json' if 'json' in argv else 'a.h5'}|no space left")
-    assert snapshot(tmp_path) == before
+    assert snapshot(here) == before
 
 
 def lft(argv, folder, *python):

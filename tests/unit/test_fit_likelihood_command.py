@@ -14,8 +14,7 @@ TRUTH = GibbsModel([-1.0, -0.5, -1.0], [[0, 0.8, 0], [0.8, 0, -0.4], [0, -0.4, 0
 
 
 @pytest.fixture
-def recording(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def recording(here):
     np.savez("r.npz", raster=TRUTH.simulate(500, seed=1)[0].T, bin_s=0.02)
     return "r.npz"
 

@@ -25,10 +25,9 @@ duration = 60.0
 
 
 @pytest.fixture
-def model(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "model.toml").write_text(SCS)
-    return tmp_path
+def model(here):
+    (here / "model.toml").write_text(SCS)
+    return here
 
 
 def test_files_and_keys(model, capsys):

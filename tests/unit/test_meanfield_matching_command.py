@@ -15,11 +15,10 @@ RATE = '[population.x]\nneuron = "rate"\ngain = "erf"\nnoise = {}\n' + WEIGHTS +
 
 
 @pytest.fixture
-def models(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.toml").write_text(RATE.format(1.0, 0.8))
-    (tmp_path / "b.toml").write_text(RATE.format(2.0, 0.5))
-    return tmp_path
+def models(here):
+    (here / "a.toml").write_text(RATE.format(1.0, 0.8))
+    (here / "b.toml").write_text(RATE.format(2.0, 0.5))
+    return here
 
 
 def test_compare(models, capsys):
@@ -127,8 +126,7 @@ def test_structured_files():
         (RATE.format(0.5, 0.8) + SHARED.format("x").replace("0.1", "-0.1"), "intensity"),
     ],
 )
-def test_bad_structure(tmp_path, monkeypatch, capsys, text, message):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "m.toml").write_text(text)
+def test_bad_structure(here, capsys, text, message):
+    (here / "m.toml").write_text(text)
     assert main(["meanfield", "m.toml", "-o", "m.h5"]) == 2
     assert message in capsys.readouterr().err

@@ -253,10 +253,9 @@ save_every = 50
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "dp.toml").write_text(CONFIG)
-    return tmp_path
+def folder(here):
+    (here / "dp.toml").write_text(CONFIG)
+    return here
 
 
 def test_run_analyze_report(folder, capsys):
