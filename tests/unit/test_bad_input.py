@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from lft.cli import main
-from tests.unit.bad_input import CASES, ISING, TIMES, archive, config, raster, spikes, toml
+from tests.unit.bad import CASES
+from tests.unit.bad.files import ISING, TIMES, archive, config, raster, spikes, toml
 
 
 def snapshot(folder):
