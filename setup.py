@@ -3,6 +3,7 @@
 import copy
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -56,12 +57,24 @@ variants = {
 }
 
 
+def headers(sources: list[Path]) -> list[str]:
+    """Files of the folders of kernels that these sources include, directly or not: what they are compiled again for."""
+    found, todo = set(), list(sources)
+    while todo:
+        for name in re.findall(r'(?:include|extern from) "([\w.]+)"', todo.pop().read_text()):
+            new = {folder / name for folder in (kernels, kernels / "c") if (folder / name).exists()} - found
+            found |= new
+            todo += new
+    return [str(path) for path in sorted(found)]
+
+
 def extension(source: Path) -> Extension:
+    sources = [source, *(kernels / "c" / name for name in c_sources.get(source.stem, []))]
     return Extension(
         f"lft._kernels.{source.stem}",
-        [str(source), *(str(kernels / "c" / name) for name in c_sources.get(source.stem, []))],
+        [str(path) for path in sources],
         include_dirs=[str(kernels), str(kernels / "c"), numpy.get_include()],
-        depends=[str(p) for pattern in ("*.px[di]", "c/*.h") for p in kernels.glob(pattern)],
+        depends=[*map(str, kernels.glob("*.pxd")), *headers(sources)],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         extra_compile_args=[*FLAGS, *openmp, *variants.get(source.stem, [])],
         extra_link_args=openmp,

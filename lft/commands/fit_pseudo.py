@@ -48,9 +48,8 @@ def fit_unit_model(recording, bin_s, args, comm=None):
     """``pairwise``, ``neural``, ``k-pairwise`` and ``lagged``; ranks share the units.
 
     TIME of ``--reach`` is the longest lag of ``neural`` and ``lagged``.  The search is kept in ``OUTPUT.search``, the
-    error stage of a large fit in ``OUTPUT.search.N``: the same command goes on after a kill, and they go when the fit is
-    done.  ``--rank R``: pairwise couplings of
-    that rank, by rank 0 alone.
+    error stage of a large fit in ``OUTPUT.search.N``: the same command goes on after a kill, and they go when the fit
+    is done.  ``--rank R``: pairwise couplings of that rank, by rank 0 alone.
     """
     _check_rank(args)
     time_reach = parse_reach(args.reach, args.diagonals)[1]
