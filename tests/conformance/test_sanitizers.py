@@ -23,9 +23,10 @@ EXERCISE = ("tests/conformance", "tests/statistical/test_ising_bits_exact.py", "
             "tests/unit/test_neuron_kernels.py", "tests/unit/test_lattice_fit.py",
             "tests/unit/test_likelihood_chains.py")
 LOADED = """import sys
+from pathlib import Path
 def pytest_sessionfinish():
     names = [name for name, module in sys.modules.items() if getattr(module, "__file__", None)]
-    open("loaded", "w").write(" ".join(n.rpartition(".")[2] for n in names if n.startswith("lft._kernels.")))
+    Path("loaded").write_text(" ".join(n.rpartition(".")[2] for n in names if n.startswith("lft._kernels.")))
 """
 LEFT_OUT = ("tests/conformance/test_third_party.py", "tests/conformance/test_sanitizers.py")
 
