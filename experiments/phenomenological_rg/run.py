@@ -21,9 +21,9 @@ from lft.commands.demo import clean_environment
 from lft.errors import LftError
 from lft.plotting.figure import COLORS, finite, new_figure, save
 
-RECORDINGS = {  # surrogates per null by bin width; 0: the exponents alone
+RECORDINGS = {  # surrogates per null by bin width
     "culture": ("culture_ctx_DIV28.h5", {"20 ms": 19, "5 ms": 19, "10 ms": 19, "50 ms": 19, "100 ms": 19}),
-    "retina": ("retina_P11_m1r2.h5", {"50 ms": 19, "200 ms": 19, "20 ms": 0, "100 ms": 0}),
+    "retina": ("retina_P11_m1r2.h5", {"20 ms": 19, "50 ms": 19, "100 ms": 19, "200 ms": 19}),
 }
 EXPONENTS = ("alpha", "beta", "mu", "z")
 SYMBOLS = {"alpha": "$\\alpha$", "beta": "$\\beta$", "mu": "$\\mu$", "z": "$z$"}
