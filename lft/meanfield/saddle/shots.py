@@ -61,9 +61,9 @@ FIRST = 255
 """Draw number of what is no connection: the first pool, and what is kept of one."""
 LARGEST = 12
 """Sweeps that fit a pool, at most."""
-DAMPING = 0.5
-"""Damping to begin with, at least: what overshoots leaves neurons unlike each other in the pool, which is forgotten
-slowly (0.5 mV at (5, 2): from 57 Hz and silence in the first sweeps, twenty sweeps)."""
+FIRST_GAIN = 0.5
+"""Gain of the first sweep.  What overshoots leaves neurons unlike each other in the pool, which is forgotten slowly
+(0.5 mV at (5, 2): from 57 Hz and silence in the first sweeps, twenty sweeps)."""
 
 
 @dataclass(frozen=True)

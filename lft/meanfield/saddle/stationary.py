@@ -237,8 +237,8 @@ def solve_replica(system, grid, inputs, replica, begin, rates=None):
         slow = 2 * max(float(getattr(runner.neuron, "timescale", 10 * grid.dt)), 2 * grid.dt)
         first = np.full(1, drive.rates[a] if is_shot else 0.0)
         start += [first, np.full(1, SEED * scale), scale * np.exp(-grid.lags / slow), np.zeros(2)]
-    damping = max(solve.damping, shots.DAMPING) if is_shot else solve.damping
-    settled = average(sweep, start, summary, solve.sweeps, damping, solve.tolerance, f"replica {replica}: ")
+    settled = average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: ",
+                      shots.FIRST_GAIN if is_shot else 1.0)
     seen = np.array(visited[-max(settled.n_averaged, 1):])
     return settled, np.stack([seen.min(axis=0), seen.max(axis=0)], axis=1)
 
