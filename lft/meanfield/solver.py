@@ -336,7 +336,7 @@ def _sampled_stationary(model, comm, start):
         notes.append(f"{evidence['negative_power']:.1%} of the input's spectrum came out negative and was cut: "
                      "longer duration or more samples")
     solution = Solution("stationary", "sampling", grid.lags, populations, model, evidence["residuals"], notes,
-                        _settings(model, evidence))
+                        _settings(model, evidence), replicas={"autocovariance": np.array(total.kept)})
     return dataclasses.replace(solution, network=_collective(model, populations, notes))
 
 

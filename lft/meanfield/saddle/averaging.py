@@ -230,7 +230,9 @@ def mix(old, new, gain):
 
 
 class Replicas:
-    """Mean over independent replicas and its standard error, added one by one in order; ``small`` keeps what is small.
+    """Mean over independent replicas and its standard error, added one by one in order.
+
+    ``small`` keeps what is small of each replica, ``kept`` the arrays whose numbers are in ``keep``.
 
     Examples
     --------
@@ -242,11 +244,12 @@ class Replicas:
     (array([2.]), array([0.5774]))
     """
 
-    def __init__(self):
-        self.n, self.mean, self._square, self.small = 0, None, None, []
+    def __init__(self, keep=()):
+        self.n, self.mean, self._square, self.small, self.keep, self.kept = 0, None, None, [], tuple(keep), []
 
     def add(self, arrays):
         self.n += 1
+        self.kept.append([np.array(arrays[k], float) for k in self.keep])
         self.small.append([np.array(a, float) if np.size(a) <= 3 else None for a in arrays])
         if self.mean is None:
             self.mean = [np.array(a, float) for a in arrays]

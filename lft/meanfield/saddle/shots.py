@@ -19,18 +19,18 @@ third cumulant in order K/N).  What the populations' own fluctuations bring back
 (:mod:`lft.meanfield.fluctuations.integrate_fire`) is not in this solution.  A binomial in-degree has no such factor.
 
 Noise.  The mean rate of a finite pool is off by chance, which K large jumps of one sign amplify.  So the *mean* input
-is M m with the m of the iteration's state, less that of the pool: ``drive = I + sum M (m - r)``.  What K jumps amplify as
-well is the noise of m itself: excitation and inhibition nearly cancel in M m, independent errors of them do not (four
-replicas of 0.5 mV at (5, 2) ended at 20.5 to 24.0 Hz).  So neuron i of every population has the same partners, trains
-from outside and private noise as far as their laws are the same (common random numbers): populations that differ little
-have errors that differ little, and the cancellation takes them along.  Populations that are alike are computed once.
-Within the input of one neuron nothing is common: partners of two populations are two draws.
+is M m with the m of the iteration's state, less that of the pool: ``drive = I + sum M (m - r)``.  What K jumps amplify
+as well is the noise of m itself: excitation and inhibition nearly cancel in M m, independent errors of them do not
+(four replicas of 0.5 mV at (5, 2) ended at 20.5 to 24.0 Hz).  So neuron i of every population has the same partners,
+trains from outside and private noise as far as their laws are the same (common random numbers): populations that differ
+little have errors that differ little, and the cancellation takes them along.  Populations that are alike are computed
+once.  Within the input of one neuron nothing is common: partners of two populations are two draws.
 
 Gain.  The variance of the input follows the rates through the pool, the mean through m, and neither may lag behind the
-other: here the first loop has a gain of 2 to 3, the second one of -3, and what iterates well is their sum (a Newton step
-for the means alone, with dr/dmu measured by a kick of the drive, oscillated for this reason).  So the share of new
-trains in a pool is the share of the new in the state.  A pool holds as many trains as that takes without throwing any
-new one away: twice or five times those of a sweep, whose noise it halves or better.
+other: at 0.5 mV the first loop has a gain of 2 to 3, the second one of -3, and what iterates well is their sum (a
+Newton step for the means alone, with dr/dmu measured by a kick of the drive, oscillated for this reason).  So the share
+of new trains in a pool is the share of the new in the state.  A pool holds as many trains as that takes without
+throwing any new one away: twice or five times those of a sweep, whose noise it halves or better.
 
 Two neurons of a pair have pairs as partners, one member each: they share frozen rates (and in-degree) and nothing else,
 as :mod:`lft.meanfield.saddle.stationary` needs.

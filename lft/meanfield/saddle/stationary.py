@@ -197,8 +197,8 @@ class GaussianDrive:
 
 
 def solve_replica(system, grid, inputs, replica, begin, rates=None):
-    """One replica's :class:`~lft.meanfield.saddle.averaging.Settled` state, and between which values each mean went while
-    it was averaged, (P, 2); ``begin`` sets the start."""
+    """One replica's :class:`~lft.meanfield.saddle.averaging.Settled` state, and between which values each mean went
+    while it was averaged, (P, 2); ``begin`` sets the start."""
     model, solve = system.model, system.solve
     n_pairs = max(samples_of(model, replica) // 2, 8)
     scale = begin[0] * 2.0 ** ((replica % 4) - 1.5)  # replicas start apart: what has not settled shows in their scatter
@@ -265,7 +265,7 @@ def solve_stationary(model, comm=None, begin=(1.0, 0.0), fed_back=None, rates=No
     grid : Grid
     total : lft.meanfield.saddle.averaging.Replicas
         For each population the arrays m, e, A, observed mean and variance, (mu, frozen, variance without white part);
-        then for each the least and largest mean of the sweeps that were averaged.
+        then for each the least and largest mean of the sweeps that were averaged.  A of each replica is kept.
     evidence : dict
     """
     system, domain = System(model), replica_domain(model, comm)
@@ -287,4 +287,5 @@ def solve_stationary(model, comm=None, begin=(1.0, 0.0), fed_back=None, rates=No
                 out += [*settled.state[PARTS * a : PARTS * a + PARTS], np.array([mu, frozen, variance])]
             yield [*out, *ranges]
 
-    return system, grid, combine(domain, results()), evidence
+    lags = [(PARTS + 1) * a + 2 for a in range(len(system.runners))]
+    return system, grid, combine(domain, results(), lags), evidence

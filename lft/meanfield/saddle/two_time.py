@@ -60,10 +60,10 @@ def replica_domain(model, comm):
     return Domain((n, 1), (False, False), comm=comm)
 
 
-def combine(domain, results):
+def combine(domain, results, keep=()):
     """:class:`Replicas` of all replicas in order, the same on every rank; ``results`` are this rank's lists of arrays,
-    consumed one by one."""
-    total, local = Replicas(), iter(results)
+    consumed one by one; ``keep``: numbers of the arrays that are kept of each replica."""
+    total, local = Replicas(keep), iter(results)
     owners = [r for r in range(domain.n_ranks) for _ in range(*domain.block_of(r)[0].indices(domain.shape[0]))]
     if domain.n_ranks == 1:
         for arrays in local:
