@@ -23,8 +23,9 @@ def brunel(weight, **settings):
     cells = tuple(Population(p, LIF(), size, external=drive) for p, size in (("E", 10000), ("I", 2500)))
     weights = {"E": FixedIndegree(CE, weight), "I": FixedIndegree(CI, -G * weight)}
     links = tuple(Connection(source, target, weights[source], delay=0.0015) for target in "EI" for source in "EI")
-    return Model(cells, links, Solve("stationary", **{"dt": 5e-4, "duration": 1.0, "replicas": 8, "max_lag": 0.3,
-                                                      **settings}))
+    return Model(
+        cells, links, Solve("stationary", **{"dt": 5e-4, "duration": 1.0, "replicas": 8, "max_lag": 0.3, **settings})
+    )
 
 
 def network_rate(weight, draw, duration, dt=5e-5):

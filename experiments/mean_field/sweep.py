@@ -79,16 +79,28 @@ def main():
     print("| neurons | wall, s: median (least to most) | CPU, s | memory of a rank, MB | load | mean outputs |")
     print("|---|---|---|---|---|---|")
     for name in models():
-        command = [mpiexec, "-n", str(args.ranks), sys.executable, __file__, "--sweeps", str(args.sweeps), "--worker",
-                   name]
+        command = [
+            mpiexec,
+            "-n",
+            str(args.ranks),
+            sys.executable,
+            __file__,
+            "--sweeps",
+            str(args.sweeps),
+            "--worker",
+            name,
+        ]
         load = os.getloadavg()[0]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         if done.returncode:
             sys.exit(done.stderr[-2000:])
         wall, cpu, memory, means = json.loads(done.stdout)
-        print(f"| {name} | {statistics.median(wall):.2f} ({min(wall):.2f} to {max(wall):.2f}) | "
-              f"{statistics.median(cpu):.2f} | {max(memory):.0f} | {load:.1f} | "
-              f"{', '.join(f'{m:.4g}' for m in means)} |", flush=True)
+        print(
+            f"| {name} | {statistics.median(wall):.2f} ({min(wall):.2f} to {max(wall):.2f}) | "
+            f"{statistics.median(cpu):.2f} | {max(memory):.0f} | {load:.1f} | "
+            f"{', '.join(f'{m:.4g}' for m in means)} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -208,7 +208,7 @@ def _neuron_steps(neuron, dt, input_mean, n_steps=200, m=1250):
     return measure
 
 
-def _mean_field_sweep(neuron, weight, drive, dt, n_steps=2000, m=1250):
+def _mean_field_sweep(neuron, weight, dt, n_steps=2000, m=1250, **drive):
     """Neuron-steps per ns of whole two-time sweeps of two populations: inputs, paths, neurons, moments.
 
     One replica of eight of 10,000 paths; Cholesky of the inputs' covariances, T^2 M for the paths and T^2 M for the
@@ -301,9 +301,9 @@ def _cases():
         ("meanfield-lif-steps", _neuron_steps(LIF(), 4e-4, 18.0), 16, 2**22, ("uniform", 1)),
         ("meanfield-rate-steps", _neuron_steps(Rate("tanh", noise=0.3), 0.1, 0.0), 16, 2**22, ("normal", 1)),
         ("meanfield-binary-steps", _neuron_steps(Binary(), 0.1, 0.0), 16, 2**22, ("uniform", 1)),
-        ("meanfield-lif-sweep", _mean_field_sweep(LIF(), 0.1, {"external": (Poisson(1000, 20.0, 0.1),)}, 2e-4), 60, 2**25,
+        ("meanfield-lif-sweep", _mean_field_sweep(LIF(), 0.1, 2e-4, external=(Poisson(1000, 20.0, 0.1),)), 60, 2**25,
          ("normal", 1)),
-        ("meanfield-rate-sweep", _mean_field_sweep(Rate("tanh", noise=0.3), 0.03, {"input": 0.5}, 0.05), 60, 2**25,
+        ("meanfield-rate-sweep", _mean_field_sweep(Rate("tanh", noise=0.3), 0.03, 0.05, input=0.5), 60, 2**25,
          ("normal", 1)),
         ("percolation-bits", _percolation("bond", 0.644700185, 40), 0.7, 2**18, HEAD),
         ("neural-dense-100-heatbath", _updates(neural, Graph(100, 2000), HeatBath(), 2), 100 * 9, 2**18, BLOCK),

@@ -117,7 +117,7 @@ class Summary:
 
 
 def outputs(system, state, number, replica):
-    """(y (T + 1, M), what was observed) of each population in turn, on fresh paths with the inputs that a state gives."""
+    """(y (T + 1, M), what was observed) of each population in turn, on fresh paths with the inputs of a state."""
     means, seconds = state[0::3], state[1::3]
     mu, m_paths = system.means(means), samples_of(system.model, replica)
     for a, runner in enumerate(system.runners):
