@@ -193,16 +193,15 @@ def test_populations_that_are_alike_are_computed_once():
             step.on_jumps = lambda *given: calls.append(1) or fire(*given)
             return step
 
-    def settled(model, is_counted):
-        cells = tuple(dataclasses.replace(p, neuron=Counted(p.neuron.tau)) for p in model.populations)
-        system = System(dataclasses.replace(model, populations=cells) if is_counted else model)
-        system.links = independent(system)
-        grid = Grid(model, system.runners)
-        return solve_replica(system, grid, None, 0, (1.0, 0.0), np.array([15.0, 15.0]))[0].state
-
-    once = settled(balanced(), True)
-    assert len(calls) == 9 and alike(System(balanced(refractory=0.0025))) == [0, 1]
-    assert all(np.array_equal(one, two) for one, two in zip(once[:PARTS], once[PARTS:], strict=True))
+    model, counted = balanced(), Counted()
+    cells = tuple(dataclasses.replace(p, neuron=counted) for p in model.populations)
+    system = System(dataclasses.replace(model, populations=cells))
+    system.links = independent(system)
+    grid = Grid(model, system.runners)
+    state = solve_replica(system, grid, None, 0, (1.0, 0.0), np.array([15.0, 15.0]))[0].state
+    assert len(calls) == 9  # sweeps
+    assert all(np.array_equal(one, two) for one, two in zip(state[:PARTS], state[PARTS:], strict=True))
+    assert alike(System(balanced(refractory=0.0025))) == [0, 1]
 
 
 def alone(cell, external, **settings):

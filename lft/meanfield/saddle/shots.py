@@ -50,6 +50,7 @@ import numpy as np
 from lft._kernels import shots as _shots
 from lft.errors import InputError
 from lft.meanfield.model import Bernoulli, FixedIndegree, WeightStatistics
+from lft.meanfield.neurons.registry import NEURONS
 from lft.meanfield.saddle.draws import Draws
 from lft.meanfield.saddle.paths import circulant_paths
 from lft.rng import Stream
@@ -140,11 +141,15 @@ def jump_of(weights, source):
 
 
 def alike(system):
-    """For each population the first one whose neurons have the same law, by model, drive and connections."""
+    """For each population the first one whose neurons have the same law, by model, drive and connections.
+
+    A neuron of one's own is like itself alone, whatever it says of equality.
+    """
     laws = []
     for a, p in enumerate(system.model.populations):
         into = [(link.source, c.weights, c.synapse) for link, c in _into(system, a)]
-        laws.append((p.neuron, p.drive(0.0), p.external, p.noise, into))
+        neuron = p.neuron if type(p.neuron) in NEURONS.values() else id(p.neuron)
+        laws.append((neuron, p.drive(0.0), p.external, p.noise, into))
     return [laws.index(law) for law in laws]
 
 
