@@ -32,13 +32,14 @@ def models():
 
     return {
         "lif": network(LIF(), 0.1, 2e-4, external=(Poisson(1000, 20.0, 0.1),)),
-        "rate": network(Rate("tanh", noise=0.3), 0.03, 0.05, input=0.5),
+        "rate": network(Rate("tanh", noise=0.3), 0.003, 0.05, input=0.5),
     }
 
 
 def work(name, n_sweeps):
     """Seconds of each sweep, the slowest rank counting, CPU seconds and memory of all ranks; JSON on rank 0."""
     from lft.domain import world
+    from lft.meanfield.saddle.averaging import mix
     from lft.meanfield.saddle.two_time import System, from_silence, moments, outputs, replica_domain
 
     comm, system = world(), System(models()[name])
@@ -50,7 +51,8 @@ def work(name, n_sweeps):
             comm.Barrier()
         began, used = time.perf_counter(), time.process_time()
         for replica, state in states.items():
-            states[replica] = [part for found in outputs(system, state, number, replica) for part in moments(*found)]
+            new = [part for found in outputs(system, state, number, replica) for part in moments(*found)]
+            states[replica] = mix(state, new, 0.5)  # undamped, inhibition makes it alternate
         found = (time.perf_counter() - began, time.process_time() - used)
         every = [found] if comm is None else comm.gather(found)
         if comm is None or comm.rank == 0:

@@ -217,6 +217,7 @@ def _mean_field_sweep(neuron, weight, dt, n_steps=2000, m=1250, **drive):
 
     def measure(scale):
         from lft.meanfield.model import Connection, FixedIndegree, Model, Population, Solve
+        from lft.meanfield.saddle.averaging import mix
         from lft.meanfield.saddle.two_time import System, from_silence, moments, outputs
 
         n, paths = max(100, int(n_steps * min(1, scale))), max(32, int(m * min(1, scale)))
@@ -229,7 +230,8 @@ def _mean_field_sweep(neuron, weight, dt, n_steps=2000, m=1250, **drive):
         def run(repeats):
             for _ in range(repeats):
                 count[0] += 1
-                state[0] = [part for found in outputs(system, state[0], count[0], 0) for part in moments(*found)]
+                new = [part for found in outputs(system, state[0], count[0], 0) for part in moments(*found)]
+                state[0] = mix(state[0], new, 0.5)  # undamped, inhibition makes it alternate
 
         run(3)
         return 2 * n * paths / roofs.median_ns(run, 1, 1)
@@ -303,7 +305,7 @@ def _cases():
         ("meanfield-binary-steps", _neuron_steps(Binary(), 0.1, 0.0), 16, 2**22, ("uniform", 1)),
         ("meanfield-lif-sweep", _mean_field_sweep(LIF(), 0.1, 2e-4, external=(Poisson(1000, 20.0, 0.1),)), 60, 2**25,
          ("normal", 1)),
-        ("meanfield-rate-sweep", _mean_field_sweep(Rate("tanh", noise=0.3), 0.03, 0.05, input=0.5), 60, 2**25,
+        ("meanfield-rate-sweep", _mean_field_sweep(Rate("tanh", noise=0.3), 0.003, 0.05, input=0.5), 60, 2**25,
          ("normal", 1)),
         ("percolation-bits", _percolation("bond", 0.644700185, 40), 0.7, 2**18, HEAD),
         ("neural-dense-100-heatbath", _updates(neural, Graph(100, 2000), HeatBath(), 2), 100 * 9, 2**18, BLOCK),
