@@ -24,6 +24,7 @@ from lft.commands import roofs
 from lft.errors import InputError
 from lft.geometry import Graph, Lattice
 from lft.implementations import choose
+from lft.meanfield.model import Poisson
 from lft.meanfield.neurons import LIF, Binary, Rate
 from lft.percolation import DirectedPercolation, Words
 from lft.protocols import State
@@ -207,6 +208,37 @@ def _neuron_steps(neuron, dt, input_mean, n_steps=200, m=1250):
     return measure
 
 
+def _mean_field_sweep(neuron, weight, dt, n_steps=2000, m=1250, **drive):
+    """Neuron-steps per ns of whole two-time sweeps of two populations: inputs, paths, neurons, moments.
+
+    One replica of eight of 10,000 paths; Cholesky of the inputs' covariances, T^2 M for the paths and T^2 M for the
+    moments: arithmetic of BLAS, so that the share of the roofs says little.
+    """
+
+    def measure(scale):
+        from lft.meanfield.model import Connection, FixedIndegree, Model, Population, Solve
+        from lft.meanfield.saddle.averaging import mix
+        from lft.meanfield.saddle.two_time import System, from_silence, moments, outputs
+
+        n, paths = max(100, int(n_steps * min(1, scale))), max(32, int(m * min(1, scale)))
+        cells = tuple(Population(p, neuron, **drive) for p in "EI")
+        weights = {"E": FixedIndegree(1000, weight), "I": FixedIndegree(250, -5 * weight)}
+        links = tuple(Connection(source, target, weights[source], 4 * dt) for source in "EI" for target in "EI")
+        system = System(Model(cells, links, Solve("two-time", dt, n * dt, samples=8 * paths)))
+        state, count = [from_silence(system)], [0]
+
+        def run(repeats):
+            for _ in range(repeats):
+                count[0] += 1
+                new = [part for found in outputs(system, state[0], count[0], 0) for part in moments(*found)]
+                state[0] = mix(state[0], new, 0.5)  # undamped, inhibition makes it alternate
+
+        run(3)
+        return 2 * n * paths / roofs.median_ns(run, 1, 1)
+
+    return measure
+
+
 def _percolation(kind, p, n):
     """Sites with an active parent per ns, 64 replicas of a full lattice at criticality after its first 64 steps."""
 
@@ -271,6 +303,10 @@ def _cases():
         ("meanfield-lif-steps", _neuron_steps(LIF(), 4e-4, 18.0), 16, 2**22, ("uniform", 1)),
         ("meanfield-rate-steps", _neuron_steps(Rate("tanh", noise=0.3), 0.1, 0.0), 16, 2**22, ("normal", 1)),
         ("meanfield-binary-steps", _neuron_steps(Binary(), 0.1, 0.0), 16, 2**22, ("uniform", 1)),
+        ("meanfield-lif-sweep", _mean_field_sweep(LIF(), 0.1, 2e-4, external=(Poisson(1000, 20.0, 0.1),)), 60, 2**25,
+         ("normal", 1)),
+        ("meanfield-rate-sweep", _mean_field_sweep(Rate("tanh", noise=0.3), 0.003, 0.05, input=0.5), 60, 2**25,
+         ("normal", 1)),
         ("percolation-bits", _percolation("bond", 0.644700185, 40), 0.7, 2**18, HEAD),
         ("neural-dense-100-heatbath", _updates(neural, Graph(100, 2000), HeatBath(), 2), 100 * 9, 2**18, BLOCK),
     ]

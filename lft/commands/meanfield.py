@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from lft.archive import check_output, on_root
-from lft.errors import InputError
+from lft.errors import InputError, LftError
+from lft.meanfield.neurons.registry import module_file, raised
 from lft.meanfield.reading import build_tree, read_model
 from lft.meanfield.result import save_solution
 from lft.meanfield.solver import solve
@@ -21,6 +22,20 @@ def solve_file(args, comm):
     """
     _check_options(args)
     model = read_model(args.config)
+    try:
+        return _solve_model(args, model, comm)
+    except (LftError, MemoryError):
+        raise
+    except Exception as error:
+        own = {p.name: module_file(p.neuron) for p in model.populations}
+        found = raised(error, own.values())
+        if found is None:
+            raise
+        names = [f", [population.{name}]" for name, file in own.items() if file == found[0]]
+        raise InputError(f"{args.config}{''.join(names)}: the neuron raised {found[1]}") from error
+
+
+def _solve_model(args, model, comm):
     on_root(comm, check_output, args.output, args.overwrite)
     if args.match:
         return _match(args, model, comm)

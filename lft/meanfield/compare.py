@@ -5,11 +5,16 @@
 The network's error comes from independent draws of its weights (from 3 draws on; else from segments of time, and then
 says so), the theory's from its sampling.  Differences of order 1/N are real: a precise simulation of a small network
 has a large z where theory and network agree to a few per cent, so that the relative difference stands beside it.
+
+Spectra are compared by bands, whose errors on both sides are those of the band and not of its frequencies: over draws
+(or, of fewer than three, with the correlation of neighboring frequencies of a Hann window), and over replicas of the
+theory.  The theory's spectrum is what the network's estimator sees of it, through the same window and bins.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -23,7 +28,10 @@ PER_POPULATION = ("mean", "heterogeneity", "static", "state_variance", "pair_var
 PER_PAIR = ("mean_pair_covariance", "pair_mean", "pair_spread")
 CURVES = ("autocovariance", "second")
 SPECTRA = ("spectrum",)
-N_POINTS = 7  # lags or frequencies of a curve in the table
+SPREAD_OF = ("spectrum_replicas",)  # (R, P, F): for errors of means over frequencies
+N_POINTS = 7  # lags or bands of a curve in the table
+HANN = (1.0, (2 / 3) ** 2, (1 / 6) ** 2)
+"""Correlation of the power at frequencies 0, 1 and 2 apart behind a Hann window."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,24 @@ class NetworkComparison:
             raise InputError(f"row {name!r}: valid are {', '.join(sorted({r.name for r in self.rows}))}")
         return found[0]
 
+    def bands(self, edges):
+        """Rows of the mean spectrum in bands of frequency, population by population.
+
+        Parameters
+        ----------
+        edges : sequence of float
+            Ascending; a band holds the network's frequencies from one edge to below the next.
+
+        Raises
+        ------
+        InputError
+            No spectrum on one side, or a band without a frequency.
+        """
+        if "spectrum" not in self.theory or "spectrum" not in self.statistics.values:
+            raise InputError("bands: theory and network need a spectrum")
+        names = self.statistics.model.names
+        return tuple(_bands(names, self.theory, self.statistics, np.asarray(edges, float)))
+
     def table(self):
         """Text, one line for each number."""
         head = ("quantity", "where", "theory", "error", "network", "error", "diff %", "z")
@@ -97,6 +123,21 @@ class NetworkComparison:
             row.update({k: None for k, v in row.items() if isinstance(v, float) and not math.isfinite(v)})
         return {"rows": rows, "notes": list(self.notes), "error_from": self.statistics.error_from,
                 "method": self.statistics.method}
+
+
+def within(rows, relative=0.05, errors=2.0):
+    """Share of rows that differ by no more than ``relative`` of the theory and ``errors`` standard errors.
+
+    With ``errors = 0`` the share that is inside alone; errors of theory and network are taken together.
+
+    >>> rows = [Row("spectrum", "x", 1.0, 0.0, 1.06, 0.01), Row("spectrum", "x", 1.0, 0.0, 1.08, 0.01)]
+    >>> within(rows, 0.05, 0.0), within(rows, 0.05, 2.0)
+    (0.0, 0.5)
+    """
+    inside = [abs(r.network - r.theory) <= relative * abs(r.theory)
+              + errors * math.hypot(0.0 if math.isnan(r.theory_error) else r.theory_error, r.network_error)
+              for r in rows]
+    return sum(inside) / len(inside)
 
 
 def _short(x):
@@ -198,9 +239,12 @@ def compare(model, size, theory=None, **simulation):
 
 def beside(theory, statistics):
     """A theory and a measured network as one NetworkComparison.  Arguments: :func:`compare`."""
-    arrays = solution_arrays(theory) if hasattr(theory, "populations") else theory
+    arrays = theory
+    if hasattr(theory, "populations"):
+        arrays = {**solution_arrays(theory), **_solution_spectrum(theory, statistics)}
     places = {key: np.asarray(arrays[key], float) for key in ("lags", "frequencies") if key in arrays}
-    pairs = {k: _with_error(v) for k, v in arrays.items() if k not in ("lags", "frequencies")}
+    pairs = {k: _with_error(v) for k, v in arrays.items() if k not in (*places, *SPREAD_OF)}
+    spreads = {k: np.asarray(arrays[k], float) for k in SPREAD_OF if k in arrays}
     names, rows, notes = statistics.model.names, [], []
     for name, (value, error) in pairs.items():
         if name not in statistics.values:
@@ -216,12 +260,15 @@ def beside(theory, statistics):
             axis = "lags" if name in CURVES else "frequencies"
             if axis not in places:
                 raise InputError(f"{name}: the theory gives no {axis}")
-            rows += _curve(name, names, places[axis], value, error, statistics, axis)
+            if name in CURVES:
+                rows += _curve(name, names, places[axis], value, error, statistics)
+            else:
+                rows += _bands(names, {**pairs, **places, **spreads}, statistics)
         else:
             notes.append(f"{name}: has no rows here")
     if statistics.error_from == "time":
         notes.append("errors of the network are from segments of time: the scatter over weights is not in them")
-    return NetworkComparison(tuple(rows), statistics, {**pairs, **places}, tuple(notes))
+    return NetworkComparison(tuple(rows), statistics, {**pairs, **places, **spreads}, tuple(notes))
 
 
 def solution_arrays(solution):
@@ -270,18 +317,86 @@ def _pair_rows(name, names, *four):
     return [Row(name, w, *map(float, n)) for w, *n in zip(where, *(x.ravel() for x in four), strict=True)]
 
 
-def _curve(name, names, at, value, error, statistics, axis):
-    """Rows of a curve at a few of the network's lags or frequencies inside the theory's range."""
-    mine = getattr(statistics, axis)
+def _solution_spectrum(solution, statistics):
+    """Spectra of a stationary solution as the network's estimator sees them, {} where it has no lags for that.
+
+    ``S(f) = dt [x(0) + 2 sum_k x(t_k) cos(2 pi f t_k)]``, x the autocovariance times that of the Hann window; bins
+    take ``sinc^2`` off what is not white in spikes.  The error of a closed solution is the sum of those of the lags.
+    """
+    found = [solution.populations[p.name].quantities for p in solution.model.populations]
+    if "spectrum" not in statistics.values or not all("autocovariance" in q for q in found):
+        return {}
+    lags, f = solution.axis, statistics.frequencies
+    dt, length = float(lags[1] - lags[0]), float(1.0 / f[1])
+    n = round(length / dt)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(n) + 0.5) / n)
+    window = np.fft.irfft(np.abs(np.fft.rfft(hann, 2 * n)) ** 2, 2 * n)[:n]
+    kernel = 2.0 * dt * np.cos(2 * np.pi * np.outer(f, lags[:n]))
+    kernel[:, 0] *= 0.5
+    kernel *= (window / window[0])[: kernel.shape[1]]
+    value, error = (np.array([q["autocovariance"][k][:n] for q in found], float) for k in (0, 1))
+    seen = np.ones((len(found), len(f)))
+    white = np.zeros((len(found), 1))
+    for a, p in enumerate(solution.model.populations):
+        if getattr(p.neuron, "is_point_process", False):
+            seen[a] = (np.sinc(f * statistics.dt) / np.sinc(f * dt)) ** 2
+            white[a] = found[a]["mean"][0]
+            if solution.method == "closed":  # a closed form leaves the delta function out
+                value[a, 0] += white[a, 0] / dt
+    out = {"frequencies": f, "spectrum": (white + (value @ kernel.T - white) * seen, error @ np.abs(kernel.T))}
+    if "autocovariance" in solution.replicas:
+        parts = solution.replicas["autocovariance"][..., :n] @ kernel.T * seen
+        out["spectrum"] = (out["spectrum"][0], parts.std(axis=0, ddof=1) / math.sqrt(len(parts)))
+        out["spectrum_replicas"] = parts
+    return out
+
+
+def _bands(names, theory, statistics, edges=None):
+    """Rows of the spectrum by bands of the network's frequencies; default N_POINTS bands of equal width."""
+    (value, error), f = theory["spectrum"], statistics.frequencies
+    at = theory["frequencies"]
+    if edges is None:
+        inside = np.flatnonzero((f >= at[0]) & (f <= at[-1]) & (np.arange(len(f)) > 1))  # the window cuts the lowest
+        if not len(inside):
+            raise InputError(f"spectrum: no frequencies of the network lie in the theory's range {at[0]:g} to "
+                             f"{at[-1]:g}")
+        edges = f[np.append(inside[np.linspace(0, len(inside), N_POINTS, endpoint=False).astype(int)], inside[-1])]
+        edges[-1] *= 1 + 1e-9
+    draws, parts = statistics["spectrum"].draws, theory.get("spectrum_replicas")
+    rows = []
+    for a, name in enumerate(names):
+        for low, high in itertools.pairwise(edges):
+            k = np.flatnonzero((f >= low) & (f < high))
+            if not len(k):
+                raise InputError(f"bands: no frequency of the network from {low:g} to {high:g}")
+            mine, own = draws[:, a, k].mean(axis=1), float(np.mean(np.interp(f[k], at, error[a])))
+            if statistics.error_from == "networks":
+                scatter = float(mine.std(ddof=1)) / math.sqrt(len(mine))
+            else:
+                scatter = math.sqrt(_of_sum(statistics["spectrum"].error[a, k])) / len(k)
+            if parts is not None:
+                own = float(parts[:, a, k].mean(axis=1).std(ddof=1)) / math.sqrt(len(parts))
+            rows.append(Row("spectrum", f"{name}, f {f[k[0]]:.4g} to {f[k[-1]]:.4g}",
+                            float(np.mean(np.interp(f[k], at, value[a]))), own, float(mine.mean()), scatter))
+    return rows
+
+
+def _of_sum(errors):
+    """Squared error of the sum over neighboring frequencies."""
+    pairs = [share * float(errors[: len(errors) - k] @ errors[k:]) for k, share in enumerate(HANN)]
+    return pairs[0] + 2.0 * sum(pairs[1:])
+
+
+def _curve(name, names, at, value, error, statistics):
+    """Rows of a curve at a few of the network's lags inside the theory's range."""
+    mine = statistics.lags
     inside = np.flatnonzero((mine >= at[0] - 1e-12) & (mine <= at[-1] + 1e-12))
-    if axis == "frequencies":
-        inside = inside[inside > 1]  # the lowest two are cut by the window
     if not len(inside):
-        raise InputError(f"{name}: no {axis} of the network lies in the theory's range {at[0]:g} to {at[-1]:g}")
+        raise InputError(f"{name}: no lags of the network lie in the theory's range {at[0]:g} to {at[-1]:g}")
     picked = np.unique(inside[np.linspace(0, len(inside) - 1, N_POINTS).round().astype(int)])
-    measured, symbol = statistics[name], "lag" if axis == "lags" else "f"
+    measured = statistics[name]
     return [
-        Row(name, f"{n}, {symbol} {mine[k]:.4g}", float(np.interp(mine[k], at, value[a])),
+        Row(name, f"{n}, lag {mine[k]:.4g}", float(np.interp(mine[k], at, value[a])),
             float(np.interp(mine[k], at, error[a])), float(measured.value[a, k]), float(measured.error[a, k]))
         for a, n in enumerate(names) for k in picked
     ]

@@ -86,6 +86,9 @@ class Solution:
         Samples, sweeps, replicas and the like that were used.
     model : Model
     seconds : float
+    replicas : dict
+        Of sampled stationary solutions ``autocovariance`` (R, P, L) of each replica, for errors of what is linear in
+        it; in memory alone.
     """
 
     mode: str
@@ -98,6 +101,7 @@ class Solution:
     settings: dict = field(default_factory=dict)
     network: dict = field(default_factory=dict)
     seconds: float = 0.0
+    replicas: dict = field(default_factory=dict)
 
     def as_json(self):
         """The JSON form: keys as ``docs/meanfield.md`` lists them; what is not finite becomes None."""

@@ -193,15 +193,24 @@ def _check_neurons(model):
 
 
 def _check_agreement(model, total):
-    """Raise where the replicas have ended in two groups: several states are stable."""
+    """Raise where the replicas have ended in two groups: several states are stable.
+
+    A gap between the means of few replicas may be chance.  Between states that are stable no iteration goes to and fro:
+    the ranges of the means over the sweeps that were averaged do not overlap either.
+    """
+    n_pop = len(model.populations)
     for a, p in enumerate(model.populations):
         mean, frozen, lags = total.mean[(PARTS + 1) * a : (PARTS + 1) * a + 3]
-        values = np.sort([parts[(PARTS + 1) * a][0] for parts in total.small])
+        values = np.array([parts[(PARTS + 1) * a][0] for parts in total.small])
+        ranges = np.array([parts[(PARTS + 1) * n_pop + a] for parts in total.small])
+        order = np.argsort(values)
+        values, ranges = values[order], ranges[order]
         gaps = np.diff(values)
         at = int(np.argmax(gaps))
         within = max(np.ptp(values[: at + 1]), np.ptp(values[at + 1 :]))
         size = max(abs(float(mean[0])), math.sqrt(max(float(frozen[0]) + float(np.abs(lags[1:3]).max()), 0.0)))
-        if gaps[at] > APART * size and gaps[at] > 3.0 * within:
+        is_apart = ranges[: at + 1, 1].max() < ranges[at + 1 :, 0].min()
+        if is_apart and gaps[at] > APART * size and gaps[at] > 3.0 * within:
             raise ConvergenceError(
                 f"population {p.name}: the replicas end in different states, with mean outputs "
                 f"{', '.join(f'{v:.4g}' for v in values)}: several are stable; begin low or high (start, solve_from)"
@@ -327,7 +336,7 @@ def _sampled_stationary(model, comm, start):
         notes.append(f"{evidence['negative_power']:.1%} of the input's spectrum came out negative and was cut: "
                      "longer duration or more samples")
     solution = Solution("stationary", "sampling", grid.lags, populations, model, evidence["residuals"], notes,
-                        _settings(model, evidence))
+                        _settings(model, evidence), replicas={"autocovariance": np.array(total.kept)})
     return dataclasses.replace(solution, network=_collective(model, populations, notes))
 
 

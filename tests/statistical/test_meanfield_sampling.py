@@ -189,11 +189,16 @@ def test_two_stable_states_are_found_and_never_averaged():
     model = network(cell, weights, drive=-6.0, duration=10.0, samples=512, sweeps=30, method="sampling")
     low, high = (solve(model, start=s).populations["x"]["mean"] for s in ("low", "high"))
     assert low[0] + 10 * low[1] < 0.1 and high[0] - 10 * high[1] > 0.9
-    total = Replicas()
-    for m in (0.1, 0.9, 0.11, 0.89, 0.1, 0.9, 0.9, 0.1):
-        total.add([np.array([m]), np.zeros(1), np.full(9, 0.01), np.zeros(2), np.zeros(3)])
-    with pytest.raises(ConvergenceError, match="different states"):
-        _check_agreement(model, total)
+    for wander in (0.05, 0.45):
+        total = Replicas()
+        for m in (0.1, 0.9, 0.11, 0.89, 0.1, 0.9, 0.9, 0.1):
+            total.add([np.array([m]), np.zeros(1), np.full(9, 0.01), np.zeros(2), np.zeros(3),
+                       np.array([m - wander, m + wander])])
+        if wander < 0.1:
+            with pytest.raises(ConvergenceError, match="different states"):
+                _check_agreement(model, total)
+        else:  # replicas whose own iterates go to and fro between the groups: noise
+            _check_agreement(model, total)
 
 
 # ---- one's own neuron
@@ -233,19 +238,32 @@ def direct(neuron, n, g, mean, drive, dt, n_warm, n_steps, seed):
 
 
 def test_an_unknown_neuron_goes_through_and_agrees_with_its_network():
-    dt, g, mean, drive = 0.1, 1.5, -0.5, 0.4
-    model = network(Adapting(dt), Gaussian(mean, g), dt=dt, duration=40.0, drive=drive, samples=2400, sweeps=24)
-    x = solve(model).populations["x"]
-    networks = np.array([direct(Adapting(dt), 400, g, mean, drive, dt, 200, 1500, s) for s in range(6)])
-    expected, error = networks.mean(axis=0), networks.std(axis=0, ddof=1) / np.sqrt(6)
-    lag = round(1.0 / dt)
-    theory = [x["mean"], x["output_variance"],
-              (x["autocovariance"][0][lag] + x["frozen_variance"][0], x["autocovariance"][1][lag])]
-    for (value, own), m, e in zip(theory, expected, error, strict=True):
-        assert abs(value - m) < 4.5 * np.hypot(own, e) + 0.01 * abs(m)  # the network's own 1/N is below 1 %
+    """Within errors and nothing else: networks of 100 and 400 tell what falls as 1/N (at 100 2 to 3 %).  Mutant: the
+    theory of a neuron that does not tire."""
+    dt, g, mean, drive, lag = 0.1, 1.5, -0.5, 0.4, 10
+    small, large = (
+        np.array([direct(Adapting(dt), n, g, mean, drive, dt, 200, 1500, n + s) for s in range(draws)])
+        for n, draws in ((100, 32), (400, 12))
+    )
+    expected = (4 * large.mean(axis=0) - small.mean(axis=0)) / 3
+    error = np.hypot(4 * large.std(axis=0, ddof=1) / np.sqrt(12), small.std(axis=0, ddof=1) / np.sqrt(32)) / 3
+
+    def deviations(strength, samples, sweeps):
+        model = network(Adapting(dt, strength), Gaussian(mean, g), dt=dt, duration=40.0, drive=drive, samples=samples,
+                        sweeps=sweeps)
+        x = solve(model).populations["x"]
+        late, frozen = (x[key] for key in ("autocovariance", "frozen_variance"))
+        theory = [x["mean"], x["output_variance"], (late[0][lag] + frozen[0], np.hypot(late[1][lag], frozen[1]))]
+        value, own = np.array(theory).T
+        return x, model, value, (value - expected) / np.hypot(own, error)
+
+    x, model, value, z = deviations(0.8, 2400, 24)
+    assert np.all(np.abs(z) < 4.5) and np.all(error < 0.05 * value), z
+    assert np.abs(deviations(0.0, 512, 15)[3]).max() > 6.0
     late = dataclasses.replace(model, solve=Solve("two-time", dt, 16.0, samples=800, sweeps=30))
-    end = solve(late).populations["x"]
-    assert end["output_variance"][0][-40:].mean() == pytest.approx(x["output_variance"][0], rel=0.05)
+    end, scatter = (v[-40:].mean() for v in solve(late).populations["x"]["output_variance"])
+    exact, own = x["output_variance"]
+    assert abs(end - exact) < 6.9 * np.hypot(scatter, own) and scatter < 0.02 * exact
 
 
 # ---- what is refused

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from lft.errors import InputError
-from lft.meanfield.compare import beside, compare, default_simulation, resize
+from lft.meanfield.compare import beside, compare, default_simulation, resize, within
 from lft.meanfield.fluctuations.lyapunov import lyapunov_exponent
 from lft.meanfield.model import Connection, FixedIndegree, Gaussian, Model, Population, Solve
 from lft.meanfield.network.measure import Recorder, lagged, pair_statistics, summarize
-from lft.meanfield.network.run import simulate_network, simulate_transient
+from lft.meanfield.network.run import NetworkStatistics, combine, simulate_network, simulate_transient
 from lft.meanfield.network.weights import draw_weights, network_key
 from lft.meanfield.neurons.binary import Binary
 from lft.meanfield.neurons.rate import Rate
+from lft.meanfield.result import PopulationResult, Solution
 
 
 def autoregressive(n_steps, n, a, offset, common, seed):
@@ -184,6 +185,48 @@ def test_comparison_of_a_linear_network_with_its_theory():
     assert both.as_json()["error_from"] == "networks"
     wrong = beside({"state_variance": ([1.1 * variance], [0.0])}, both.statistics)
     assert abs(wrong.row("state_variance").z) > 4.5
+
+
+def measured_process(first, n_draws, a=0.8, dt=0.5, n=12, n_steps=8192):
+    """NetworkStatistics of independent AR(1) processes, and a solution with their autocovariance a^k."""
+    found = []
+    for draw in range(n_draws):
+        recorder = Recorder([n], dt, n_steps, 64, neurons=n, pairs=False)
+        recorder.add([autoregressive(recorder.n_steps, n, a, 0.0, 0.0, first + draw)])
+        found.append(summarize(recorder))
+    model = Model((Population("x", Rate(), size=n),), ())
+    values = {name: combine([f[name] for f in found], recorder.segments) for name in found[0]}
+    statistics = NetworkStatistics(model, dt, dt * np.arange(65), np.fft.rfftfreq(recorder.block, dt), dt, values,
+                                   "networks" if n_draws >= 3 else "time", "steps")
+    lags = np.arange(65)
+    x = PopulationResult({"mean": (1.5, 0.0), "autocovariance": (a**lags, np.zeros(65))})
+    return statistics, Solution("stationary", "closed", dt * lags, {"x": x}, model)
+
+
+@pytest.mark.parametrize("n_draws", [1, 6])
+def test_spectra_in_bands_have_the_errors_of_bands(n_draws, monkeypatch):
+    """z of 18 bands of several networks, one or six draws each.  Mutant: neighboring frequencies as independent."""
+    z, mutant = [], []
+    for trial in range(6 if n_draws == 1 else 3):
+        statistics, solution = measured_process(10 + 100 * trial, n_draws)
+        both, f = beside(solution, statistics), statistics.frequencies
+        rows = both.bands(f[np.arange(2, 127, 7)])
+        z += [r.z for r in rows]
+        assert all(r.network_error < 0.06 * r.theory for r in rows)
+        with monkeypatch.context() as patch:
+            patch.setattr("lft.meanfield.compare.HANN", (1.0,))
+            mutant += [r.z for r in both.bands(f[np.arange(2, 127, 7)])]
+    # several draws: Student's t with 5 degrees of freedom
+    z = np.array(z) / (1.0 if n_draws == 1 else math.sqrt(5 / 3))
+    assert abs(z.mean()) < 4.5 / math.sqrt(len(z)) and 0.75 < z.std() < 1.2
+    assert n_draws > 1 or np.std(mutant) > 1.2
+    flat = 0.5 * (1 - 0.8**2) / np.abs(1 - 0.8 * np.exp(-2j * np.pi * f * 0.5)) ** 2
+    assert both.theory["spectrum"][0][0, 2] == pytest.approx(flat[2], rel=0.1)
+    assert both.theory["spectrum"][0][0, 40:] == pytest.approx(flat[40:], rel=0.01)
+    assert len([r for r in both.rows if r.name == "spectrum"]) == 7
+    assert within(rows, 0.05, 3.0) > 0.9 > within(rows, 0.0, 0.5)
+    with pytest.raises(InputError, match="no frequency of the network"):
+        both.bands([0.1, 0.1001])
 
 
 def test_binary_network_in_steps_agrees_with_events():

@@ -93,3 +93,70 @@ def test_failures_are_one_line(model, capsys, change, code, words):
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("lft: ") and err.count("\n") == 1 and words in err, err
     assert not (model / "mf.h5").exists()
+
+
+OWN = """import numpy as np
+class Cell:
+    timescale = 1.0
+    def __init__(self, limit=3, kind="step"):
+        self.limit, self.kind = limit, kind
+        if kind == "new":
+            raise RuntimeError("no such kind")
+    def init(self, M, rng):
+        if self.kind == "init":
+            return {}["rate"]
+        return {"x": np.zeros(M), "rng": rng}
+    def step(self, state, h, k):
+        if self.kind == "step" and k >= self.limit:
+            raise ZeroDivisionError("first line\\nsecond line")
+        if self.kind == "nan" and k >= self.limit:
+            h = np.where(np.arange(len(h)) == 1, np.inf, h)
+        if self.kind == "ahead":
+            self.seen = getattr(self, "seen", 0) + 1
+            return h + self.seen
+        if self.kind == "shape":
+            return h[None, :]
+        if self.kind == "open":
+            open("nowhere.txt")
+        state["x"] = state["x"] + 0.1 * (h - state["x"])
+        return state["x"]
+def gain(x):
+    return np.asarray(x) + undefined
+"""
+
+
+@pytest.mark.parametrize("values, where, words", [
+    ('kind = "step"', ", [population.x]", "ZeroDivisionError: first line\\nsecond line (cells.py, line 14, in step)"),
+    ('limit = 57', ", [population.x]", "raised ZeroDivisionError"),
+    ('kind = "init"', ", [population.x]", "raised KeyError: 'rate' (cells.py, line 10, in init)"),
+    ('kind = "open"', ", [population.x]", "FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.txt'"),
+    ('kind = "new"', ", [population.x] neuron", "raised RuntimeError: no such kind (cells.py, line 7, in __init__)"),
+    ('kind = "ahead"', "population x", "two runs of the neuron with the same input"),
+    ('kind = "shape"', "population x", "returned shape (1, "),
+])
+def test_exceptions_of_own_neurons_are_one_line(model, capsys, values, where, words):
+    (model / "cells.py").write_text(OWN)
+    own = SCS.replace('neuron = "rate"\ngain = "tanh"', f'neuron = "cells:Cell"\n{values}')
+    (model / "model.toml").write_text(own.replace("60.0", "10.0\nsamples = 256\nsweeps = 12"))
+    assert main(["meanfield", "model.toml", "-o", "mf.h5"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("lft: ") and err.count("\n") == 1 and where in err and words in err, err
+    assert not (model / "mf.h5").exists()
+
+
+@pytest.mark.parametrize("limit", [0, 40, 199])
+def test_outputs_that_become_infinite_are_refused_at_any_step(model, capsys, limit):
+    (model / "cells.py").write_text(OWN)
+    own = SCS.replace('neuron = "rate"\ngain = "tanh"', f'neuron = "cells:Cell"\nkind = "nan"\nlimit = {limit}')
+    (model / "model.toml").write_text(own.replace("60.0", "10.0\nsamples = 256\nsweeps = 12"))
+    assert main(["meanfield", "model.toml", "-o", "mf.h5"]) == 1
+    assert f"not finite at step {limit + 1}" in capsys.readouterr().err
+
+
+def test_exceptions_of_own_gains_are_one_line(model, capsys, monkeypatch):
+    (model / "mygains.py").write_text(OWN)
+    monkeypatch.syspath_prepend(model)
+    (model / "model.toml").write_text(SCS.replace('"tanh"', '"mygains:gain"'))
+    assert main(["meanfield", "model.toml", "-o", "mf.h5"]) == 2
+    err = capsys.readouterr().err
+    assert "NameError: name 'undefined' is not defined (mygains.py, line 27, in gain)" in err and err.count("\n") == 1

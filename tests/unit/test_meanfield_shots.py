@@ -1,5 +1,6 @@
 """Spike trains of random partners as input: the compiled loops against plain ones, and what the partners are."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -18,7 +19,9 @@ from lft.meanfield.model import Connection, FixedIndegree, Model, Poisson, Popul
 from lft.meanfield.neurons import LIF, EscapeRate
 from lft.meanfield.reading import build_model
 from lft.meanfield.saddle.closed import siegert
-from lft.meanfield.saddle.shots import Pool
+from lft.meanfield.saddle.shots import Pool, ShotDrive, alike, independent
+from lft.meanfield.saddle.stationary import PARTS, Grid, solve_replica
+from lft.meanfield.saddle.two_time import System
 from lft.meanfield.solver import solve
 from lft.rng import Key, Stream
 
@@ -135,14 +138,70 @@ def test_shifts_make_inputs_independent():
     assert equal_time_z(unshifted) > 30
 
 
-def test_part_of_a_pool_is_replaced():
-    old, new = (Pool(*pool(5, 30.0, seed)) for seed in (1, 2))
-    kept = np.array([True, False, True, True, False])
-    mixed = old.replaced(new, kept)
-    for j in range(10):
-        source = old if kept[j % 5] else new
+def test_part_of_a_pool_is_kept():
+    """First members of the pairs that stay and of the new ones, then the second members in the same order."""
+    old, new, kept = Pool(*pool(5, 30.0)), Pool(*pool(3, 30.0, 2)), np.array([1, 4])
+    mixed = old.joined(new, kept)
+    expected = [(old, 1), (old, 4), (new, 0), (new, 1), (new, 2), (old, 6), (old, 9), (new, 3), (new, 4), (new, 5)]
+    assert mixed.n == 10
+    for j, (source, k) in enumerate(expected):
         assert np.array_equal(mixed.times[mixed.start[j] : mixed.start[j + 1]],
-                              source.times[source.start[j] : source.start[j + 1]])
+                              source.times[source.start[k] : source.start[k + 1]])
+    assert old.joined(new, kept[:0]).start.tolist() == new.start.tolist()
+
+
+def balanced(**other):
+    """Two populations of few large synapses; ``other``: what the second one has of its own."""
+    drive = (Poisson(100, 20.0, 0.7),)
+    cells = (Population("E", LIF(), external=drive), Population("I", LIF(**other), external=drive))
+    weights = {"E": FixedIndegree(80, 0.7), "I": FixedIndegree(20, -4.2)}
+    links = [Connection(b, a, weights[b]) for a in "EI" for b in "EI"]
+    links[2:] = links[:1:-1]  # the order of connections does not matter
+    return Model(cells, tuple(links), Solve("stationary", dt=1e-3, duration=0.3, samples=128, replicas=4, sweeps=9,
+                                            input="shot", warmup=0.05, max_lag=0.05))
+
+
+def rates_of(model, replicas=16, n_pairs=64):
+    """Rates of both populations in one sweep from the same start: (replicas, 2)."""
+    system = System(model)
+    system.links = independent(system)
+    grid, found = Grid(model, system.runners), []
+    for replica in range(replicas):
+        drive = ShotDrive(system, grid, n_pairs, Key(3, replica), 1.0, np.full(2, 15.0))
+        state = [part for a in range(2) for part in (np.full(1, 15.0), np.zeros(1), np.zeros(4), np.zeros(2))]
+        found.append([drive.run(a, state, Key(4, replica), 0.0)[0].mean() for a in range(2)])
+    return np.array(found)
+
+
+def test_populations_have_random_numbers_in_common():
+    """Alike: the same rate to the last bit.  Nearly alike: rates scatter together, so that a balanced sum of them
+    scatters less; the mutant has independent numbers, as the second population of another replica."""
+    rates = rates_of(balanced(), 2)
+    assert np.array_equal(rates[:, 0], rates[:, 1]) and rates[0, 0] != rates[1, 0]
+    rates = rates_of(balanced(refractory=0.0025))
+    near, mutant = rates[:, 0] - rates[:, 1], rates[:, 0] - np.roll(rates[:, 1], 1)
+    assert near.var() < 0.1 * mutant.var() and near.mean() > 0
+
+
+def test_populations_that_are_alike_are_computed_once():
+    calls = []
+
+    class Counted(LIF):
+        def prepare(self, dt):
+            step = super().prepare(dt)
+            fire = step.on_jumps
+            step.on_jumps = lambda *given: calls.append(1) or fire(*given)
+            return step
+
+    model, counted = balanced(), Counted()
+    cells = tuple(dataclasses.replace(p, neuron=counted) for p in model.populations)
+    system = System(dataclasses.replace(model, populations=cells))
+    system.links = independent(system)
+    grid = Grid(model, system.runners)
+    state = solve_replica(system, grid, None, 0, (1.0, 0.0), np.array([15.0, 15.0]))[0].state
+    assert len(calls) == 9  # sweeps
+    assert all(np.array_equal(one, two) for one, two in zip(state[:PARTS], state[PARTS:], strict=True))
+    assert alike(System(balanced(refractory=0.0025))) == [0, 1]
 
 
 def alone(cell, external, **settings):
@@ -164,7 +223,7 @@ def test_neurons_without_a_loop_of_their_own_get_input_on_the_grid():
     """An escape-rate neuron with a linear response: its rate is known whatever the law of the input."""
     cells = Population("x", EscapeRate("linear", rate=1.0), input=30.0, external=(Poisson(10, 20.0, 0.02),))
     link = Connection("x", "x", FixedIndegree(20, 0.02), synapse=0.01)
-    settings = Solve("stationary", dt=1e-3, duration=0.4, samples=256, replicas=4, sweeps=8, input="shot", warmup=0.05,
+    settings = Solve("stationary", dt=1e-3, duration=0.4, samples=256, replicas=4, sweeps=12, input="shot", warmup=0.05,
                      max_lag=0.1)
     value, error = solve(Model((cells,), (link,), settings)).populations["x"]["mean"]
     exact = 34.0 / (1 - 0.4)

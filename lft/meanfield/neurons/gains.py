@@ -96,8 +96,9 @@ def find_gain(what, names):
     module, _, name = what.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"gain = {what!r}: cannot be imported ({error}); valid is {valid}") from None
+    except Exception as error:  # whatever the user's module does when it is loaded
+        raise InputError(f"gain = {what!r}: cannot be imported ({type(error).__name__}: {error}); valid is {valid}"
+                         ) from None
     if not callable(function):
         raise InputError(f"gain = {what!r}: is not a function; valid is {valid}")
     return Gain(what, function)

@@ -42,15 +42,18 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import sysconfig
+import traceback
 from pathlib import Path
 
-from lft.errors import InputError
+from lft.errors import InputError, LftError
 from lft.meanfield.neurons.binary import Binary
 from lft.meanfield.neurons.escape import EscapeRate
 from lft.meanfield.neurons.lif import LIF
 from lft.meanfield.neurons.rate import Rate
 from lft.meanfield.neurons.spiking import EIF, QIF, AdEx
 
+PACKAGE = Path(__file__).resolve().parents[2]
 NEURONS = {n.name: n for n in (Rate, Binary, LIF, EscapeRate, QIF, EIF, AdEx)}
 """Built-in models: a frozen dataclass with ``name`` and ``KEYS = {key: (check, what is valid)}``."""
 
@@ -110,6 +113,11 @@ def _own(section, kind, dt, folder):
         neuron = cls(**values)
     except TypeError as error:
         section.fail("neuron", f"a class that takes the other keys of the table as arguments ({error})")
+    except LftError:
+        raise
+    except Exception as error:  # whatever the user's class finds wrong with its arguments
+        _, found = raised(error) or ("", f"{type(error).__name__}: {error}")
+        raise InputError(f"{section.where('neuron')} = {kind!r}: the class raised {found}") from error
     check_neuron(neuron, section.where("neuron"))
     return neuron
 
@@ -135,6 +143,45 @@ def _import(module, folder):
     sys.modules[name] = loaded
     spec.loader.exec_module(loaded)
     return loaded
+
+
+def module_file(neuron):
+    """File of the class of a user's neuron; None for the built-in ones."""
+    try:
+        file = inspect.getsourcefile(type(neuron))
+    except (TypeError, OSError):
+        return None
+    return file if file and not Path(file).resolve().is_relative_to(PACKAGE) else None
+
+
+def raised(error, own=()):
+    """(file, what to say in one line) of an exception from code of a user; None where no such code took part.
+
+    Parameters
+    ----------
+    error : Exception
+        With its traceback.
+    own : sequence of str, optional
+        Files that count as a user's wherever they lie; else those of neither this package nor Python nor an installed
+        package.
+
+    Examples
+    --------
+    >>> from lft.meanfield.neurons.registry import raised
+    >>> try:
+    ...     [][0]
+    ... except IndexError as error:
+    ...     print(raised(error, ["cells.py"]))
+    None
+    """
+    installed = [PACKAGE, *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib"))]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        is_strange = path.is_file() and not any(path.resolve().is_relative_to(folder) for folder in installed)
+        if frame.filename in own or is_strange:
+            text = f"{type(error).__name__}: {error} ({path.name}, line {frame.lineno}, in {frame.name})"
+            return frame.filename, text
+    return None
 
 
 def prepared(neuron, dt):

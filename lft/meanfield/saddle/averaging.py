@@ -34,6 +34,8 @@ WINDOW = 8
 """Sweeps over which the mean of the residual is judged."""
 ALTERNATING = -0.7
 """Correlation of successive residuals below which the loop overshoots, whatever their mean."""
+EARLY = 3
+"""Sweeps in which a single number that overshoots is enough to damp the loop (``first_gain``)."""
 DRIFT = 100.0
 """Squared residual or drift over its sampling noise that is an error, in the worst block of the summary ..."""
 SMALL = 1e-2
@@ -66,7 +68,7 @@ class Settled:
     damping: float = 0.0
 
 
-def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name=""):
+def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name="", first_gain=1.0):
     """Settle, then average.
 
     Parameters
@@ -81,6 +83,8 @@ def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name=""):
     damping : float, optional
     tolerance : float, optional
         Relative noise of the average at which to stop early; 0: never.
+    first_gain : float, optional
+        Most that the first sweep counts; below 1, single numbers that overshoot in the next sweeps are damped as well.
 
     Returns
     -------
@@ -99,10 +103,14 @@ def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name=""):
         residual = summary(new) - old
         ratio = _judge(out, residual, summary(new), noise2, summary)
         out.n_settling = number + 1
-        if previous is not None and residual @ previous < -0.5 * (previous @ previous) and ratio > AT_NOISE:
+        if previous is not None and ratio > AT_NOISE and (
+            residual @ previous < -0.5 * (previous @ previous)
+            or (first_gain < 1 and number < EARLY and out.damping < 0.5
+                and _one_overshoots(residual, previous, noise2, summary))
+        ):
             out.damping = max(0.5, 0.5 * (1 + out.damping))  # period 2: the loop overshoots
         previous = residual
-        out.state = mix(out.state, new, 1.0 - out.damping)
+        out.state = mix(out.state, new, min(1.0 - out.damping, 1.0 if number else first_gain))
         recent = [*recent[1 - WINDOW :], (residual, noise2)]
         flat = number >= 7 and np.mean(out.residuals[-3:]) > 0.8 * np.mean(out.residuals[-6:-3])
         calm = calm + 1 if flat and (ratio < AT_NOISE or _mean_ratio(recent, summary) < AT_NOISE) else 0
@@ -120,6 +128,14 @@ def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name=""):
         )
     _average(sweep, out, summary, sweeps - out.n_settling, tolerance, name)
     return out
+
+
+def _one_overshoots(residual, previous, noise2, summary):
+    """Whether a block of one number, such as a mean, turns back by more than half, beyond its noise."""
+    alone = np.flatnonzero(np.diff([*summary.edges, len(residual)]) == 1)
+    at = np.asarray(summary.edges)[alone]
+    turns = residual[at] * previous[at] < -0.5 * previous[at] ** 2
+    return bool(np.any(turns & (residual[at] ** 2 > AT_NOISE * noise2[at])))
 
 
 def _enlarged(residuals, noises, summary):
@@ -214,7 +230,9 @@ def mix(old, new, gain):
 
 
 class Replicas:
-    """Mean over independent replicas and its standard error, added one by one in order; ``small`` keeps what is small.
+    """Mean over independent replicas and its standard error, added one by one in order.
+
+    ``small`` keeps what is small of each replica, ``kept`` the arrays whose numbers are in ``keep``.
 
     Examples
     --------
@@ -226,11 +244,12 @@ class Replicas:
     (array([2.]), array([0.5774]))
     """
 
-    def __init__(self):
-        self.n, self.mean, self._square, self.small = 0, None, None, []
+    def __init__(self, keep=()):
+        self.n, self.mean, self._square, self.small, self.keep, self.kept = 0, None, None, [], tuple(keep), []
 
     def add(self, arrays):
         self.n += 1
+        self.kept.append([np.array(arrays[k], float) for k in self.keep])
         self.small.append([np.array(a, float) if np.size(a) <= 3 else None for a in arrays])
         if self.mean is None:
             self.mean = [np.array(a, float) for a in arrays]

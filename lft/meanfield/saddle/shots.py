@@ -19,9 +19,19 @@ third cumulant in order K/N).  What the populations' own fluctuations bring back
 (:mod:`lft.meanfield.fluctuations.integrate_fire`) is not in this solution.  A binomial in-degree has no such factor.
 
 Noise.  The mean rate of a finite pool is off by chance, which K large jumps of one sign amplify.  So the *mean* input
-is M m with the m of the iteration's state, less that of the pool: ``drive = I + sum M (m - r)``.
-The share of the pool that a sweep replaces is the share of the new in the state: the variance follows the mean, which
-must not lag behind (feedback through the variance alone would run away).
+is M m with the m of the iteration's state, less that of the pool: ``drive = I + sum M (m - r)``.  What K jumps amplify
+as well is the noise of m itself: excitation and inhibition nearly cancel in M m, independent errors of them do not
+(four replicas of 0.5 mV at (5, 2) ended at 20.5 to 24.0 Hz).  So neuron i of every population has the same partners,
+trains from outside and private noise as far as their laws are the same (common random numbers): populations that differ
+little have errors that differ little, and the cancellation takes them along.  Populations that are alike are computed
+once.  Within the input of one neuron nothing is common: partners of two populations are two draws.
+
+Gain.  The variance of the input follows the rates through the pool, the mean through m, and neither may lag behind the
+other: at 0.5 mV the first loop has a gain of 2 to 3, the second one of -3, and what iterates well is their sum (a
+Newton step for the means alone, with dr/dmu measured by a kick of the drive, oscillated for this reason).  So the share
+of new trains in a pool is the share of the new in the state.  A pool holds as many trains as that takes without
+throwing any new one away: twice or five times those of a sweep, whose noise it halves or better.
+
 Two neurons of a pair have pairs as partners, one member each: they share frozen rates (and in-degree) and nothing else,
 as :mod:`lft.meanfield.saddle.stationary` needs.
 
@@ -40,6 +50,7 @@ import numpy as np
 from lft._kernels import shots as _shots
 from lft.errors import InputError
 from lft.meanfield.model import Bernoulli, FixedIndegree, WeightStatistics
+from lft.meanfield.neurons.registry import NEURONS
 from lft.meanfield.saddle.draws import Draws
 from lft.meanfield.saddle.paths import circulant_paths
 from lft.rng import Stream
@@ -48,7 +59,12 @@ FIRST_RATE = 0.1
 """Rate of the first pool, Poisson trains, in spikes per timescale of the neuron."""
 MAX_LINKS = 60
 FIRST = 255
-"""Draw number of what is no connection: the first pool, and what is replaced."""
+"""Draw number of what is no connection: the first pool, and what is kept of one."""
+LARGEST = 12
+"""Sweeps that fit a pool, at most."""
+FIRST_GAIN = 0.5
+"""Gain of the first sweep.  What overshoots leaves neurons unlike each other in the pool, which is forgotten slowly
+(0.5 mV at (5, 2): from 57 Hz and silence in the first sweeps, twenty sweeps)."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +86,18 @@ class Pool:
         """Trains."""
         return len(self.start) - 1
 
-    def replaced(self, new, is_kept):
-        """Trains j and j + n of ``new`` where ``is_kept`` (n,) is False, else those that are here."""
-        kept = np.concatenate([is_kept, is_kept])
-        sizes = np.where(kept, np.diff(self.start), np.diff(new.start))
-        start = np.concatenate([[0], np.cumsum(sizes)])
-        begin = np.where(kept, self.start[:-1], new.start[:-1] + len(self.times))
-        place = np.repeat(begin - start[:-1], sizes) + np.arange(start[-1])
-        return Pool(start, np.concatenate([self.times, new.times])[place])
+    def trains(self, which):
+        """(spikes of each, times) of some trains."""
+        sizes = np.diff(self.start)[which]
+        place = np.repeat(self.start[which] - np.concatenate([[0], np.cumsum(sizes[:-1])]), sizes)
+        return sizes, self.times[place + np.arange(len(place))]
+
+    def joined(self, new, kept):
+        """A Pool of the pairs ``kept`` of this one and all of ``new``."""
+        both = [pool.trains(pairs + member * (pool.n // 2)) for member in (0, 1)
+                for pool, pairs in ((self, kept), (new, np.arange(new.n // 2)))]
+        sizes = np.concatenate([size for size, _ in both])
+        return Pool(np.concatenate([[0], np.cumsum(sizes)]), np.concatenate([times for _, times in both]))
 
 
 def check_shots(model):
@@ -120,27 +140,47 @@ def jump_of(weights, source):
     return weights.weight * share, share
 
 
+def alike(system):
+    """For each population the first one whose neurons have the same law, by model, drive and connections.
+
+    A neuron of one's own is like itself alone, whatever it says of equality.
+    """
+    laws = []
+    for a, p in enumerate(system.model.populations):
+        into = [(link.source, c.weights, c.synapse) for link, c in _into(system, a)]
+        neuron = p.neuron if type(p.neuron) in NEURONS.values() else id(p.neuron)
+        laws.append((neuron, p.drive(0.0), p.external, p.noise, into))
+    return [laws.index(law) for law in laws]
+
+
+def _into(system, a):
+    """(link, connection) of all connections into population a, by source: their number names random numbers."""
+    found = [(link, c) for link, c in zip(system.links, system.model.connections, strict=True) if link.target == a]
+    return sorted(found, key=lambda pair: pair[0].source)
+
+
 class ShotDrive:
-    """Neurons of one replica, driven by the trains of the sweep before.
+    """Neurons of one replica, driven by the trains of the sweeps before.
 
     Parameters
     ----------
     system, grid
         As in :mod:`lft.meanfield.saddle.stationary`; the links have the statistics of :func:`independent`.
     n_pairs : int
-    keys : list of lft.rng.Key
-        Of the first pool of each population.
+    key : lft.rng.Key
+        Of the first pools.
     scale : float
         By which the first rates of replicas differ.
     rates : ndarray (P,), optional
         First rates; default ``FIRST_RATE`` per timescale.
     """
 
-    def __init__(self, system, grid, n_pairs, keys, scale, rates=None):
+    def __init__(self, system, grid, n_pairs, key, scale, rates=None):
         self.system, self.grid, self.n_pairs = system, grid, n_pairs
         self.window = grid.window * grid.dt
+        self.first = alike(system)
         self.rates, self.pools = [], []  # of the first sweep
-        for a, (runner, key) in enumerate(zip(system.runners, keys, strict=True)):
+        for a, runner in enumerate(system.runners):
             slow = max(float(getattr(runner.neuron, "timescale", 10 * grid.dt)), 2 * grid.dt)
             rate = scale * FIRST_RATE / slow if rates is None else scale**0.25 * float(rates[a])
             jumps = _shots.Shots([], [(rate, 1.0, FIRST)], self.window, self.window, 0, int(Stream.MEANFIELD_TRAIN),
@@ -171,8 +211,7 @@ class ShotDrive:
         p, runner = system.model.populations[a], system.runners[a]
         drive = p.drive(0.0) - p.weight_scale * sum(train.mean for train in p.external)
         filtered = {}
-        into = [(link, c) for link, c in zip(system.links, system.model.connections, strict=True) if link.target == a]
-        for draw, (link, c) in enumerate(into):
+        for draw, (link, c) in enumerate(_into(system, a)):
             pool = self.pools[link.source]
             jump, share = jump_of(c.weights, system.model.populations[link.source])
             drive += link.statistics.mean * (means[link.source] - share * len(pool.times) / pool.n / self.window)
@@ -213,16 +252,19 @@ class ShotDrive:
             return np.full(len(self.grid.omega), p.noise.intensity / self.grid.dt)
         return self.grid.spectrum(p.noise.intensity / (2 * p.noise.tau) * np.exp(-self.grid.lags / p.noise.tau))
 
-    def follow(self, state, keys):
-        """Start of a sweep: replace the share of the pool that the last one has in the state."""
-        if self.before is not None:
-            old, new = self.before
-            step = np.concatenate([n - o for n, o in zip(new, old, strict=True)])
-            done = np.concatenate([s - o for s, o in zip(state, old, strict=True)])
-            gain = float(step @ done) / max(float(step @ step), 1e-300)
-            for a, key in enumerate(keys):
-                u = key.fill("uniform", 0, 1, self.n_pairs, 0, Stream.MEANFIELD_PARTNER, FIRST)[0]
-                self.pools[a] = self.pools[a].replaced(self.fresh[a], u >= gain)
+    def follow(self, state, key):
+        """Start of a sweep: give the last one the share in the pools that it has in the state."""
+        if self.before is None:
+            return
+        old, new = self.before
+        step = np.concatenate([n - o for n, o in zip(new, old, strict=True)])
+        done = np.concatenate([s - o for s, o in zip(state, old, strict=True)])
+        gain = float(step @ done) / max(float(step @ step), 1e-300)
+        before = self.pools[0].n // 2
+        room = round(self.n_pairs * (1.0 / min(max(gain, 1.0 / LARGEST), 1.0) - 1.0))
+        u = key.fill("uniform", 0, 1, before, 0, Stream.MEANFIELD_PARTNER, FIRST)[0]
+        kept = np.sort(np.argsort(u)[:room])
+        self.pools = [pool.joined(self.fresh[first], kept) for pool, first in zip(self.pools, self.first, strict=True)]
 
     def keep(self, state, new):
         """End of a sweep: what came of a state."""

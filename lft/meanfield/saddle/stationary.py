@@ -23,10 +23,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from lft.meanfield.saddle import shots
 from lft.meanfield.saddle.averaging import average
 from lft.meanfield.saddle.draws import Draws, sweep_key
 from lft.meanfield.saddle.paths import circulant_paths, frozen_offsets
-from lft.meanfield.saddle.shots import ShotDrive, independent
 from lft.meanfield.saddle.two_time import BATCHES, System, batches, combine, replica_domain, samples_of
 from lft.rng import Stream
 
@@ -197,23 +197,28 @@ class GaussianDrive:
 
 
 def solve_replica(system, grid, inputs, replica, begin, rates=None):
-    """One replica's :class:`~lft.meanfield.saddle.averaging.Settled` state; ``begin`` sets the start."""
+    """One replica's :class:`~lft.meanfield.saddle.averaging.Settled` state, and between which values each mean went
+    while it was averaged, (P, 2); ``begin`` sets the start."""
     model, solve = system.model, system.solve
     n_pairs = max(samples_of(model, replica) // 2, 8)
     scale = begin[0] * 2.0 ** ((replica % 4) - 1.5)  # replicas start apart: what has not settled shows in their scatter
-    summary, is_shot = Summary(), solve.input == "shot"
-    keys = [sweep_key(solve.seed, 0, a, replica) for a in range(len(system.runners))]
+    summary, is_shot, visited = Summary(), solve.input == "shot", []
     if is_shot:
-        drive = ShotDrive(system, grid, n_pairs, keys, scale, rates)
+        drive = shots.ShotDrive(system, grid, n_pairs, sweep_key(solve.seed, 0, 0, replica), scale, rates)
     else:
         drive = GaussianDrive(system, grid, inputs, n_pairs)
 
     def sweep(state, number):
         new, noise = [], []
-        keys = [sweep_key(solve.seed, number, a, replica) for a in range(len(system.runners))]
         if is_shot:
-            drive.follow(state, keys)
-        for a, key in enumerate(keys):
+            drive.follow(state, sweep_key(solve.seed, number, 0, replica))
+        for a in range(len(system.runners)):
+            if is_shot and drive.first[a] < a:  # what is alike has the same numbers
+                twin = slice(PARTS * drive.first[a], PARTS * (drive.first[a] + 1))
+                new += [part.copy() for part in new[twin]]
+                noise += noise[twin]
+                continue
+            key = sweep_key(solve.seed, number, 0 if is_shot else a, replica)
             y, seen, has_frozen = drive.run(a, state, key, begin[1] if number == 0 else 0.0)
             y = y[1 + grid.warmup :]
             values, noise2 = measure(y[:, :n_pairs], y[:, n_pairs:], has_frozen, grid.n_lags)
@@ -222,6 +227,7 @@ def solve_replica(system, grid, inputs, replica, begin, rates=None):
             noise += [noise2[0], noise2[1], noise2[2][:1], noise2[2][1:]]
         if is_shot:
             drive.keep(state, new)
+        visited.append([m[0] for m in new[::PARTS]])
         if summary.scales is None:
             summary.set_scales(new)
         return new, summary.scaled(noise, 2)
@@ -231,7 +237,10 @@ def solve_replica(system, grid, inputs, replica, begin, rates=None):
         slow = 2 * max(float(getattr(runner.neuron, "timescale", 10 * grid.dt)), 2 * grid.dt)
         first = np.full(1, drive.rates[a] if is_shot else 0.0)
         start += [first, np.full(1, SEED * scale), scale * np.exp(-grid.lags / slow), np.zeros(2)]
-    return average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: ")
+    settled = average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: ",
+                      shots.FIRST_GAIN if is_shot else 1.0)
+    seen = np.array(visited[-max(settled.n_averaged, 1):])
+    return settled, np.stack([seen.min(axis=0), seen.max(axis=0)], axis=1)
 
 
 def solve_stationary(model, comm=None, begin=(1.0, 0.0), fed_back=None, rates=None):
@@ -255,18 +264,19 @@ def solve_stationary(model, comm=None, begin=(1.0, 0.0), fed_back=None, rates=No
     system : lft.meanfield.saddle.two_time.System
     grid : Grid
     total : lft.meanfield.saddle.averaging.Replicas
-        For each population the arrays m, e, A, observed mean and variance, (mu, frozen, variance without white part).
+        For each population the arrays m, e, A, observed mean and variance, (mu, frozen, variance without white part);
+        then for each the least and largest mean of the sweeps that were averaged.  A of each replica is kept.
     evidence : dict
     """
     system, domain = System(model), replica_domain(model, comm)
     if model.solve.input == "shot":
-        system.links = independent(system)
+        system.links = shots.independent(system)
     grid, evidence = Grid(model, system.runners), {}
     inputs = Inputs(system, grid, fed_back and fed_back(grid.omega / grid.dt))
 
     def results():
         for replica in range(*domain.slices[0].indices(model.solve.replicas)):
-            settled = solve_replica(system, grid, inputs, replica, begin, rates)
+            settled, ranges = solve_replica(system, grid, inputs, replica, begin, rates)
             evidence.setdefault("residuals", settled.residuals)
             evidence.update(noise=settled.noise, settling=settled.n_settling, averaged=settled.n_averaged,
                             damping=settled.damping, negative_power=0.0)
@@ -275,6 +285,7 @@ def solve_stationary(model, comm=None, begin=(1.0, 0.0), fed_back=None, rates=No
                 mu, frozen, power, white, evidence["negative_power"] = inputs(a, settled.state)
                 variance = (power[0] + 2 * power[1:-1].sum() + power[-1]) / grid.period + frozen - white / grid.dt
                 out += [*settled.state[PARTS * a : PARTS * a + PARTS], np.array([mu, frozen, variance])]
-            yield out
+            yield [*out, *ranges]
 
-    return system, grid, combine(domain, results()), evidence
+    lags = [(PARTS + 1) * a + 2 for a in range(len(system.runners))]
+    return system, grid, combine(domain, results(), lags), evidence

@@ -60,10 +60,10 @@ def replica_domain(model, comm):
     return Domain((n, 1), (False, False), comm=comm)
 
 
-def combine(domain, results):
+def combine(domain, results, keep=()):
     """:class:`Replicas` of all replicas in order, the same on every rank; ``results`` are this rank's lists of arrays,
-    consumed one by one."""
-    total, local = Replicas(), iter(results)
+    consumed one by one; ``keep``: numbers of the arrays that are kept of each replica."""
+    total, local = Replicas(keep), iter(results)
     owners = [r for r in range(domain.n_ranks) for _ in range(*domain.block_of(r)[0].indices(domain.shape[0]))]
     if domain.n_ranks == 1:
         for arrays in local:
@@ -116,6 +116,27 @@ class Summary:
             self.scales += [max(m, lines[1] ** 0.5) or 1.0, *(line or 1.0 for line in lines)]
 
 
+def outputs(system, state, number, replica):
+    """(y (T + 1, M), what was observed) of each population in turn, on fresh paths with the inputs of a state."""
+    means, seconds = state[0::3], state[1::3]
+    mu, m_paths = system.means(means), samples_of(system.model, replica)
+    for a, runner in enumerate(system.runners):
+        key = sweep_key(system.solve.seed, number, a, replica)
+        h = gaussian_paths(mu[a], system.covariance(a, means, seconds), key, m_paths, runner.name)
+        yield runner.run(h, Draws(key, m_paths), system.white(a, means))
+
+
+def from_silence(system):
+    """The state with which every replica begins: (m, Q, observed) of each population."""
+    n = system.n + 1
+    return [part for _ in system.runners for part in (np.zeros(n), np.zeros((n, n)), np.zeros((2, n)))]
+
+
+def moments(y, observed):
+    """(m, Q, observed) of a population's outputs."""
+    return [y.mean(axis=1), gram(y), np.zeros((2, len(y))) if observed is None else observed]
+
+
 def solve_replica(system, replica):
     """One replica's :class:`~lft.meanfield.saddle.averaging.Settled`: (m, Q, observed) of every population."""
     model, solve, n = system.model, system.solve, system.n
@@ -123,22 +144,16 @@ def solve_replica(system, replica):
     summary = Summary(n + 1)
 
     def sweep(state, number):
-        means, seconds = state[0::3], state[1::3]
-        mu, new, noise2 = system.means(means), [], []
-        for a, runner in enumerate(system.runners):
-            key = sweep_key(solve.seed, number, a, replica)
-            h = gaussian_paths(mu[a], system.covariance(a, means, seconds), key, m_paths, runner.name)
-            y, observed = runner.run(h, Draws(key, m_paths), system.white(a, means))
-            new += [y.mean(axis=1), gram(y), np.zeros((2, n + 1)) if observed is None else observed]
+        new, noise2 = [], []
+        for y, observed in outputs(system, state, number, replica):
+            new += moments(y, observed)
             parts = [np.array(p) for p in zip(*(summary.of_paths(y[:, b]) for b in batches(m_paths)), strict=True)]
             noise2 += [p.var(axis=0, ddof=1) / BATCHES for p in parts]
         if summary.scales is None:
             summary.set_scales(new)
         return new, np.concatenate([b / s**2 for b, s in zip(noise2, summary.scales, strict=True)])
 
-    start = []
-    for _ in system.runners:
-        start += [np.zeros(n + 1), np.zeros((n + 1, n + 1)), np.zeros((2, n + 1))]
+    start = from_silence(system)
     return average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: ")
 
 
