@@ -12,8 +12,7 @@ import itertools
 import numpy as np
 
 from lft.errors import LftError
-from lft.inference import newton
-from lft.inference.uncertainty.bootstrap import bootstrap, deviation, finite_maximum, percentiles
+from lft.inference.uncertainty.bootstrap import bootstrap, deviation, finite_maximum, percentiles, ridge_maximum
 from lft.inference.uncertainty.posterior import sample_posterior
 
 MAX_STORED = 2**25  # numbers of posterior samples in the file
@@ -72,7 +71,8 @@ class UnitErrors:
         penalty, is_held = one.penalty(), np.isin(one.bounds.keep, one.bounds.held)
         if again is not None or not penalty.any():
             return again or finite_maximum
-        return lambda objective, start: np.where(is_held, np.nan, _penalized_maximum(objective, start, penalty))
+        ridge = ridge_maximum(penalty)
+        return lambda objective, start: np.where(is_held, np.nan, ridge(objective, start))
 
     def _posterior(self, found, wide, start, one):
         options = {"prior": self.prior, "adjust": False, "n_samples": self.args.posterior, "seed": self.seed}
@@ -174,17 +174,3 @@ def _trial_edges(task):
     lengths = task.design.table.lengths
     starts = [a for a in itertools.accumulate([0, *lengths[:-1]]) if a < task.n_train]
     return [*starts, task.n_train] if len(starts) > 1 else None
-
-
-def _penalized_maximum(objective, start, penalty):
-    """The estimate of the fit with ``-(1/2) sum penalty theta^2``."""
-
-    def evaluate(theta):
-        value, gradient, make = objective.evaluate(theta)
-        return (
-            value - 0.5 * float(penalty @ theta**2),
-            gradient - penalty * theta,
-            lambda extra=None: make(penalty if extra is None else penalty + extra),
-        )
-
-    return newton.maximize(evaluate, start)[0]

@@ -196,6 +196,37 @@ def finite_maximum(objective, start):
     return np.where(np.sqrt(information.inverse_diagonal()) < newton.RUNAWAY, theta, np.nan)
 
 
+def ridge_maximum(ridge):
+    """Estimator ``(objective, start) -> theta`` of the maximum of ``L - (1/2) sum_j ridge_j theta_j^2``.
+
+    Parameters
+    ----------
+    ridge : ndarray (size,)
+        Nats, >= 0; zero for parameters that stay free.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lft.testing.objectives import LinearObjective
+    >>> o = LinearObjective(np.eye(2), [3.0, 1.0])
+    >>> ridge_maximum(np.array([2.0, 0.0]))(o, np.zeros(2)).round(9).tolist()
+    [1.0, 1.0]
+    """
+
+    def fit(objective, start):
+        def evaluate(theta):
+            value, gradient, make = objective.evaluate(theta)
+            return (
+                value - 0.5 * float(ridge @ theta**2),
+                gradient - ridge * theta,
+                lambda extra=None: make(ridge if extra is None else ridge + extra),
+            )
+
+        return newton.maximize(evaluate, start)[0]
+
+    return fit
+
+
 def _blocks(objective, theta, information, edges, trial_edges, n_blocks):
     """(edges, unit, warnings) of what is resampled."""
     unit, warnings = "blocks", []
