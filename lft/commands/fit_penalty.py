@@ -81,8 +81,8 @@ class Plan:
         """Bootstrap, posterior and weak directions at an estimate."""
         args, names = self.args, objective.names()
         if args.bootstrap:
-            fit = self._again(objective=objective)
-            b = bootstrap(objective, theta, n_samples=args.bootstrap, seed=_seed(args), fit=fit)
+            options = self._again(objective=objective)
+            b = bootstrap(objective, theta, n_samples=args.bootstrap, seed=_seed(args), **options)
             low, high = b.interval()
             self.arrays |= {"bootstrap_error": b.error, "bootstrap_low": low, "bootstrap_high": high}
             self.report["bootstrap"] = {
@@ -127,7 +127,8 @@ class Plan:
         kinds = np.asarray(objective.kinds())
         error = np.sqrt((u**2).sum(axis=0))
         try:
-            which, fit = (kinds != "c") & np.isfinite(error), self._again(objective=objective)
+            which, ridge = (kinds != "c") & np.isfinite(error), self._again(objective=objective).get("ridge")
+            fit = None if ridge is None else ridge_maximum(ridge)
             ratios = measured_scaling(objective, theta, error, parts=(2, 4), which=which, fit=fit)
         except (LftError, np.linalg.LinAlgError) as reason:
             self.warnings.append(f"power: parts of the recording have no finite fit, so nothing is checked ({reason})")
@@ -140,18 +141,14 @@ class Plan:
         )
 
     def _again(self, target=None, objective=None):
-        """The same estimator for a bootstrap sample, at the strength that was chosen: None for the free maximum.
-
-        ``objective`` is that of a Gibbs model, whose ridge is not known to it.
-        """
+        """Options with which a bootstrap repeats the estimator, at the strength that was chosen: none for the free
+        maximum.  ``objective`` is that of a Gibbs model, whose ridge is not known to it."""
         args = self.args
-        if not self.penalized and args.ridge and objective is not None:
-            return ridge_maximum(ridge_of(objective.layout, args.ridge))
         if not self.penalized:
-            return None
+            return {"ridge": ridge_of(objective.layout, args.ridge)} if args.ridge and objective is not None else {}
         strength = self.penalized[target]["report"]["strength"]
         options = {"mix": args.mix or 0.0, "refit": args.refit}
-        return lambda sample, start: estimate(sample, args.penalty, strength, start=start, **options)
+        return {"fit": lambda sample, start: estimate(sample, args.penalty, strength, start=start, **options)}
 
     # ---- after the fit
     def attach(self, fit, recording, bin_s, fitter, comm=None):
@@ -317,8 +314,8 @@ def _check(args):
         )
     if args.power is not None and args.penalty is not None:
         raise InputError(
-            f"--power and --penalty {args.penalty}: errors of a penalized fit do not fall as 1/sqrt(bins); valid is one "
-            "of them"
+            f"--power and --penalty {args.penalty}: errors of a penalized fit do not fall as 1/sqrt(bins); valid is "
+            "one of them"
         )
     if args.prior is not None:
         if not args.posterior:
