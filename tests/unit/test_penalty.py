@@ -145,10 +145,10 @@ def test_random_bins_would_look_at_their_test():
     """Mutant: folds of single rows dealt at random find the correlated noise predictable and ask for no penalty."""
     o = drifting(0)
     p, grid = penalty_for(o, "l2"), np.geomspace(1e6, 1e-2, 9)
-    honest = cross_validate(o, p, grid, time_folds(o.n_rows, 5))
+    honest = cross_validate(o, p, grid, time_folds(o.n_rows, 5))[0]
     order = np.random.default_rng(1).permutation(o.n_rows)
     mixed = LinearObjective(o.x[order], o.y[order])
-    leaking = cross_validate(mixed, p, grid, time_folds(o.n_rows, 5))
+    leaking = cross_validate(mixed, p, grid, time_folds(o.n_rows, 5))[0]
     assert honest.strengths[honest.best] > 30 * leaking.strengths[leaking.best]
     assert honest.mean[honest.best] < leaking.mean[leaking.best]
 
@@ -157,7 +157,7 @@ def test_one_standard_error_rule_takes_the_stronger_penalty():
     o = logistic(n_rows=2000)
     null = null_fit(o)
     p = make_penalty(o, "l1", null)
-    cv = cross_validate(o, p, strengths(p, null), time_folds(o.n_rows, 5))
+    cv = cross_validate(o, p, strengths(p, null), time_folds(o.n_rows, 5))[0]
     loss = cv.scores[:, cv.best] - cv.scores[:, cv.one_se]
     assert cv.one_se < cv.best and 0 <= loss.mean() <= loss.std(ddof=1) / np.sqrt(5)
     assert cv.mean[cv.best] == cv.scores.mean(axis=0).max()

@@ -10,7 +10,7 @@ import numpy as np
 from lft.errors import InputError
 from lft.inference.penalty.crossval import CrossValidation, cross_validate, time_folds
 from lft.inference.penalty.errors import Errors, ridge_errors, sparse_errors
-from lft.inference.penalty.path import make_penalty, null_fit, solve_path, strengths
+from lft.inference.penalty.path import make_penalty, null_fit, strengths
 from lft.inference.penalty.solver import maximize_on, maximize_penalized
 from lft.inference.penalty.terms import penalty_for
 from lft.inference.uncertainty.sandwich import longest_lag
@@ -181,8 +181,7 @@ def fit_penalized(
     if strength == "auto":
         folds = time_folds(objective.n_rows, n_folds, longest_lag(objective) if gap is None else gap)
         grid = strengths(penalty, null, n_strengths, span)
-        solutions = solve_path(objective, penalty, grid, begin, progress=progress)
-        cv = cross_validate(objective, penalty, grid, folds, [s.theta for s in solutions])
+        cv, solutions = cross_validate(objective, penalty, grid, folds, begin, progress=progress)
         used = "best" if rule is None else rule
         solution = solutions[cv.chosen(used)]
         path = _stored(solutions, penalty)
