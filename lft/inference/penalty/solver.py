@@ -17,7 +17,6 @@ makes the outer iteration converge from anywhere.  The certificate is the Karush
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -105,10 +104,13 @@ class Solution:
     n_steps: int
     searched: Known | None = None
 
-    @cached_property
+    @property
     def information(self) -> Information:
         """H plus the quadratic part of the penalty, factored when first asked for."""
-        return self.make(self.ridge)
+        # not functools.cached_property, which locks all solutions in Python 3.11: fits side by side would stop
+        if "_information" not in self.__dict__:
+            object.__setattr__(self, "_information", self.make(self.ridge))
+        return self.__dict__["_information"]
 
     @property
     def gap(self):
