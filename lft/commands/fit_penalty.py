@@ -24,11 +24,13 @@ into ``fit.extra`` (JSON) and ``fit.extra_arrays`` (file).
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import re
 
 import numpy as np
 
+from lft.commands.fit_pseudo import Progress
 from lft.commands.fit_units import UnitErrors
 from lft.errors import InputError, LftError
 from lft.inference.penalty.crossval import RULES
@@ -55,6 +57,7 @@ class Plan:
     def __init__(self, args):
         self.args = args
         self.penalized, self.report, self.arrays, self.warnings, self.lines = {}, {}, {}, [], []
+        self.progress = Progress()
         _check(args)
         args.penalize = None if args.penalty is None else self.penalize
         is_examined = args.model in GIBBS and any(
@@ -71,9 +74,17 @@ class Plan:
         args = self.args
         options = {"n_folds": 5 if args.folds is None else args.folds, "rule": args.rule, "refit": args.refit}
         strength = "auto" if args.strength in (None, "auto") else float(args.strength)
-        fit = fit_penalized(objective, args.penalty, strength=strength, mix=args.mix or 0.0, **options)
-        targets = getattr(objective, "targets", None)
+        targets, done = getattr(objective, "targets", None), itertools.count(1)
+
+        def progress(solution):
+            if targets is None:  # one problem of all units
+                self.progress(f"penalty: strength {next(done)} of the path, {solution.strength:.4g} nats")
+
+        options |= {"strength": strength, "mix": args.mix or 0.0, "progress": progress}
+        fit = fit_penalized(objective, args.penalty, **options)
         self.penalized[None if targets is None else targets[0]] = _kept(objective, fit)
+        if targets is not None:
+            self.progress(f"penalty: unit {targets[0]}, the {len(self.penalized)}. of this process")
         self.warnings += [w if targets is None else f"unit {targets[0]}: {w}" for w in fit.warnings]
         return fit.theta, fit.errors.influences
 
