@@ -41,18 +41,22 @@ class Known:
     ----------
     information : Information
         Of H + diag(ridge), and where there is a kink of H + diag(ridge + metric).
-    scale : ndarray (size,)
+    scale : ndarray (size,) or None
         Standard deviations of the scores, from which the metric is made.
     share : float
         The problem at hand has ``share`` times this information.
     """
 
     information: Information
-    scale: np.ndarray
+    scale: np.ndarray | None = None
     share: float = 1.0
 
     def solve(self, vector):
-        """H^-1 vector."""
+        """H^-1 vector, as well as a step needs it where the information knows such a solution (``step``)."""
+        return getattr(self.information, "step", self.information.solve)(vector) / self.share
+
+    def exactly(self, vector):
+        """The same to the last digit."""
         return self.information.solve(vector) / self.share
 
     def estimate(self, vector):
@@ -212,7 +216,7 @@ def _quadratic_model(penalty, strength, theta, slope, information, scale, tolera
     z, u = theta.copy(), np.zeros(len(theta))
     weight = np.where(penalized, np.sqrt(r), 0.0)
     for _ in range(MAX_INNER):
-        x = theta + information.solve(slope + r * (z - u - theta))
+        x = theta + information.exactly(slope + r * (z - u - theta))
         relaxed = np.where(penalized, RELAXATION * x + (1 - RELAXATION) * z, x)
         old, z = z, penalty.shrink(relaxed + u, metric, strength)
         u = np.where(penalized, u + relaxed - z, 0.0)
@@ -237,13 +241,12 @@ class _Kept:
             if promised <= FAST * self.before:
                 self.before = promised
                 return self.information
-        self.information = make(self.ridge)
+        self.information = Known(make(self.ridge))
         self.before = self._promised(gradient)
         return self.information
 
     def _promised(self, gradient):
-        solve = getattr(self.information, "estimate", self.information.solve)
-        return float(gradient @ solve(gradient))
+        return float(gradient @ self.information.estimate(gradient))
 
 
 def _newton(objective, penalty, strength, theta, tolerance, max_steps, known=None):
@@ -275,10 +278,10 @@ def _newton(objective, penalty, strength, theta, tolerance, max_steps, known=Non
         if kkt < tolerance or polish == MAX_POLISH:
             break
         if kkt > FAST * before:
-            information = make(ridge)
+            information = Known(make(ridge))
         before, theta = kkt, theta + information.solve(residual)
         evaluate(theta)
-    known = information if isinstance(information, Known) else Known(information, scale)
+    known = replace(information, scale=scale / np.sqrt(information.share))
     return Solution(theta, float(strength), value, gradient, ridge, make, residual, kkt, evaluations - 1, known)
 
 
