@@ -80,7 +80,7 @@ def test_bootstrap_posterior_and_power(fit):
     assert data["identifiability"]["gauge"] and data["identifiability"]["weak"] == []
 
 
-@pytest.mark.parametrize("options", ["--ridge 600", "--penalty l2 --strength 150", "--penalty l1 --strength 3"])
+@pytest.mark.parametrize("options", ["--ridge 600", "--penalty l2 --strength 150", "--penalty l1 --strength 6"])
 def test_bootstrap_repeats_the_penalized_fit(fit, options, monkeypatch):
     """Samples scatter about the penalized estimate with its error; mutant: samples fitted without the penalty."""
     arrays = fit(f"{options} --bootstrap 40")[1]
