@@ -67,6 +67,14 @@ def test_intervals_from_few_blocks_cover(law):
         assert good.sum() < 0.085 < 0.115 < plain.sum() and good[1] < turned[1] - 0.01
 
 
+def test_columns_without_an_estimate_have_no_interval():
+    samples = np.random.default_rng(0).normal(size=(50, 3))
+    samples[:, 1], samples[:5, 2] = np.nan, np.nan
+    for estimate, u in (([0.0, np.nan, 0.0], None), ([0.0, np.nan, 0.0], samples[5:] * [1, np.nan, 1])):
+        low, high = corrected(samples, estimate, 45, u)
+        assert np.isfinite([low, high]).tolist() == [[True, False, True]] * 2 and low[2] < 0 < high[2]
+
+
 def test_bootstrap_of_couplings_agrees_with_the_sandwich():
     j = np.array([[0, 0.3, 0], [0.3, 0, -0.2], [0, -0.2, 0]])
     o = pseudo_likelihood(ising_exact(j, np.array([-0.5, -0.3, -0.7]), 6000, np.random.default_rng(0)))

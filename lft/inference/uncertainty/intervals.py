@@ -101,6 +101,7 @@ def _moments(u):
 def _quantiles(columns, levels):
     """Quantiles ``levels`` (2, m) of the finite rows of columns (n, m); NaN for a column without any."""
     ordered, number = np.sort(columns, axis=0), np.isfinite(columns).sum(axis=0)  # NaN come last
+    levels = np.where(np.isfinite(levels), levels, 0.5)  # of columns without an estimate, whose quantiles are NaN
     place = np.clip(levels * (number + 1) - 1, 0, np.maximum(number - 1, 0))
     low = np.floor(place).astype(int)
     high, all_columns = np.minimum(low + 1, np.maximum(number - 1, 0)), np.arange(columns.shape[1])
