@@ -70,8 +70,8 @@ def test_intervals_from_few_blocks_cover(law):
 def test_columns_without_an_estimate_have_no_interval():
     samples = np.random.default_rng(0).normal(size=(50, 3))
     samples[:, 1], samples[:5, 2] = np.nan, np.nan
-    for estimate, u in (([0.0, np.nan, 0.0], None), ([0.0, np.nan, 0.0], samples[5:] * [1, np.nan, 1])):
-        low, high = corrected(samples, estimate, 45, u)
+    for center, u in (([0.0, np.nan, 0.0], None), ([0.0, np.nan, 0.0], samples[5:] * [1, np.nan, 1])):
+        low, high = corrected(samples, center, 45, u)
         assert np.isfinite([low, high]).tolist() == [[True, False, True]] * 2 and low[2] < 0 < high[2]
 
 
