@@ -81,8 +81,18 @@ def nemos(X, Y, link):
 PEERS = {"scikit-learn": sklearn, "statsmodels": statsmodels, "nemos": nemos}
 
 
+def log_likelihood(weights, X, Y, link):
+    """Nats of all rows and targets; weights (targets, 1 + columns)."""
+    from scipy.special import gammaln
+
+    eta = X @ weights[:, 1:].T + weights[:, 0]
+    terms = Y * eta - np.exp(eta) - gammaln(Y + 1) if link == "poisson" else Y * eta - np.logaddexp(0, eta)
+    return float(terms.sum())
+
+
 def compare(n, bins, link):
-    """One row per program: CPU seconds and the largest difference of a weight in units of its error."""
+    """One row per program: CPU seconds, the largest difference of a weight in units of its error, and how far its
+    log-likelihood (nats, all rows) lies above that of lft."""
     raster, basis = recording(n, bins, link)
     options = {"family": "poisson"} if link == "poisson" else {"link": link}
     started = time.process_time()
@@ -103,6 +113,8 @@ def compare(n, bins, link):
         ]
     )
     X, Y = columns(raster, basis), raster[basis.n_lags :].astype(float)
+    reached = log_likelihood(ours, X, Y, link)
+    rows["lft"]["log_likelihood"] = reached
     for name, peer in PEERS.items():
         try:
             started = time.process_time()
@@ -115,7 +127,8 @@ def compare(n, bins, link):
             rows[name] = {"failed": f"{type(reason).__name__}: {reason}"[:200]}
             continue
         rows[name] = {"cpu_s": seconds, "ratio": seconds / rows["lft"]["cpu_s"],
-                      "largest_difference": float(np.nanmax(np.abs(theirs - ours) / errors))}  # fmt: skip
+                      "largest_difference": float(np.nanmax(np.abs(theirs - ours) / errors)),
+                      "log_likelihood_above": log_likelihood(theirs, X, Y, link) - reached}  # fmt: skip
     return {"link": link, "units": n, "bins": bins, "rate": float(raster.mean()), "programs": rows}
 
 

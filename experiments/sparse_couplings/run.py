@@ -74,6 +74,8 @@ def pseudo_likelihood(raster, truth):
     penalized, a = kept[0], truth[:N_PAIRS]
     along = [error_of(theta[:N_PAIRS], a) for theta in penalized.path["theta"]]
     z = (4 * ridge.J[PAIRS] - a) / (4 * ridge.J_error[PAIRS])
+    free_z = (4 * free.J[PAIRS] - a) / (4 * free.J_error[PAIRS])
+    known = np.isfinite(free_z)  # a pair that never fires together has no maximum: J = 0, without error
     return {
         "free": 4 * free.J[PAIRS],
         "ridge": 4 * ridge.J[PAIRS],
@@ -81,7 +83,8 @@ def pseudo_likelihood(raster, truth):
         "strength": penalized.strength,
         "coverage": float((np.abs(z) < 1.96).mean()),
         "sd_of_z": float(z.std()),
-        "free_sd_of_z": float(((4 * free.J - square(a))[PAIRS] / (4 * free.J_error[PAIRS])).std()),
+        "free_sd_of_z": float(free_z[known].std()),
+        "free_unbounded": free.unbounded,
     }
 
 

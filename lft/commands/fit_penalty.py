@@ -24,18 +24,21 @@ into ``fit.extra`` (JSON) and ``fit.extra_arrays`` (file).
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import re
 
 import numpy as np
 
+from lft.commands.fit_pseudo import Progress
 from lft.commands.fit_units import UnitErrors
 from lft.errors import InputError, LftError
 from lft.inference.penalty.crossval import RULES
-from lft.inference.penalty.fit import fit_penalized
+from lft.inference.penalty.fit import estimate, fit_penalized
 from lft.inference.penalty.terms import KINDS
+from lft.inference.pseudo.maximum import penalty as ridge_of
 from lft.inference.raster import Raster
-from lft.inference.uncertainty.bootstrap import bootstrap
+from lft.inference.uncertainty.bootstrap import bootstrap, ridge_maximum
 from lft.inference.uncertainty.discovery import PROCEDURES, discover, shifted
 from lft.inference.uncertainty.identifiability import MAX_SIZE, gauge, weak_directions
 from lft.inference.uncertainty.posterior import Prior, sample_posterior
@@ -54,6 +57,7 @@ class Plan:
     def __init__(self, args):
         self.args = args
         self.penalized, self.report, self.arrays, self.warnings, self.lines = {}, {}, {}, [], []
+        self.progress = Progress()
         _check(args)
         args.penalize = None if args.penalty is None else self.penalize
         is_examined = args.model in GIBBS and any(
@@ -70,9 +74,17 @@ class Plan:
         args = self.args
         options = {"n_folds": 5 if args.folds is None else args.folds, "rule": args.rule, "refit": args.refit}
         strength = "auto" if args.strength in (None, "auto") else float(args.strength)
-        fit = fit_penalized(objective, args.penalty, strength=strength, mix=args.mix or 0.0, **options)
-        targets = getattr(objective, "targets", None)
+        targets, done = getattr(objective, "targets", None), itertools.count(1)
+
+        def progress(solution):
+            if targets is None:  # one problem of all units
+                self.progress(f"penalty: strength {next(done)} of the path, {solution.strength:.4g} nats")
+
+        options |= {"strength": strength, "mix": args.mix or 0.0, "progress": progress}
+        fit = fit_penalized(objective, args.penalty, **options)
         self.penalized[None if targets is None else targets[0]] = _kept(objective, fit)
+        if targets is not None:
+            self.progress(f"penalty: unit {targets[0]}, the {len(self.penalized)}. of this process")
         self.warnings += [w if targets is None else f"unit {targets[0]}: {w}" for w in fit.warnings]
         return fit.theta, fit.errors.influences
 
@@ -80,7 +92,8 @@ class Plan:
         """Bootstrap, posterior and weak directions at an estimate."""
         args, names = self.args, objective.names()
         if args.bootstrap:
-            b = bootstrap(objective, theta, n_samples=args.bootstrap, seed=_seed(args), fit=self._again())
+            options = self._again(objective=objective)
+            b = bootstrap(objective, theta, n_samples=args.bootstrap, seed=_seed(args), **options)
             low, high = b.interval()
             self.arrays |= {"bootstrap_error": b.error, "bootstrap_low": low, "bootstrap_high": high}
             self.report["bootstrap"] = {
@@ -125,7 +138,9 @@ class Plan:
         kinds = np.asarray(objective.kinds())
         error = np.sqrt((u**2).sum(axis=0))
         try:
-            ratios = measured_scaling(objective, theta, error, parts=(2, 4), which=(kinds != "c") & np.isfinite(error))
+            which, ridge = (kinds != "c") & np.isfinite(error), self._again(objective=objective).get("ridge")
+            fit = None if ridge is None else ridge_maximum(ridge)
+            ratios = measured_scaling(objective, theta, error, parts=(2, 4), which=which, fit=fit)
         except (LftError, np.linalg.LinAlgError) as reason:
             self.warnings.append(f"power: parts of the recording have no finite fit, so nothing is checked ({reason})")
             return
@@ -136,15 +151,15 @@ class Plan:
             + " times those extrapolated as 1/sqrt(bins)"
         )
 
-    def _again(self, target=None):
-        """The same estimator for a bootstrap sample: None for the free maximum."""
+    def _again(self, target=None, objective=None):
+        """Options with which a bootstrap repeats the estimator, at the strength that was chosen: none for the free
+        maximum.  ``objective`` is that of a Gibbs model, whose ridge is not known to it."""
+        args = self.args
         if not self.penalized:
-            return None
-        kept = self.penalized[target]
-        kind, strength = self.args.penalty, kept["report"]["strength"]
-        mix = self.args.mix or 0.0
-        options = {"strength": strength, "mix": mix, "refit": self.args.refit, "n_blocks": 2}
-        return lambda objective, start: fit_penalized(objective, kind, **options).theta
+            return {"ridge": ridge_of(objective.layout, args.ridge)} if args.ridge and objective is not None else {}
+        strength = self.penalized[target]["report"]["strength"]
+        options = {"mix": args.mix or 0.0, "refit": args.refit}
+        return {"fit": lambda sample, start: estimate(sample, args.penalty, strength, start=start, **options)}
 
     # ---- after the fit
     def attach(self, fit, recording, bin_s, fitter, comm=None):
@@ -303,6 +318,16 @@ def _check(args):
                 raise InputError(f"--{name}: valid for the models {', '.join(PENALIZED)} by pseudo-likelihood")
     if args.posterior and args.penalty:
         raise InputError("--posterior and --penalty: the posterior has its own --prior; valid is one of them")
+    if args.posterior and args.ridge and args.model in GIBBS:
+        raise InputError(
+            f"--posterior and --ridge {args.ridge:g}: the posterior of {args.model} is adjusted at the maximum without "
+            "ridge and has its own --prior; valid is one of them"
+        )
+    if args.power is not None and args.penalty is not None:
+        raise InputError(
+            f"--power and --penalty {args.penalty}: errors of a penalized fit do not fall as 1/sqrt(bins); valid is "
+            "one of them"
+        )
     if args.prior is not None:
         if not args.posterior:
             raise InputError("--prior: needs --posterior")

@@ -82,7 +82,7 @@ def _fit_gibbs(raster, args, time_reach, bin_s, unit, comm):
         unit=unit,
         comm=comm,
         checkpoint=Path(f"{args.output}.search"),
-        report=_Progress(),
+        report=Progress(),
         penalize=getattr(args, "penalize", None),
         examine=getattr(args, "examine", None),
     )
@@ -141,7 +141,7 @@ def binned_raster(recording, bin_s, model, reach, time_reach):
     return raster
 
 
-class _Progress:
+class Progress:
     """Lines on standard error, once a fit has taken some seconds."""
 
     def __init__(self, after_s=5.0):

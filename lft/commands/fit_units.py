@@ -12,8 +12,8 @@ import itertools
 import numpy as np
 
 from lft.errors import LftError
-from lft.inference import newton
-from lft.inference.uncertainty.bootstrap import bootstrap, deviation, finite_maximum, percentiles
+from lft.inference.uncertainty.bootstrap import bootstrap, finite_maximum, ridge_maximum
+from lft.inference.uncertainty.intervals import corrected, deviation, percentiles
 from lft.inference.uncertainty.posterior import sample_posterior
 
 MAX_STORED = 2**25  # numbers of posterior samples in the file
@@ -47,7 +47,7 @@ class UnitErrors:
     def _bootstrap(self, found, objective, theta, influences, one):
         options = {"n_samples": self.args.bootstrap, "seed": self.seed, "trial_edges": _trial_edges(one.task)}
         try:
-            b = bootstrap(objective, theta, fit=self._estimator(one), **options)
+            b = bootstrap(objective, theta, **self._estimator(one), **options)
         except LftError as reason:
             found["warnings"].append(f"unit {one.target}: {reason}")
             return
@@ -56,9 +56,10 @@ class UnitErrors:
         low, high = b.interval()
         for name, values in (("error", b.error), ("low", low), ("high", high)):
             found["flat"][f"bootstrap_{name}"] = _spread(values, at, len(place))
-        inflate = np.sqrt((len(b.edges) - 1) / (len(b.edges) - 2))
-        for name, samples in zip(("h", "J_lag"), one.on_grid(b.samples), strict=True):
-            low, high = percentiles(samples)
+        n_blocks = len(b.edges) - 1
+        inflate = np.sqrt(n_blocks / (n_blocks - 1))
+        for name, samples, at, moved in zip(("h", "J_lag"), *on_grid(one, b), strict=True):
+            low, high = corrected(samples, at, n_blocks, moved)
             parts = (("error", inflate * deviation(samples)), ("low", low), ("high", high))
             found["table"] |= {f"{name}_bootstrap_{part}": values for part, values in parts}
         found["report"]["bootstrap"] = {
@@ -68,11 +69,13 @@ class UnitErrors:
         found["warnings"] += [f"unit {one.target}: {w}" for w in b.warnings]
 
     def _estimator(self, one):
+        """Options of the bootstrap: what its samples maximize."""
         again = self.again(one.target)
         penalty, is_held = one.penalty(), np.isin(one.bounds.keep, one.bounds.held)
-        if again is not None or not penalty.any():
-            return again or finite_maximum
-        return lambda objective, start: np.where(is_held, np.nan, _penalized_maximum(objective, start, penalty))
+        if again or not penalty.any():
+            return again or {"fit": finite_maximum}
+        ridge = ridge_maximum(penalty)
+        return {"ridge": penalty, "fit": lambda objective, start: np.where(is_held, np.nan, ridge(objective, start))}
 
     def _posterior(self, found, wide, start, one):
         options = {"prior": self.prior, "adjust": False, "n_samples": self.args.posterior, "seed": self.seed}
@@ -87,7 +90,7 @@ class UnitErrors:
         found["samples"] = p.samples.astype(np.float32)
         flat = p.samples.reshape(-1, p.samples.shape[2])
         for name, samples in zip(("h", "J_lag"), one.on_grid(flat, whole=True), strict=True):
-            low, high = np.quantile(samples, [0.025, 0.975], axis=0)
+            low, high = percentiles(samples)
             parts = (("mean", samples.mean(axis=0)), ("sd", samples.std(axis=0, ddof=1)), ("low", low), ("high", high))
             found["table"] |= {f"{name}_posterior_{part}": values for part, values in parts}
         found["report"]["posterior"] = {
@@ -163,6 +166,15 @@ class UnitErrors:
         )
 
 
+def on_grid(one, b):
+    """((h, J_lag) of the samples, of the estimate, influences on both or twice None) of a bootstrap."""
+    estimate = [values[0] for values in one.on_grid(b.theta[None])]
+    if b.influences is None:
+        return one.on_grid(b.samples), estimate, (None, None)
+    moved = one.on_grid(b.theta + b.influences)
+    return one.on_grid(b.samples), estimate, [m - e for m, e in zip(moved, estimate, strict=True)]
+
+
 def _spread(values, at, size):
     out = np.full(size, np.nan)
     out[at] = values
@@ -174,17 +186,3 @@ def _trial_edges(task):
     lengths = task.design.table.lengths
     starts = [a for a in itertools.accumulate([0, *lengths[:-1]]) if a < task.n_train]
     return [*starts, task.n_train] if len(starts) > 1 else None
-
-
-def _penalized_maximum(objective, start, penalty):
-    """The estimate of the fit with ``-(1/2) sum penalty theta^2``."""
-
-    def evaluate(theta):
-        value, gradient, make = objective.evaluate(theta)
-        return (
-            value - 0.5 * float(penalty @ theta**2),
-            gradient - penalty * theta,
-            lambda extra=None: make(penalty if extra is None else penalty + extra),
-        )
-
-    return newton.maximize(evaluate, start)[0]

@@ -26,6 +26,7 @@ N_UNITS, N_BINS = 19, 700  # three batches of targets
 
 LINES = """
 fit r.npz --model kinetic --lags 2 -o kRANKS.h5
+fit r.npz --model kinetic --penalty l2 --strength 4 -o pRANKS.h5
 fit r.npz --model glm --basis raised-cosine:2:40ms --input smooth:3 -o gRANKS.h5
 run k.toml -o kaRANKS.h5 --quiet
 run g.toml -o gaRANKS.h5 --quiet
@@ -63,7 +64,7 @@ def test_fits_and_chains_do_not_depend_on_ranks(folder):
     for ranks in (2, 3):
         done = run_python(["script.py"], path, ranks)
         assert done.returncode == 0, done.stderr
-    for name in ("k", "g"):
+    for name in ("k", "p", "g"):
         fits = [load_fit(f"{name}{ranks}.h5") for ranks in (1, 2, 3)]
         for key in fits[0].arrays:
             for other in fits[1:]:

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
+from lft.commands.fit_units import on_grid
 from lft.inference.causal.basis import make_basis
 from lft.inference.causal.fit import fit_glm
 from lft.inference.causal.model import CausalModel
 from lft.inference.penalty.fit import fit_penalized
-from lft.inference.uncertainty.bootstrap import bootstrap, finite_maximum, percentiles
+from lft.inference.uncertainty.bootstrap import bootstrap, finite_maximum
 from lft.inference.uncertainty.discovery import discover
+from lft.inference.uncertainty.intervals import corrected, percentiles
 from lft.inference.uncertainty.posterior import Prior, sample_posterior
 from lft.inference.uncertainty.sandwich import influences, standard_errors
 from tests.objectives import ising_exact, ising_gibbs, maximum, pseudo_likelihood, space_time_exact
@@ -200,42 +202,56 @@ def test_false_discoveries_in_recordings_with_known_zeros():
     assert np.mean(shares) < 0.1 + 3 * error and np.mean(power) > 0.6
 
 
-
-
-def causal_intervals(seed, kind, link="logit"):
-    """Whether h and J(k) of a small causal model lie inside bootstrap percentiles or posterior intervals."""
+def causal_intervals(seed, kind, n_bins=3000, fields=(-2.2, -1.6), link="logit"):
+    """Shares of h and J(k) of a small causal model inside bootstrap or posterior intervals, and inside percentiles."""
     rng = np.random.default_rng(seed)
     n, prior = 4, 0.3
     basis = make_basis("raised-cosine", 2, 6)
     w = rng.normal(0, prior, (n, n, 2))  # drawn from the prior: posterior intervals then cover exactly as they say
     C = np.einsum("km,ijm->kij", basis.matrix, w)
-    c = rng.uniform(-2.2, -1.6, n)
-    raster = CausalModel(c, C, link).simulate(3000, seed=seed)[0]
-    inside = []
+    c = rng.uniform(*fields, n)
+    raster = CausalModel(c, C, link).simulate(n_bins, seed=seed)[0]
+    inside, plain = [], []
+
+    def covered(pairs, i):
+        """Shares over h and three lags; couplings without a maximum have no interval."""
+        (a, d), (low, high) = pairs
+        known = np.isfinite(low[::2])
+        return [float((a < c[i]) & (c[i] < d)), *((low < C[:, i]) & (C[:, i] < high))[::2][known].astype(float)]
 
     def examine(objective, theta, u, one):
         if kind == "bootstrap":
             b = bootstrap(objective, theta, n_samples=120, seed=seed, fit=finite_maximum)
-            h, J = one.on_grid(b.samples)
-            (low, high), (a, d) = percentiles(J), percentiles(h)
+            (h, J), at, moved = on_grid(one, b)
+            n_blocks = len(b.edges) - 1
+            pairs = [corrected(x, e, n_blocks, v) for x, e, v in zip((h, J), at, moved, strict=True)]
         else:
             wide, start = one.whole()
             options = {"prior": Prior("gaussian", prior), "adjust": False, "n_samples": 150, "n_warmup": 80}
             p = sample_posterior(wide, start, n_chains=2, seed=seed, first_chain=2 * one.target, **options)
             h, J = one.on_grid(p.samples.reshape(-1, wide.size), whole=True)
-            (low, high), (a, d) = (np.quantile(x, [0.025, 0.975], axis=0) for x in (J, h))
-        i = one.target
-        inside.append([(a < c[i]) & (c[i] < d), *((low < C[:, i]) & (C[:, i] < high))[::2].ravel()])
+            pairs = percentiles(h), percentiles(J)
+        inside.extend(covered(pairs, one.target))
+        plain.extend(covered((percentiles(h), percentiles(J)), one.target))
 
     fit_glm(raster, basis=basis, link=link, test=0.0, examine=examine)
-    return np.array(inside, float)
+    return np.mean(inside), np.mean(plain)
+
+
+CASES = {"bootstrap": {}, "posterior": {}, "rare spikes": {"n_bins": 8000, "fields": (-4.2, -3.6)},
+         "short": {"n_bins": 1200}}  # fmt: skip
 
 
 @pytest.mark.validate
-@pytest.mark.parametrize("kind", ["bootstrap", "posterior"])
-def test_intervals_of_causal_models(kind):
-    """30 recordings, h and filters at three lags; truth drawn from the prior."""
-    inside = np.array([causal_intervals(seed, kind).mean() for seed in range(30)])
-    error = inside.std(ddof=1) / np.sqrt(len(inside))
-    print(f"{kind} of a GLM: coverage {inside.mean():.4f}({error:.4f})")
-    assert abs(inside.mean() - 0.95) < max(4.5 * error, 0.02) and error < 0.012 and 0.92 < inside.mean() < 0.98
+@pytest.mark.parametrize("case", list(CASES))
+def test_intervals_of_causal_models(case):
+    """120 recordings (posterior: 60), h and filters at three lags; truth drawn from the prior.  Mutant: percentiles."""
+    kind = "posterior" if case == "posterior" else "bootstrap"
+    n = 60 if kind == "posterior" else 120
+    inside, plain = np.array([causal_intervals(2000 + seed, kind, **CASES[case]) for seed in range(n)]).T
+    error, lost = (x.std(ddof=1) / np.sqrt(len(x)) for x in (inside, inside - plain))
+    print(f"{case}, {kind} of a GLM: coverage {inside.mean():.4f}({error:.4f}); "
+          f"percentiles {plain.mean():.4f}, {(inside - plain).mean():.4f}({lost:.4f}) less")  # fmt: skip
+    assert 0.93 < inside.mean() < 0.97 and error < 0.012
+    if kind == "bootstrap":
+        assert (inside - plain).mean() > 3 * lost and plain.mean() < 0.945

@@ -125,6 +125,17 @@ def test_derivatives_by_differences(link):
         assert np.allclose(columns.diagonal(), information.inverse_diagonal())
 
 
+def test_scores_of_single_rows_add_up():
+    raster = (np.random.default_rng(0).random((40, 2)) < 0.3).astype(np.int8)
+    one = make_basis("identity", 1, 1)
+    task, _, targets = make_task([raster], one, one, "logit", test=0.0)
+    o = CausalObjective(task.design, targets, task.n_train)
+    at = np.linspace(-0.5, 0.5, o.size)
+    rows = [o.score(at, a, a + 1) for a in range(40)]
+    assert np.allclose(np.sum(rows, axis=0), o.evaluate(at)[1], atol=1e-12)
+    assert sum(o.log_likelihood(at, a, a + 1) for a in range(40)) == pytest.approx(o.evaluate(at)[0])
+
+
 def test_fitted_model_is_a_binary_model():
     fit = fit_kinetic(rasters_of("logit", (900,), 3), test=0.3)
     model = fit.causal_model()

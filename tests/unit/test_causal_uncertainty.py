@@ -155,7 +155,7 @@ def test_bootstrap_error_of_a_chain_is_the_exact_one():
     assert abs(b.error[1] / exact - 1) < 4.5 * spread / np.sqrt(2)
 
     class Once:  # mutant: a block that is drawn twice counts once
-        size, n_rows, names = o.size, o.n_rows, o.names
+        size, n_rows, names, evaluate, score = o.size, o.n_rows, o.names, o.evaluate, o.score
 
         def over(self, ranges):
             return o.over(sorted(set(ranges)))
@@ -221,7 +221,7 @@ def test_command(lft_main, model):
 def test_units_of_several_ranks_are_joined():
     """What two ranks found, gathered in any order, is what one finds."""
     args = SimpleNamespace(bootstrap=4, posterior=4)
-    errors = UnitErrors(args, Prior(), 3, lambda target: None)
+    errors = UnitErrors(args, Prior(), 3, lambda target: {})
     fit_kinetic(rasters("logit", 3)[0], test=0.0, examine=errors)
 
     def attached(*parts):

@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
+from lft.commands.fit_penalty import Plan
 from tests.helpers import load_json, run_lft
 from tests.objectives import ising_exact
 
@@ -79,6 +80,25 @@ def test_bootstrap_posterior_and_power(fit):
     assert data["identifiability"]["gauge"] and data["identifiability"]["weak"] == []
 
 
+@pytest.mark.parametrize("options", ["--ridge 600", "--penalty l2 --strength 150", "--penalty l1 --strength 6"])
+def test_bootstrap_repeats_the_penalized_fit(fit, options, monkeypatch):
+    """Samples scatter about the penalized estimate with its error; mutant: samples fitted without the penalty."""
+    arrays = fit(f"{options} --bootstrap 40")[1]
+    theta, error = 4 * arrays["J"][np.triu_indices(4, 1)], arrays["bootstrap_error"][:6]
+    used = [0] if "l1" in options else slice(0, 6)  # a coupling that is zero in many samples has a lopsided interval
+
+    def distance(found):
+        middle = (found["bootstrap_low"] + found["bootstrap_high"])[:6] / 2
+        return np.abs((middle - theta)[used] / error[used]).max()
+
+    assert distance(arrays) < 0.7
+    if "ridge" in options:  # the errors of the others hold their bias
+        expected = 4 * arrays["J_error"][np.triu_indices(4, 1)]
+        assert error / expected == pytest.approx(1, abs=4.5 / np.sqrt(2 * 40))
+    monkeypatch.setattr(Plan, "_again", lambda *args, **more: {})
+    assert distance(fit(f"{options} --bootstrap 40")[1]) > 1.5
+
+
 def test_silent_and_duplicate_units_under_a_penalty(lft_main):
     rng = np.random.default_rng(0)
     x = (rng.random((4, 800)) < 0.2).astype(np.int8)
@@ -115,6 +135,8 @@ def test_silent_and_duplicate_units_under_a_penalty(lft_main):
         ("--discovery 0.1 --procedure holm", "--procedure 'holm': valid are bh, by, storey"),
         ("--surrogates 5", "--surrogates: needs --discovery"),
         ("--discovery 0.1 --penalty l2", "--discovery: l2 shrinks every coupling"),
+        ("--posterior 100 --ridge 2", "--posterior and --ridge 2: the posterior of pairwise is adjusted at"),
+        ("--power 0.1 --penalty l1", "--power and --penalty l1: errors of a penalized fit do not fall"),
         ("--power 0", "--power 0: valid is the size of a coupling, > 0"),
     ],
 )

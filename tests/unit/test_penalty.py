@@ -4,6 +4,11 @@ import numpy as np
 import pytest
 
 from lft.errors import InputError
+from lft.inference.causal import fit as causal_fits
+from lft.inference.causal.basis import make_basis
+from lft.inference.causal.fit import fit_glm
+from lft.inference.causal.objective import CausalObjective
+from lft.inference.causal.together import Together
 from lft.inference.penalty import solver
 from lft.inference.penalty.crossval import cross_validate, time_folds
 from lft.inference.penalty.errors import debias, ridge_errors
@@ -145,10 +150,10 @@ def test_random_bins_would_look_at_their_test():
     """Mutant: folds of single rows dealt at random find the correlated noise predictable and ask for no penalty."""
     o = drifting(0)
     p, grid = penalty_for(o, "l2"), np.geomspace(1e6, 1e-2, 9)
-    honest = cross_validate(o, p, grid, time_folds(o.n_rows, 5))
+    honest = cross_validate(o, p, grid, time_folds(o.n_rows, 5))[0]
     order = np.random.default_rng(1).permutation(o.n_rows)
     mixed = LinearObjective(o.x[order], o.y[order])
-    leaking = cross_validate(mixed, p, grid, time_folds(o.n_rows, 5))
+    leaking = cross_validate(mixed, p, grid, time_folds(o.n_rows, 5))[0]
     assert honest.strengths[honest.best] > 30 * leaking.strengths[leaking.best]
     assert honest.mean[honest.best] < leaking.mean[leaking.best]
 
@@ -157,7 +162,7 @@ def test_one_standard_error_rule_takes_the_stronger_penalty():
     o = logistic(n_rows=2000)
     null = null_fit(o)
     p = make_penalty(o, "l1", null)
-    cv = cross_validate(o, p, strengths(p, null), time_folds(o.n_rows, 5))
+    cv = cross_validate(o, p, strengths(p, null), time_folds(o.n_rows, 5))[0]
     loss = cv.scores[:, cv.best] - cv.scores[:, cv.one_se]
     assert cv.one_se < cv.best and 0 <= loss.mean() <= loss.std(ddof=1) / np.sqrt(5)
     assert cv.mean[cv.best] == cv.scores.mean(axis=0).max()
@@ -230,3 +235,96 @@ def test_bad_input(options, message):
 def test_fields_alone_cannot_be_penalized():
     with pytest.raises(InputError, match="never penalized"):
         fit_penalized(LogisticObjective(np.ones((4, 1)), [0, 1, 1, 0], kinds="c"), "l2")
+
+
+# ---- targets of a causal model side by side
+def causal_fit(monkeypatch, routine, together=True, n=5):
+    """A penalized GLM of one batch, its targets side by side or one after the other."""
+
+    class OneByOne:
+        def __init__(self, design, targets, n_rows, keeps, pinned):
+            self.objectives = [
+                CausalObjective(design, [i], n_rows, {i: k}, {} if p is None else {i: p})
+                for i, k, p in zip(targets, keeps, pinned, strict=True)
+            ]
+
+        def map(self, routine):
+            return [routine(o) for o in self.objectives]
+
+    with monkeypatch.context() as patch:
+        if not together:
+            patch.setattr(causal_fits, "Together", OneByOne)
+        raster = (np.random.default_rng(0).random((700, n)) < 0.15).astype(np.int8)
+        return fit_glm(raster, basis=make_basis("raised-cosine", 2, 6), test=0.1, penalize=routine)
+
+
+@pytest.mark.parametrize("kind", ["l2", "l1"])
+def test_targets_side_by_side_have_the_bits_of_single_ones(kind, monkeypatch):
+    def routine(objective):
+        fit = fit_penalized(objective, kind, n_folds=2, n_strengths=3, n_blocks=20)
+        return fit.theta, fit.errors.influences
+
+    fits = [causal_fit(monkeypatch, routine, together, n=4) for together in (True, False)]
+    for name in ("h", "weights", "own_weights", "weights_error", "J_lag", "h_error"):
+        a, b = (getattr(fit, name) for fit in fits)
+        assert np.isfinite(a).any() and np.array_equal(a, b, equal_nan=True), name
+
+
+def test_passes_are_shared_and_lanes_are_not(monkeypatch):
+    def routine(objective):
+        objective.evaluate(np.zeros(objective.size))  # all at once
+        if objective.targets == [0]:
+            objective.score(np.zeros(objective.size), 0, 50)
+        return objective.evaluate(np.zeros(objective.size))[1], np.zeros((2, objective.size))
+
+    served, serve = [], Together._serve
+
+    def counted(self, what, lanes):
+        served.append((what[1:], len(lanes)))
+        serve(self, what, lanes)
+
+    monkeypatch.setattr(Together, "_serve", counted)
+    good = causal_fit(monkeypatch, routine, n=4).weights
+    whole = ("sums", None, None)
+    assert sorted(n for what, n in served if what == whole) in ([1, 3, 4], [4, 4])
+    assert [n for what, n in served if what != whole] == [1]
+    assert np.array_equal(good, causal_fit(monkeypatch, routine, together=False, n=4).weights)
+
+    def mixed(self, what, lanes):  # mutant: the sums of another lane
+        serve(self, what, lanes)
+        self.answers[lanes[0]], self.answers[lanes[-1]] = self.answers[lanes[-1]], self.answers[lanes[0]]
+
+    monkeypatch.setattr(Together, "_serve", mixed)
+    assert not np.array_equal(good, causal_fit(monkeypatch, routine, n=4).weights)
+
+
+def test_an_error_of_one_target_is_raised(monkeypatch):
+    def routine(objective):
+        objective.evaluate(np.zeros(objective.size))
+        if objective.targets == [2]:
+            raise InputError("unit 2 is bad")
+        return fit_penalized(objective, "l2", strength=3.0, n_blocks=10).theta, np.zeros((2, objective.size))
+
+    with pytest.raises(InputError, match="unit 2 is bad"):
+        causal_fit(monkeypatch, routine)
+
+
+@pytest.mark.parametrize("kind", ["l2", "l1"])
+def test_information_of_all_rows_changes_no_fold(kind):
+    """Scores of folds are those of fits of their own; mutant: the solution on all rows in their place."""
+    o = logistic()
+    null = null_fit(o)
+    p = make_penalty(o, kind, null)
+    grid, folds = strengths(p, null, 5), time_folds(o.n_rows, 4)
+    cv, solutions = cross_validate(o, p, grid, folds, null.theta)
+    exact = cross_validate(o, p, grid, folds, null.theta, tolerance=1e-6)[0]
+    fresh, leak = np.empty((4, 5)), np.empty((4, 5))
+    for f, ((a, b), ranges) in enumerate(zip(folds.test, folds.train, strict=True)):
+        part = o.over(ranges)
+        share = np.sqrt(part.n_rows / o.n_rows) if p.has_norm else 1.0
+        for k, s in enumerate(grid):
+            theta = maximize_penalized(part, p, s * share).theta
+            fresh[f, k], leak[f, k] = (o.log_likelihood(t, a, b) / (b - a) for t in (theta, solutions[k].theta))
+    nats = o.n_rows / 4  # per fold
+    assert nats * np.abs(exact.scores - fresh).max() < 1e-3  # fields are anchored weakly in folds
+    assert nats * np.abs(cv.scores - fresh).max() < 1e-2 and nats * np.abs(leak - fresh).max() > 0.1

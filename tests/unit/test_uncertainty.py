@@ -11,6 +11,7 @@ from lft.inference.uncertainty import posterior as hmc
 from lft.inference.uncertainty.bootstrap import bootstrap, free_maximum, multiplicities
 from lft.inference.uncertainty.discovery import discover, null_z, shifted, zero_share
 from lft.inference.uncertainty.identifiability import gauge, raster_defects, weak_directions
+from lft.inference.uncertainty.intervals import corrected, percentiles
 from lft.inference.uncertainty.posterior import Prior, sample_posterior
 from lft.inference.uncertainty.power import measured_scaling, needed_bins
 from lft.inference.uncertainty.sandwich import influences, standard_errors
@@ -41,6 +42,37 @@ def test_bootstrap_error_is_the_exact_one():
         assert (high - low) / (2 * 1.96 * exact) == pytest.approx(1, abs=LIMIT * width)
     single = bootstrap(o, theta, n_samples=200, edges=np.arange(o.n_rows + 1))
     assert np.all(single.error < 0.65 * exact)  # mutant: rows drawn one by one ignore their correlation (1/sqrt 5)
+
+
+@pytest.mark.parametrize("law", ["normal", "exponential"])
+def test_intervals_from_few_blocks_cover(law):
+    """Means of 12 numbers, 4000 recordings; mutants: percentiles as they are, the acceleration with the wrong sign."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(12, 4000)) if law == "normal" else rng.exponential(size=(12, 4000)) - 1
+    mean = x.mean(axis=0)
+    samples = np.stack([x[rng.integers(12, size=12)].mean(axis=0) for _ in range(400)])
+    u = (x - mean) / 12
+
+    def missed(low, high):
+        return np.array([(low > 0).mean(), (high < 0).mean()])
+
+    good, plain = missed(*corrected(samples, mean, 12, u)), missed(*percentiles(samples))
+    turned = missed(*corrected(samples, mean, 12, -u))
+    if law == "normal":  # exactly 2.5 % on either side; the freedom of 12 blocks is itself a guess
+        assert np.all(np.abs(good - 0.025) < LIMIT * np.sqrt(0.025 / 4000)) and plain.sum() > 0.07
+        exact = 2.201 * x.std(axis=0, ddof=1) / np.sqrt(12)
+        high = corrected(samples, mean, 12)[1]  # without influences: Student's t of 11
+        assert abs(np.median((high - mean) / exact) - 1) < 0.05
+    else:
+        assert good.sum() < 0.085 < 0.115 < plain.sum() and good[1] < turned[1] - 0.01
+
+
+def test_columns_without_an_estimate_have_no_interval():
+    samples = np.random.default_rng(0).normal(size=(50, 3))
+    samples[:, 1], samples[:5, 2] = np.nan, np.nan
+    for center, u in (([0.0, np.nan, 0.0], None), ([0.0, np.nan, 0.0], samples[5:] * [1, np.nan, 1])):
+        low, high = corrected(samples, center, 45, u)
+        assert np.isfinite([low, high]).tolist() == [[True, False, True]] * 2 and low[2] < 0 < high[2]
 
 
 def test_bootstrap_of_couplings_agrees_with_the_sandwich():

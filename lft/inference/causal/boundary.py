@@ -24,7 +24,7 @@ from lft._kernels import lagged
 from lft.inference.causal.design import LANES
 
 EVIDENCE = 5.0
-MIN_EVENTS = 20  # spikes of a source per function, below which blocks of time are too few for a sandwich
+MIN_EVENTS = 20  # spikes of a source per function, or of a target per parameter, below which a sandwich is too small
 HELD_SD = 5.0  # log-odds or log-rate: a factor of 150, beyond any coupling that data can measure
 
 

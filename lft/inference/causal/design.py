@@ -165,7 +165,7 @@ class Batch:
     def eta(self, theta, table, start, stop):
         """(rows, lanes) linear predictor; rows that are not fitted lack their couplings."""
         d = self.design
-        out = np.ascontiguousarray(np.broadcast_to(theta[0], (stop - start, LANES)))
+        out = np.repeat(theta[:1], stop - start, axis=0)
         if d.n_dense > 1:
             out = d.dense(start, stop) @ theta[: d.n_dense]
         lagged.predict(d.table.ptr, d.table.unit, d.fits, start, stop, table, out)

@@ -22,10 +22,11 @@ from lft.inference.causal.basis import Basis, make_basis
 from lft.inference.causal.design import LANES, Batch, Design
 from lft.inference.causal.examine import Examined
 from lft.inference.causal.inputs import BoundInputs, InputDesign
-from lft.inference.causal.objective import CausalObjective, SingularTarget, maximize_batch
+from lft.inference.causal.objective import SingularTarget, maximize_batch
 from lft.inference.causal.result import MAX_INPUT_CELLS, CausalFit
 from lft.inference.causal.spikes import MAX_COUNT, SpikeTable
 from lft.inference.causal.target import finish_target
+from lft.inference.causal.together import Together
 from lft.inference.trials import checked_rasters
 
 MAX_BYTES = 16e9
@@ -404,15 +405,12 @@ def _hold(bounds, places, ridge):
 
 
 def _penalized(task, batch, bounds, theta):
-    """Estimates of another routine, target by target through the protocol."""
-    information, influences = [], []
-    for lane, (i, b) in enumerate(zip(batch.targets, bounds, strict=True)):
-        pinned = {} if b.pinned is None else {i: b.pinned}
-        objective = CausalObjective(task.design, [i], task.n_train, {i: b.keep}, pinned)
-        values, u = task.penalize(objective)
-        theta[b.keep, lane] = values
-        influences.append((np.asarray(u), None))
-        information.append(None)
+    """Estimates of another routine, each target through the protocol."""
+    keeps, pinned = [b.keep for b in bounds], [b.pinned for b in bounds]
+    found = Together(task.design, batch.targets, task.n_train, keeps, pinned).map(task.penalize)
+    for lane, (values, _) in enumerate(found):
+        theta[keeps[lane], lane] = values
+    information, influences = [None] * len(found), [(np.asarray(u), None) for _, u in found]
     return _finish(task, batch, bounds, theta, information, influences)
 
 

@@ -26,9 +26,10 @@ class TargetResult:
 class _Spread:
     """Standard errors of linear functions of the free parameters, by influences and by the inverse information."""
 
-    def __init__(self, influences, inverse, held):
-        """``held`` parameters have no errors, nor has what depends on them."""
-        self.u, self.inverse = influences, inverse
+    def __init__(self, influences, inverse, held, is_few=False):
+        """``held`` parameters have no errors, nor has what depends on them; ``is_few``: too few spikes for influences,
+        the larger of the two errors stands for the first."""
+        self.u, self.inverse, self.is_few = influences, inverse, is_few and inverse is not None
         if len(held):
             self.u = influences.copy()
             self.u[:, held] = np.nan
@@ -36,6 +37,8 @@ class _Spread:
                 inverse[held], inverse[:, held] = np.nan, np.nan
         self.each = np.sqrt((self.u**2).sum(axis=0))
         self.plain = np.full(len(self.each), np.nan) if inverse is None else np.sqrt(inverse.diagonal())
+        if self.is_few:
+            self.each = np.fmax(self.each, self.plain)
 
     def of(self, places, matrix):
         """Errors of ``matrix @ theta[places]``: (sandwich, information)."""
@@ -44,7 +47,8 @@ class _Spread:
             if self.inverse is None:
                 return first, np.full(len(matrix), np.nan)
             part = self.inverse[np.ix_(places, places)]
-            return first, np.sqrt(np.maximum(((matrix @ part) * matrix).sum(axis=1), 0.0))
+            second = np.sqrt(np.maximum(((matrix @ part) * matrix).sum(axis=1), 0.0))
+            return np.fmax(first, second) if self.is_few else first, second
 
 
 def finish_target(task, batch, lane, bounds, theta, table, information, influences, scores):
@@ -54,7 +58,11 @@ def finish_target(task, batch, lane, bounds, theta, table, information, influenc
     keep, values = bounds.keep, theta[:, lane]
     at = np.full(d.size, -1)  # place -> position among the free parameters
     at[keep] = np.arange(len(keep))
-    spread = _Spread(u, None if information is None else information.inverse(), at[bounds.held])
+    # the scores of a unit with few spikes per parameter are fitted away, like those behind a rare source below
+    events = task.rates[i] * d.n_fitted
+    events = events if d.link == "poisson" else min(events, d.n_fitted - events)
+    is_few = task.ridge == 0 and events < boundary.MIN_EVENTS * len(keep)  # a ridge fits less away
+    spread = _Spread(u, None if information is None else information.inverse(), at[bounds.held], is_few)
     n, scale = d.table.n_units, 4.0 if task.spins else 1.0
     filters = table[:, :, lane] / scale
     error, plain = np.full((d.n_lags, n), np.nan), np.full((d.n_lags, n), np.nan)

@@ -10,7 +10,7 @@ import numpy as np
 from lft.errors import InputError
 from lft.inference.penalty.crossval import CrossValidation, cross_validate, time_folds
 from lft.inference.penalty.errors import Errors, ridge_errors, sparse_errors
-from lft.inference.penalty.path import make_penalty, null_fit, solve_path, strengths
+from lft.inference.penalty.path import make_penalty, null_fit, strengths
 from lft.inference.penalty.solver import maximize_on, maximize_penalized
 from lft.inference.penalty.terms import penalty_for
 from lft.inference.uncertainty.sandwich import longest_lag
@@ -176,17 +176,12 @@ def fit_penalized(
         raise InputError(f"strength = {strength!r}: valid is 'auto' or a number > 0 (nats)")
     if refit and kind == "l2":
         raise InputError("refit: an l2 penalty drops no coupling, so there is no support to fit again")
-    if strength != "auto" and kind == "l2" and weights in (None, "equal"):
-        penalty, begin = penalty_for(objective, kind, mix=mix), getattr(objective, "start", lambda: None)()
-    else:
-        null = null_fit(objective)
-        penalty, begin = make_penalty(objective, kind, null, mix, weights), null.theta
+    penalty, begin, null = _posed(objective, kind, mix, weights, strength == "auto")
     path, cv, warnings = {}, None, []
     if strength == "auto":
         folds = time_folds(objective.n_rows, n_folds, longest_lag(objective) if gap is None else gap)
         grid = strengths(penalty, null, n_strengths, span)
-        solutions = solve_path(objective, penalty, grid, begin, progress=progress)
-        cv = cross_validate(objective, penalty, grid, folds, [s.theta for s in solutions])
+        cv, solutions = cross_validate(objective, penalty, grid, folds, begin, progress=progress)
         used = "best" if rule is None else rule
         solution = solutions[cv.chosen(used)]
         path = _stored(solutions, penalty)
@@ -215,6 +210,41 @@ def fit_penalized(
     return PenalizedFit(
         kind, solution.strength, theta, errors, selected, solution.kkt, solution.gap, path, cv, used, refit, warnings
     )
+
+
+def estimate(objective, kind, strength, *, mix=0.0, weights=None, refit=False, start=None):
+    """The estimate at a given strength, without errors: what a bootstrap repeats.
+
+    Parameters
+    ----------
+    objective, kind, strength, mix, weights, refit
+        As in :func:`fit_penalized`.
+    start : ndarray (size,), optional
+        A penalized maximum nearby.
+
+    Returns
+    -------
+    ndarray (size,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lft.testing.objectives import LinearObjective
+    >>> o = LinearObjective(np.eye(3), [3.0, -0.5, 2.0])
+    >>> [estimate(o, "l1", 1.0, weights="equal", refit=r).round(6).tolist() for r in (False, True)]
+    [[2.0, 0.0, 1.0], [3.0, 0.0, 2.0]]
+    """
+    penalty, begin, _ = _posed(objective, kind, mix, weights)
+    theta = maximize_penalized(objective, penalty, float(strength), begin if start is None else start).theta
+    return maximize_on(objective, (theta != 0) | ~penalty.penalized, theta)[0] if refit else theta
+
+
+def _posed(objective, kind, mix, weights, with_null=False):
+    """(penalty, start, fit of the fields alone or None where nothing asks for it)."""
+    if kind == "l2" and weights in (None, "equal") and not with_null:
+        return penalty_for(objective, kind, mix=mix), getattr(objective, "start", lambda: None)(), None
+    null = null_fit(objective)
+    return make_penalty(objective, kind, null, mix, weights), null.theta, null
 
 
 def _is_number(value):

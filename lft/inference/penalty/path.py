@@ -8,7 +8,7 @@ least halved) to 10^-4 of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -119,11 +119,11 @@ def solve_path(objective, penalty, grid, start=None, tolerance=TOLERANCE, progre
     objective : Objective
     penalty : Penalty
     grid : sequence of float
-    start : ndarray (size,) or sequence of them, optional
-        For the first strength, or one start per strength.
+    start : ndarray (size,), optional
+        For the first strength.
     tolerance : float
     progress : callable, optional
-        Called with each solution.
+        Called with each solution, which still has what its search used (``searched``).
 
     Returns
     -------
@@ -137,11 +137,11 @@ def solve_path(objective, penalty, grid, start=None, tolerance=TOLERANCE, progre
     >>> [s.theta.round(6).tolist() for s in solve_path(o, penalty_for(o, "l1"), [3.0, 1.0, 0.25])]
     [[0.0, 0.0], [2.0, 0.0], [2.75, -0.25]]
     """
-    several = start is not None and np.ndim(start[0]) > 0
-    theta, out = None if several else start, []
-    for number, strength in enumerate(grid):
-        out.append(maximize_penalized(objective, penalty, strength, start[number] if several else theta, tolerance))
-        theta = out[-1].theta
+    theta, out = start, []
+    for strength in grid:
+        solution = maximize_penalized(objective, penalty, strength, theta, tolerance)
+        theta = solution.theta
         if progress is not None:
-            progress(out[-1])
+            progress(solution)
+        out.append(replace(solution, searched=None))
     return out

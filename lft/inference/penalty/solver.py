@@ -16,8 +16,7 @@ makes the outer iteration converge from anywhere.  The certificate is the Karush
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,7 +28,48 @@ TOLERANCE = 1e-6
 MAX_INNER = 2000
 MAX_POLISH = 5
 RELAXATION = 1.6
+FAST = 0.1  # largest ratio of promised gains, or residuals, of two steps with one information
+SLOW = 0.3  # the same of the residuals of two steps with a kink, whose inner problem costs more than the information
 FIXED = 1e9  # per row, on the diagonal of the information: the parameter does not move
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """The information of a problem nearby, in place of one's own: gradients are exact, so no maximum depends on it.
+
+    Attributes
+    ----------
+    information : Information
+        Of H + diag(ridge), and where there is a kink of H + diag(ridge + metric).
+    scale : ndarray (size,) or None
+        Standard deviations of the scores, from which the metric is made.
+    share : float
+        The problem at hand has ``share`` times this information.
+    """
+
+    information: Information
+    scale: np.ndarray | None = None
+    share: float = 1.0
+
+    def solve(self, vector):
+        """H^-1 vector, as well as a step needs it where the information knows such a solution (``step``)."""
+        return getattr(self.information, "step", self.information.solve)(vector) / self.share
+
+    def exactly(self, vector):
+        """The same to the last digit."""
+        return self.information.solve(vector) / self.share
+
+    def estimate(self, vector):
+        """Roughly the same."""
+        return getattr(self.information, "estimate", self.information.solve)(vector) / self.share
+
+    def diagonal(self):
+        """Diagonal of H."""
+        return self.information.diagonal() * self.share
+
+    def of_part(self, share):
+        """The same for a stretch with this share of the rows."""
+        return replace(self, share=share * self.share)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +93,8 @@ class Solution:
     kkt : float
         The certificate: see the module.
     n_steps : int
+    searched : Known or None
+        What its last steps were made with; :func:`lft.inference.penalty.path.solve_path` drops it, for it is large.
     """
 
     theta: np.ndarray
@@ -64,11 +106,15 @@ class Solution:
     residual: np.ndarray
     kkt: float
     n_steps: int
+    searched: Known | None = None
 
-    @cached_property
+    @property
     def information(self) -> Information:
         """H plus the quadratic part of the penalty, factored when first asked for."""
-        return self.make(self.ridge)
+        # not functools.cached_property, which locks all solutions in Python 3.11: fits side by side would stop
+        if "_information" not in self.__dict__:
+            object.__setattr__(self, "_information", self.make(self.ridge))
+        return self.__dict__["_information"]
 
     @property
     def gap(self):
@@ -81,7 +127,7 @@ class Solution:
         return self.theta != 0
 
 
-def maximize_penalized(objective, penalty, strength, start=None, tolerance=TOLERANCE, max_steps=100):
+def maximize_penalized(objective, penalty, strength, start=None, tolerance=TOLERANCE, max_steps=100, known=None):
     """Maximum of ``L(theta) - Omega(theta)``.
 
     Parameters
@@ -95,6 +141,8 @@ def maximize_penalized(objective, penalty, strength, start=None, tolerance=TOLER
     tolerance : float
         Largest kkt residual, in standard deviations of the score.
     max_steps : int
+    known : Known, optional
+        Of a problem nearby: used as long as it brings the residual down fast.
 
     Returns
     -------
@@ -120,16 +168,19 @@ def maximize_penalized(objective, penalty, strength, start=None, tolerance=TOLER
     theta = np.zeros(objective.size) if start is None else np.array(start, float)
     ridge = strength * penalty.ridge_weights
     if not penalty.has_norm:
-        return _newton(objective, penalty, strength, theta, tolerance, max_steps)
+        return _newton(objective, penalty, strength, theta, tolerance, max_steps, known)
     value, gradient, make = objective.evaluate(theta)
-    scale = _scale(make, ridge)  # of the start: it measures the residual, and keeps the metric fixed
+    # of the start: it measures the residual, and keeps the metric fixed
+    scale, before = _scale(make, ridge) if known is None else known.scale * np.sqrt(known.share), np.inf
     for step in range(max_steps):
         residual = penalty.residual(theta, gradient, strength)
         kkt = float(np.max(np.abs(residual) / scale))
         if kkt < tolerance:
-            return Solution(theta, float(strength), value, gradient, ridge, make, residual, kkt, step)
-        slope = gradient - ridge * theta
-        target = _quadratic_model(penalty, strength, theta, slope, make, ridge, scale, min(0.01 * kkt, 1e-3))
+            return Solution(theta, float(strength), value, gradient, ridge, make, residual, kkt, step, known)
+        if known is None or kkt > SLOW * before:
+            known = Known(make(ridge + _metric(penalty, scale)), scale)
+        before, slope = kkt, gradient - ridge * theta
+        target = _quadratic_model(penalty, strength, theta, slope, known, scale, min(0.01 * kkt, 1e-3))
         move = target - theta
         now = value - penalty.value(theta, strength)
         promised = float(slope @ move) - penalty.norm_value(target, strength) + penalty.norm_value(theta, strength)
@@ -151,17 +202,21 @@ def maximize_penalized(objective, penalty, strength, start=None, tolerance=TOLER
     )
 
 
-def _quadratic_model(penalty, strength, theta, slope, make, ridge, scale, tolerance):
-    """Maximum of the quadratic model around theta minus the norms."""
+def _metric(penalty, scale):
+    """R of the module, one number per group as one per parameter; 0 where nothing is penalized."""
     index, penalized = penalty.index, penalty.penalized
-    counts = np.bincount(index[penalized])
-    metric = np.bincount(index[penalized], scale[penalized] ** 2) / counts  # one number per group
-    r = penalty.spread(metric)
-    information = make(ridge + r)
+    return penalty.spread(np.bincount(index[penalized], scale[penalized] ** 2) / np.bincount(index[penalized]))
+
+
+def _quadratic_model(penalty, strength, theta, slope, information, scale, tolerance):
+    """Maximum of the quadratic model around theta minus the norms; ``information`` is that of H + R."""
+    penalized, r = penalty.penalized, _metric(penalty, scale)
+    metric = np.ones(len(penalty.norm_weights))
+    metric[penalty.index[penalized]] = r[penalized]
     z, u = theta.copy(), np.zeros(len(theta))
     weight = np.where(penalized, np.sqrt(r), 0.0)
     for _ in range(MAX_INNER):
-        x = theta + information.solve(slope + r * (z - u - theta))
+        x = theta + information.exactly(slope + r * (z - u - theta))
         relaxed = np.where(penalized, RELAXATION * x + (1 - RELAXATION) * z, x)
         old, z = z, penalty.shrink(relaxed + u, metric, strength)
         u = np.where(penalized, u + relaxed - z, 0.0)
@@ -170,35 +225,64 @@ def _quadratic_model(penalty, strength, theta, slope, make, ridge, scale, tolera
     return z
 
 
-def _newton(objective, penalty, strength, theta, tolerance, max_steps):
+class _Kept:
+    """The information of a search, kept from point to point while the promised gain falls fast: gradients are exact.
+
+    To begin with it may be that of a neighboring strength or of a longer stretch.
+    """
+
+    def __init__(self, ridge, information=None):
+        self.ridge, self.information, self.before = ridge, information, np.inf
+
+    def at(self, gradient, make):
+        """The information to use where the penalized gradient is this one; ``make`` gives that of the place itself."""
+        if self.information is not None:
+            promised = self._promised(gradient)
+            if promised <= FAST * self.before:
+                self.before = promised
+                return self.information
+        self.information = Known(make(self.ridge))
+        self.before = self._promised(gradient)
+        return self.information
+
+    def _promised(self, gradient):
+        return float(gradient @ self.information.estimate(gradient))
+
+
+def _newton(objective, penalty, strength, theta, tolerance, max_steps, known=None):
     ridge = strength * penalty.ridge_weights
-    evaluations, last = 0, None
+    evaluations, last, kept = 0, None, _Kept(ridge, known)
 
     def evaluate(point):
         nonlocal evaluations, last
         evaluations += 1
         value, gradient, make = objective.evaluate(point)
         last = point, value, gradient, make
+        slope = gradient - ridge * point
         return (
             value - 0.5 * float(ridge @ point**2),
-            gradient - ridge * point,
-            lambda extra: make(ridge if extra is None else ridge + extra),
+            slope,
+            lambda extra: kept.at(slope, make) if extra is None else make(ridge + extra),
         )
 
     # below this gain the rounding of the value hides whether a step helps: the rest is up to the gradient
-    theta, _, information = newton.maximize(evaluate, theta, max(0.1 * tolerance**2, 1e-7), max_steps)
+    gain = max(0.1 * tolerance**2 * objective.size, 1e-7)
+    theta, _, information = newton.maximize(evaluate, theta, gain, max_steps)
     if last[0] is not theta:
         evaluate(theta)
-    scale = np.sqrt(np.maximum(information.diagonal(), 1e-9))
+    scale, before = np.sqrt(np.maximum(information.diagonal(), 1e-9)), np.inf
     for polish in range(MAX_POLISH + 1):
         _, value, gradient, make = last
         residual = penalty.residual(theta, gradient, strength)
         kkt = float(np.max(np.abs(residual) / scale))
         if kkt < tolerance or polish == MAX_POLISH:
             break
-        theta = theta + information.solve(residual)
+        if kkt > FAST * before:
+            information = Known(make(ridge))
+        before, theta = kkt, theta + information.solve(residual)
         evaluate(theta)
-    return Solution(theta, float(strength), value, gradient, ridge, make, residual, kkt, evaluations - 1)
+    known = replace(information, scale=scale / np.sqrt(information.share))
+    return Solution(theta, float(strength), value, gradient, ridge, make, residual, kkt, evaluations - 1, known)
 
 
 def _scale(make, ridge):
@@ -227,10 +311,12 @@ def maximize_on(objective, keep, start=None):
     """
     theta = np.zeros(objective.size) if start is None else np.where(keep, start, 0.0)
     fixed = np.where(keep, 0.0, FIXED * objective.n_rows)
+    kept = _Kept(fixed)
 
     def evaluate(point):
         value, gradient, make = objective.evaluate(point)
-        return value, np.where(keep, gradient, 0.0), lambda extra: make(fixed if extra is None else fixed + extra)
+        slope = np.where(keep, gradient, 0.0)
+        return value, slope, lambda extra: kept.at(slope, make) if extra is None else make(fixed + extra)
 
     theta, value, information = newton.maximize(evaluate, theta)
     theta = np.where(keep, theta, 0.0)

@@ -34,6 +34,7 @@ DENSE_SIZE = 1300
 MAX_DENSE = 9000
 PASS_TOLERANCE = 0.03
 ROWS_TOLERANCE = 1e-8
+STEP_TOLERANCE = 1e-2
 
 
 def information(objective, theta, extra=None):
@@ -201,6 +202,10 @@ class RowInformation:
         if not len(y):
             return conjugate_gradients(self.product, self._precondition, columns, tolerance).reshape(vector.shape)
         return solve_bordered(self.product, self._precondition, columns, y, tolerance).reshape(vector.shape)
+
+    def step(self, vector):
+        """H^-1 vector as well as a step of a search needs it, whose gradients are exact."""
+        return self.solve(vector, STEP_TOLERANCE)
 
     def estimate(self, vector):
         """Roughly H^-1 vector, for what needs no more than its size: the preconditioner where H is not factored."""

@@ -6,7 +6,7 @@ independent units, whatever happens within them.  A block drawn m times counts m
 
 Unlike the sandwich the bootstrap holds for any estimator, penalized ones and those far from the Gaussian limit too: it
 sees the skewness of couplings between rare units, and its percentiles follow it.  It does not see the bias of a
-penalty, and with too few blocks (below about 20) its spread is too small by ``sqrt(1 - 1/blocks)``, corrected here.
+penalty.  What few blocks take away is given back: :mod:`.intervals`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy as np
 from lft.analysis.source import ordered_map
 from lft.errors import InputError, LftError
 from lft.inference import newton
-from lft.inference.uncertainty.sandwich import block_edges
+from lft.inference.uncertainty.intervals import corrected, deviation
+from lft.inference.uncertainty.sandwich import block_edges, scores_of
 from lft.rng import Key, Stream
 
 MIN_TRIALS = 20
@@ -38,6 +39,8 @@ class Bootstrap:
         NaN where a sample had no fit, and for parameters with too few finite samples.
     edges : ndarray of int
         Of the blocks, in rows.
+    influences : ndarray (blocks, size) or None
+        Of the blocks, to first order; None for an estimator of which they are not known.
     unit : {"blocks", "trials"}
     n_failed : int
         Samples without any fit, left out of the numbers below.
@@ -47,6 +50,7 @@ class Bootstrap:
     theta: np.ndarray
     samples: np.ndarray
     edges: np.ndarray
+    influences: np.ndarray | None
     unit: str
     n_failed: int
     warnings: list
@@ -58,32 +62,10 @@ class Bootstrap:
         return deviation(self.samples) * math.sqrt(n_blocks / (n_blocks - 1))
 
     def interval(self, level=0.95):
-        """Percentile interval: (low, high), each (size,)."""
+        """Corrected percentiles (:mod:`.intervals`): (low, high), each (size,)."""
         if not 0 < level < 1:
             raise InputError(f"level = {level!r}: valid is a number, 0 < level < 1")
-        return percentiles(self.samples, level)
-
-
-def deviation(samples):
-    """Standard deviation of every column over its finite rows; NaN for a column without two."""
-    columns = samples.reshape(len(samples), -1)
-    out = np.full(columns.shape[1], np.nan)
-    known = np.isfinite(columns).sum(axis=0) > 1
-    out[known] = np.nanstd(columns[:, known], axis=0, ddof=1)
-    return out.reshape(samples.shape[1:])
-
-
-def percentiles(samples, level=0.95):
-    """(low, high) of every column over its finite rows.
-
-    The k-th of n samples is the quantile k/(n + 1): with the usual k/n few samples give too short an interval.
-    """
-    columns = samples.reshape(len(samples), -1)
-    out = np.full((2, columns.shape[1]), np.nan)
-    known = np.isfinite(columns).any(axis=0)
-    share = [(1 - level) / 2, (1 + level) / 2]
-    out[:, known] = np.nanquantile(columns[:, known], share, axis=0, method="weibull")
-    return tuple(out.reshape(2, *samples.shape[1:]))
+        return corrected(self.samples, self.theta, len(self.edges) - 1, self.influences, level)
 
 
 def multiplicities(n_blocks, seed, sample):
@@ -96,8 +78,8 @@ def multiplicities(n_blocks, seed, sample):
     return np.bincount(np.minimum((uniform * n_blocks).astype(np.int64), n_blocks - 1), minlength=n_blocks)
 
 
-def bootstrap(objective, theta, *, n_samples, seed=0, fit=None, information=None, edges=None, trial_edges=None,
-              n_blocks=None, comm=None):  # fmt: skip
+def bootstrap(objective, theta, *, n_samples, seed=0, fit=None, ridge=None, information=None, edges=None,
+              trial_edges=None, n_blocks=None, comm=None):  # fmt: skip
     """Estimates of ``n_samples`` recordings made of blocks of this one.
 
     Parameters
@@ -109,9 +91,11 @@ def bootstrap(objective, theta, *, n_samples, seed=0, fit=None, information=None
         >= 2; 200 give the standard deviation to 5 %, 95 % intervals want 1000.
     seed : int
     fit : callable, optional
-        ``fit(objective, start) -> theta``.  Default: the maximum without a penalty.
+        ``fit(objective, start) -> theta``.  Default: the maximum without a penalty, or with ``ridge``.
+    ridge : ndarray (size,), optional
+        The estimate is the maximum of ``L - (1/2) sum_j ridge_j theta_j^2``.
     information : Information, optional
-        At theta, for the choice of the blocks; default the objective's own.
+        At theta, with the ridge, for the choice of the blocks; default the objective's own.
     edges : sequence of int, optional
         Edges of the blocks in rows; default from the measured correlation.
     trial_edges : sequence of int, optional
@@ -152,8 +136,13 @@ def bootstrap(objective, theta, *, n_samples, seed=0, fit=None, information=None
     """
     if isinstance(n_samples, bool) or not isinstance(n_samples, int | np.integer) or n_samples < 2:
         raise InputError(f"bootstrap samples = {n_samples!r}: valid is an integer >= 2")
+    is_maximum = fit in (None, free_maximum, finite_maximum) or ridge is not None
+    if information is None and (is_maximum or edges is None):
+        information = objective.evaluate(theta)[2](ridge)
     edges, unit, warnings = _blocks(objective, theta, information, edges, trial_edges, n_blocks)
-    fit = free_maximum if fit is None else fit
+    influences = _influences(objective, theta, information, edges) if is_maximum else None
+    if fit is None:
+        fit = free_maximum if ridge is None else ridge_maximum(ridge)
     ranges = list(itertools.pairwise(edges.tolist()))
 
     def one(sample):
@@ -182,7 +171,7 @@ def bootstrap(objective, theta, *, n_samples, seed=0, fit=None, information=None
             f"errors: {', '.join(names[p] for p in lost[:5])}{', ...' if len(lost) > 5 else ''}; a posterior bounds "
             "them"
         )
-    return Bootstrap(np.asarray(theta), samples, edges, unit, n_failed, warnings)
+    return Bootstrap(np.asarray(theta), samples, edges, influences, unit, n_failed, warnings)
 
 
 def free_maximum(objective, start):
@@ -196,13 +185,50 @@ def finite_maximum(objective, start):
     return np.where(np.sqrt(information.inverse_diagonal()) < newton.RUNAWAY, theta, np.nan)
 
 
+def ridge_maximum(ridge):
+    """Estimator ``(objective, start) -> theta`` of the maximum of ``L - (1/2) sum_j ridge_j theta_j^2``.
+
+    Parameters
+    ----------
+    ridge : ndarray (size,)
+        Nats, >= 0; zero for parameters that stay free.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lft.testing.objectives import LinearObjective
+    >>> o = LinearObjective(np.eye(2), [3.0, 1.0])
+    >>> ridge_maximum(np.array([2.0, 0.0]))(o, np.zeros(2)).round(9).tolist()
+    [1.0, 1.0]
+    """
+
+    def fit(objective, start):
+        def evaluate(theta):
+            value, gradient, make = objective.evaluate(theta)
+            return (
+                value - 0.5 * float(ridge @ theta**2),
+                gradient - ridge * theta,
+                lambda extra=None: make(ridge if extra is None else ridge + extra),
+            )
+
+        return newton.maximize(evaluate, start)[0]
+
+    return fit
+
+
+def _influences(objective, theta, information, edges):
+    """``H^-1 g_b`` of the blocks; those of a penalized maximum do not sum to zero by themselves."""
+    scores = scores_of(objective, theta, edges)
+    share = np.diff(edges)[:, None] / objective.n_rows
+    return information.solve(np.ascontiguousarray((scores - share * scores.sum(axis=0)).T)).T
+
+
 def _blocks(objective, theta, information, edges, trial_edges, n_blocks):
     """(edges, unit, warnings) of what is resampled."""
     unit, warnings = "blocks", []
     if trial_edges is not None and len(trial_edges) > MIN_TRIALS:
         edges, unit = trial_edges, "trials"
     if edges is None:
-        information = objective.evaluate(theta)[2](None) if information is None else information
         edges, warning = block_edges(objective, theta, information, n_blocks)
         warnings += [warning] if warning else []
     edges = np.asarray(edges, np.int64)

@@ -29,6 +29,7 @@ import numpy as np
 from lft.analysis.estimate import estimate
 from lft.analysis.source import ordered_map
 from lft.errors import DivergenceError, InputError
+from lft.inference.uncertainty.intervals import percentiles
 from lft.inference.uncertainty.sandwich import influences
 from lft.integrators import scheme
 from lft.rng import Key, Stream
@@ -110,8 +111,7 @@ class Posterior:
         """Central interval: (low, high), each (size,)."""
         if not 0 < level < 1:
             raise InputError(f"level = {level!r}: valid is a number, 0 < level < 1")
-        flat = self.samples.reshape(-1, self.samples.shape[2])
-        return tuple(np.quantile(flat, [(1 - level) / 2, (1 + level) / 2], axis=0))
+        return percentiles(self.samples.reshape(-1, self.samples.shape[2]), level)
 
 
 # ---- target
