@@ -11,12 +11,16 @@ from lft.inference.likelihood import (
     exact,
     fit_boltzmann,
     fit_exact,
+    load_model,
     log_likelihood,
     log_z_difference,
     normalization,
 )
 from lft.inference.likelihood import boltzmann as module
 from lft.inference.likelihood.exact_fit import ExactObjective, Problem
+from lft.inference.likelihood.memory import memory
+from lft.inference.likelihood.operators import Operators
+from lft.inference.likelihood.products import add_products
 from lft.inference.likelihood.stretches import Stretches
 from lft.testing.statistics import assert_agrees
 
@@ -130,6 +134,80 @@ def test_boltzmann_learning_finds_the_maximum(family):
     assert fit.checks["worst_z"] < 3 and fit.checks["rms_z_chains"] < 3
     assert fit.score["train"] == pytest.approx(best.score["train"], abs=5e-4)
     assert fit.checks["gain_over_start"][0] > 5
+
+
+def bursts():
+    """Four sparse units, two of them nearly one, that keep each other active: directed couplings in both directions."""
+    a = np.zeros((4, 4))
+    a[0, 1] = a[1, 0] = 5.0
+    C = np.array([[1.5, 0.0, 1.5, 0.0], [0.0, 1.5, 0.0, 1.0], [1.0, 0.5, 0.0, 1.5], [0.0, 1.5, 1.0, -2.0]])
+    return GibbsModel([-5.5, -5.0, -4.2, -4.0], a, None, None, C[None])
+
+
+def test_boltzmann_learning_of_sparse_bursts():
+    """Directed couplings of few spikes, from independent units: the maximum of the transfer matrix, nothing else."""
+    truth = bursts()
+    raster = truth.simulate(20_000, seed=3)[0]
+    options = {"model": "lagged", "test": 0.0, "ridge": 1.0}
+    best = fit_exact(raster, **options)
+    rate = raster.mean(axis=0)
+    fit = fit_boltzmann(raster, start=GibbsModel(np.log(rate / (1 - rate))), n_chains=256, seed=1, accuracy=0.1, **options)
+    exactly = ExactObjective(Problem(raster, "lagged", (), 0.0, 1.0, 1).operators, [raster], 1.0)
+    theta = exactly.operators.theta(load_model(fit))
+    value, gradient, make = exactly.evaluate(theta)
+    top = exactly.evaluate(exactly.operators.theta(load_model(best)))[0]
+    assert 0 <= top - value < 0.5 * 0.1 * exactly.size  # nats; chains of 10 recordings leave p/20
+    for name, (value, error) in best.named().items():
+        assert abs(fit.named()[name][0] - value) < 0.7 * error, name
+    assert not any("not at its maximum" in line for line in fit.warnings)
+    mutant = exactly.operators.theta(truth.scaled(0.9))  # couplings a tenth too small
+    assert top - exactly.evaluate(mutant)[0] > 0.5 * 0.1 * exactly.size
+
+
+def test_a_fit_that_does_not_converge_names_what_is_off():
+    raster = bursts().simulate(5000, seed=3)[0]
+    with pytest.raises(DivergenceError, match=r"not converged after 1 steps.*\d+ of 24 moments .* by more than 3 .*a\["):
+        fit_boltzmann(raster, model="lagged", start=GibbsModel(np.full(4, -3.0)), n_chains=128, accuracy=0.5, ridge=1.0,
+                      max_steps=1)  # fmt: skip
+
+
+MEMORIES = {
+    "alone": GibbsModel([-4.0], b={1: 4.0}),
+    "together": GibbsModel([-4.0, -4.0], [[0, 1], [1, 0]], C=[[[0, 3.0], [3.0, 0]]]),  # no self-coupling at all
+    "around": GibbsModel([-3.0] * 3, C=[np.zeros((3, 3)), [[0, 4.0, 0], [0, 0, 4.0], [4.0, 0, 0]]]),
+    "repulsion": GibbsModel([-3.0, -2.0], C=[[[-8.0, 0], [0, -8.0]]]),
+}
+
+
+@pytest.mark.parametrize("case", MEMORIES)
+def test_memory(case):
+    """Slowest mode of chains against the second eigenvalue of the transfer matrix."""
+    model = MEMORIES[case]
+    transfer = exact.Transfer(model)
+    first, second = np.sort(np.abs(np.linalg.eigvals([transfer.forward(x) for x in np.eye(len(transfer.step))])))[:-3:-1]
+    slowest = 1 / np.log(first / second)
+    assert memory(model) == pytest.approx(slowest, rel=0.15)
+    assert model.margin() >= 15 * slowest
+    own = np.abs(np.einsum("kii->ki", model.lagged)).sum(axis=0).max()  # the mutant: self-couplings alone
+    if case != "alone":
+        assert abs(-1 / np.log(np.tanh(max(own, 1e-3) / 4)) / slowest - 1) > 0.5
+
+
+@pytest.mark.parametrize("p", [0.02, 0.5])
+def test_products_of_sparse_tables(p):
+    """The same whole numbers as from the dense table, with pairs that are not free and levels of the count."""
+    rng = np.random.default_rng(1)
+    pairs = np.argwhere(np.triu(rng.random((30, 30)) < 0.8, 1))
+    op = Operators(30, pairs, (), ((3,), (4, 5, 6)), np.arange(1, 30), np.zeros(30))
+    x = (rng.random((4000, 1, 30)) < p).astype(np.int8)
+    table = op.values(x)
+    assert np.array_equal(op.sparse_values(x[:, 0]).toarray(), table)
+    first, second = np.zeros(op.size), np.zeros((op.size,) * 2)
+    add_products(op, x[:2500], first, second)
+    add_products(op, x[2500:], first, second)
+    assert np.array_equal(first, table.sum(axis=0)) and np.array_equal(second, table.T @ table)
+    x[7, 0, 3] ^= 1  # the mutant: one spike
+    assert not np.array_equal(op.sparse_values(x[:, 0]).toarray(), table)
 
 
 def test_boltzmann_learning_goes_on_after_a_kill(tmp_path, monkeypatch):
