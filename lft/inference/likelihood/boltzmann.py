@@ -24,7 +24,7 @@ import numpy as np
 from lft.errors import DivergenceError, InputError
 from lft.inference import newton
 from lft.inference.likelihood.exact_fit import MODELS, Problem, penalty
-from lft.inference.likelihood.joint import second_state
+from lft.inference.likelihood.joint import second_state, strayed_bins
 from lft.inference.likelihood.model import LONGEST, GibbsModel, from_fit
 from lft.inference.likelihood.normalization import log_z_difference, weights_by_bin
 from lft.inference.likelihood.operators import start_theta
@@ -46,6 +46,8 @@ REACH = 2.0
 """Nats by which the first step may raise the weight of any bin, recorded or drawn; doubled after a good one."""
 STRAY = 1.1
 """Spikes of chains, in units of those recorded or of those before a step, beyond which it is taken back to a quarter."""
+FENCES = 12
+"""Kinds of bins, to which steps have strayed, that are remembered."""
 SMALLEST = 0.05
 """Log-odds of a step that is not cut any further."""
 ADVICE = "give --ridge, or fewer units or lags, or wider bins"
@@ -67,6 +69,7 @@ class _State:
     slope: float  # r . step at these
     spikes: float  # of chains at these
     reach: float  # nats, of the next step
+    fences: np.ndarray  # (n, size): operators of bins to which steps have strayed, less the recorded ones
 
 
 def fit_boltzmann(
@@ -245,7 +248,8 @@ class _Learner:
             theta = self.operators.theta(self.first)
             share = min(16 * self.accuracy, 1.0)
             measured = self.measure(self.stretches(theta, 1))
-            state = _State(theta, 0, *measured, theta, math.inf, 2, share, theta, math.inf, 0.0, REACH)
+            state = _State(theta, 0, *measured, theta, math.inf, 2, share, theta, math.inf, 0.0, REACH,
+                           np.zeros((0, len(theta))))  # fmt: skip
             self.store.save(state)
         else:
             self._use(state.covariance, state.n_draws)
@@ -253,23 +257,26 @@ class _Learner:
             chains = self.arrived(state)
             state.seeds += 1
             if chains is None or not chains.is_settled:
-                state = self.retreat(state, 0.25)
+                state = self.retreat(self.fenced(state), 0.25)
                 continue
             moments = chains.moments(state.share)
             residual = self.gradient(state.theta, moments)
             if not np.isfinite(residual).all():
                 raise DivergenceError("Boltzmann learning: moments are not finite")
-            left = 0.25 if self.strays(state, moments) else self.overshot(state, residual, moments)
+            if self.strays(state, moments):
+                state = self.retreat(self.fenced(state), 0.25)
+                continue
+            left = self.overshot(state, residual, moments)
             if left is not None:
                 state = self.retreat(state, left)
                 continue
-            move, quality, noise = self.promise(residual, moments)
+            quality, noise = self.promise(residual, moments)
             worse = quality > 0.7 * state.quality + 5 * noise or self.moved(state) > 10 * FAR
             if worse or noise > WILD * state.share * self.operators.size:  # that covariance is no guide any more
                 if not np.array_equal(state.theta, state.measured_at):
                     state.covariance, state.n_draws = self.measure(chains)
                     state.measured_at = state.theta
-                    move, quality, noise = self.promise(residual, moments)
+                    quality, noise = self.promise(residual, moments)
             if quality <= 2.5 * noise:
                 if state.share == self.accuracy:
                     return state, moments
@@ -277,11 +284,11 @@ class _Learner:
                 continue
             if quality < 50 * noise:
                 state.share = self.accuracy
-            move = self.relax * self.bounded(move, residual, moments, chains, state.reach)
+            move = self.relax * self.bounded(residual, moments, chains, state)
             state = _State(
                 state.theta + move, state.step + 1, state.covariance, state.n_draws, state.measured_at, quality,
                 state.seeds, state.share, state.theta, float(residual @ move), self.spikes(moments.total),
-                2 * state.reach,
+                2 * state.reach, state.fences,
             )  # fmt: skip
             self.store.save(state)
         moments = self.stretches(state.back, 2**19).moments(state.share)
@@ -302,9 +309,8 @@ class _Learner:
         )
 
     def promise(self, residual, moments):
-        """(step, ``r . step``, what that is for an r of nothing but sampling)."""
-        move = self.towards(residual, moments)
-        return move, float(residual @ move), self.noise(moments)
+        """``r . H^-1 r``, twice the nats that a full step promises, and what it is for an r of nothing but sampling."""
+        return float(residual @ self.curvature(moments).solve(residual)), self.noise(moments)
 
     def strays(self, state, moments):
         """Whether the last step led into a state of which the recording knows nothing, in which units fire more."""
@@ -327,7 +333,28 @@ class _Learner:
             return None
         return min(max(state.slope / (state.slope - ahead), 0.1), 0.5)
 
-    def bounded(self, move, residual, moments, chains, nats):
+    def fenced(self, state):
+        """The state with the operators of bins to which a step has strayed among those whose weight must not rise."""
+        found = strayed_bins(self.operators, self.operators.model(state.theta), self.rate.sum(), self.seed)
+        if found is not None:
+            state.fences = np.concatenate([state.fences, [found - self.observed / self.problem.n_train]])[-FENCES:]
+        return state
+
+    def along(self, move, fences, information):
+        """The step without what raises the weight of bins to which others have strayed, in the metric of H.
+
+        ``move - H^-1 D^T (D H^-1 D^T)^-1 D move`` with rows D of the fences that the step would cross.
+        """
+        active = np.zeros(len(fences), bool)
+        original = move
+        while (crossed := (fences @ move > 1e-9) & ~active).any():
+            active |= crossed
+            D = fences[active]
+            solved = information.solve(np.ascontiguousarray(D.T))
+            move = original - solved @ np.linalg.lstsq(D @ solved, D @ original, rcond=1e-10)[0]
+        return move
+
+    def bounded(self, residual, moments, chains, state):
         """A step that raises the weight of no bin, recorded or drawn, by more than so many nats.
 
         Quadratic forms do not see bursts: many pairs that each gain a little multiply the weight of the bins in which
@@ -335,10 +362,13 @@ class _Learner:
         most events, and is known best, then goes first.
         """
         constant = 0.0
-        while (most := self.largest_weight(move, chains)) > nats and constant < self._matrix.diagonal().max():
+        while True:
+            information = self.curvature(moments, constant)
+            move = self.along(information.solve(residual), state.fences, information)
+            most = self.largest_weight(move, chains)
+            if most <= state.reach or constant > self._matrix.diagonal().max():
+                return move * min(state.reach / max(most, 1e-30), 1.0)
             constant = 4 * constant or 0.1 * float(np.median(self._matrix.diagonal()))
-            move = self.towards(residual, moments, constant)
-        return move * min(nats / max(most, 1e-30), 1.0)
 
     def largest_weight(self, move, chains):
         """Nats by which a step raises the weight of a bin, at most."""
@@ -348,20 +378,20 @@ class _Learner:
         recorded = max(float(weights_by_bin(change, r).max()) for r in self.problem.train)
         return max(recorded, chains.largest_weight(change))
 
-    def towards(self, residual, moments, constant=0.0):
-        """``H^-1 residual``; far below the recorded number of coincidences with their secant variance.
+    def curvature(self, moments, constant=0.0):
+        """H, far below the recorded number of coincidences with their secant variance.
 
         A coincidence that the model makes m times and the recording n times needs a step of about log(n/m), its
-        variance is n at the end: (n - m)/m would overshoot.  ``constant`` is added to the diagonal of H.
+        variance is n at the end: (n - m)/m would overshoot.  ``constant`` is added to the diagonal.
         """
         seen, made = self.observed[self._rare], np.maximum(moments.total[self._rare], 1e-2)
         far = seen > 2 * made
         if not far.any() and not constant:
-            return self.information.solve(residual)
+            return self.information
         extra = np.full(self.operators.size, constant)
         secant = np.where(far, (seen - made) / np.log(np.where(far, seen / made, 2.0)), 0.0)
         extra[self._rare] += np.maximum(secant - self._variance[self._rare], 0.0)
-        return newton.DenseInformation(self._matrix, extra).solve(residual)
+        return newton.DenseInformation(self._matrix, extra)
 
     def retreat(self, state, part):
         """A part of the last step."""

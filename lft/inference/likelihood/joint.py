@@ -46,7 +46,7 @@ def second_state(model, rate, seed=0, start=0.5):
     >>> second_state(GibbsModel(np.full(20, -3.0)), 20 / (1 + np.exp(3.0))) is None
     True
     """
-    rows = 1 if model.kind == "static" else 32 * len(model.lagged) + 64  # shorter ones are ended from their ends
+    rows = _rows(model)
     edges = np.count_nonzero(model.a) + 2 * np.count_nonzero(model.lagged) + model.n_units
     sweeps = int(min(OPERATIONS / (64 * WORDS * rows * edges), SWEEPS))
     if sweeps < FEWEST:
@@ -69,6 +69,35 @@ def second_state(model, rate, seed=0, start=0.5):
         f"the joint distribution of this fit {what} {where}, which the pseudo-likelihood does not see; "
         "take --penalty l2 or --method boltzmann"
     )
+
+
+def strayed_bins(operators, model, rate, seed=0):
+    """<O> per bin of the chains that fire at least twice as much as recorded after a start with half of all units.
+
+    Parameters
+    ----------
+    operators : Operators
+    model : GibbsModel
+    rate : float
+        Spikes per bin of the recording.
+    seed : int
+
+    Returns
+    -------
+    ndarray (size,) or None
+        None where no chain does.
+    """
+    rows = _rows(model)
+    chains = Chains(model, WORDS, rows, seed=seed)
+    chains.sweep(FEWEST)
+    x = chains.values()
+    away = x[x.sum(axis=(1, 2)) > 2 * rows * rate]
+    return operators.values(away).mean(axis=0) / rows if len(away) else None
+
+
+def _rows(model):
+    """Bins of a chain; shorter ones are soon ended from their ends."""
+    return 1 if model.kind == "static" else 32 * len(model.lagged) + 64
 
 
 def _differs(chains, rate):
