@@ -195,7 +195,6 @@ class _Learner:
         self.penalty, self.renewed = penalty(self.operators, ridge), 0
         self._rare = np.r_[tuple(self.operators.at[kind] for kind in "aCV")]  # coincidences and counts
         self.rate = sum(r.sum(axis=0, dtype=float) for r in problem.train) / problem.n_train
-        self._rows = 20 * self.operators.longest or 1  # of a draw, at least
         store.mark(problem, first, accuracy, words, seed, ridge)
 
     def stretches(self, theta, replica, most=math.inf):
@@ -226,15 +225,15 @@ class _Learner:
         rarest = np.maximum(self.observed[self._rare], 1).min(initial=self.problem.n_train)
         events = chains.n_stretches * min(SEEN / rarest, MOST)
         covariance, n = chains.covariance(DRAWS, events)
+        covariance[self._rare, self._rare] += sum(kind.scale for kind in chains.kinds) / n  # one more event was met
         self._use(covariance, n)
         return covariance, n
 
     def _use(self, covariance, n):
         p = self.operators.size
         floor, rare = np.zeros(p), self._rare
-        # an event that the chains hardly met: its variance at the maximum is about its count; one more was met
+        # an event that the chains hardly met: its variance at the maximum is about its count
         floor[rare] = np.maximum(0.5 * np.minimum(self.observed[rare], 30) - covariance.diagonal()[rare], 0)
-        floor[rare] += self.problem.n_train / n / self._rows
         self._variance = covariance.diagonal() + floor
         self._matrix = covariance + np.diag(self.penalty + floor)
         self.information = newton.DenseInformation(self._matrix)
@@ -300,12 +299,12 @@ class _Learner:
 
     def off(self, z):
         """Moments beyond 3 standard errors, the worst ones by name."""
-        worst = np.argsort(-np.abs(z))[: min(np.count_nonzero(np.abs(z) > 3), 5)]
+        many = int(np.count_nonzero(np.abs(z) > 3))
         names = self.operators.names()
-        listed = ", ".join(f"{names[k]} by {z[k]:+.2g}" for k in worst) + ", ..." * (np.count_nonzero(np.abs(z) > 3) > 5)
+        listed = [f"{names[k]} by {z[k]:+.2g}" for k in np.argsort(-np.abs(z))[: min(many, 5)]] + ["..."] * (many > 5)
         return (
-            f"{np.count_nonzero(np.abs(z) > 3)} of {len(z)} moments of the recording differ from those of the chains by "
-            f"more than 3 standard errors: {listed or 'none'}"
+            f"{many} of {len(z)} moments of the recording differ from those of the chains by more than 3 standard "
+            f"errors: {', '.join(listed) or 'none'}"
         )
 
     def promise(self, residual, moments):
