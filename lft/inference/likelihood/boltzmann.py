@@ -44,6 +44,8 @@ WILD = 10.0
 """Noise of the moments, in units of what the covariance promises at most, beyond which it is measured again."""
 REACH = 2.0
 """Nats by which the first step may raise the weight of any bin, recorded or drawn; doubled after a good one."""
+FARTHEST = 64.0
+"""Nats to which that grows."""
 STRAY = 1.1
 """Spikes of chains, in units of those recorded or of those before a step, beyond which it is taken back to a quarter."""
 FENCES = 12
@@ -283,11 +285,15 @@ class _Learner:
                 continue
             if quality < 50 * noise:
                 state.share = self.accuracy
-            move = self.relax * self.bounded(residual, moments, chains, state)
+            move = self.bounded(residual, moments, chains, state)
+            if len(state.fences) and residual @ move < 0.1 * quality:  # what is left lies across: with care
+                state.fences, state.reach = state.fences[:0], min(state.reach, REACH)
+                move = self.bounded(residual, moments, chains, state)
+            move *= self.relax
             state = _State(
                 state.theta + move, state.step + 1, state.covariance, state.n_draws, state.measured_at, quality,
                 state.seeds, state.share, state.theta, float(residual @ move), self.spikes(moments.total),
-                2 * state.reach, state.fences,
+                min(2 * state.reach, FARTHEST), state.fences,
             )  # fmt: skip
             self.store.save(state)
         moments = self.stretches(state.back, 2**19).moments(state.share)
