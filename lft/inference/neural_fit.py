@@ -127,8 +127,8 @@ def fit_k_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, u
     Weight ``exp(sum_{i<j} a_ij phi_i phi_j + sum_i c_i phi_i + V(K))``, ``K = sum_i phi_i``, per bin; the log-odds of a
     unit contain ``V(K_rest + 1) - V(K_rest)``.  A constant and terms linear and quadratic in K are held by c and a, so
     ``V(0) = V(1) = V(2) = 0``.  Conditionals compare neighboring K alone: from the first K that never occurs in
-    training on V is constant, and those K are listed in ``unbounded``; above the largest that occurs it falls so that no
-    state of more spikes has weight (:mod:`lft.inference.likelihood.counts`), and a warning says so.
+    training on V is constant, and those K are listed in ``unbounded``; above the largest that occurs it falls so that
+    no state of more spikes has weight (:mod:`lft.inference.likelihood.counts`), and a warning says so.
 
     Parameters
     ----------

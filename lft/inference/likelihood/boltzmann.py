@@ -2,10 +2,16 @@
 
     theta <- theta + H^-1 (O(data) - <O>),       H = cov(O)
 
-Newton steps on the concave likelihood, from the maximum of the pseudo-likelihood.  H is measured once, and again where
-the steps end; <O> is measured after every step in more samples, until what is left of the gradient is what chains of
-that length resolve.  A step that would change the distribution by more than a tenth of a nat per bin is shortened.
-Whether the moments are matched is then asked of new chains.
+Newton steps on the concave likelihood, from the maximum of the pseudo-likelihood.  H is measured once, again where it
+is no guide any more and where the steps end; <O> is measured after every step in more samples, until what is left of
+the gradient is what chains of that length resolve.  Whether the moments are matched is then asked of new chains.
+
+Sparse recordings with bursts have a second state nearby, in which most units fire; quadratic forms do not see it.  So
+
+* no step raises the weight of a bin, recorded or drawn, by more than some nats: H is raised by a constant;
+* a step that enters that state is taken back to a quarter, and the next ones do not raise the weight of the bins found
+  there (fences), until what is left of the gradient lies across;
+* a step beyond the maximum along it, which the slope there tells, is taken back to where the slope vanishes.
 
 Bins of a static model are independent draws.  For space-time models chains are stretches with open ends: the ends count
 as they are, the middle stands for the rest of a longer trial (:mod:`lft.inference.likelihood.stretches`).
@@ -41,13 +47,13 @@ RIDGES = (1.0, 4.0, 16.0, 64.0, 256.0)
 FAR = 1e-3
 """Nats per bin by which the distribution may change before the covariance is measured again for the errors."""
 WILD = 10.0
-"""Noise of the moments, in units of what the covariance promises at most, beyond which it is measured again."""
+"""Noise of the moments, in units of what the covariance promises at most, beyond which a step has strayed."""
 REACH = 2.0
 """Nats by which the first step may raise the weight of any bin, recorded or drawn; doubled after a good one."""
 FARTHEST = 64.0
 """Nats to which that grows."""
 STRAY = 1.1
-"""Spikes of chains, in units of those recorded or of those before a step, beyond which it is taken back to a quarter."""
+"""Spikes of chains, in units of those recorded or before a step, beyond which it is taken back to a quarter."""
 FENCES = 12
 """Kinds of bins, to which steps have strayed, that are remembered."""
 SMALLEST = 0.05
@@ -205,7 +211,7 @@ class _Learner:
         return Stretches(self.operators, model, self.problem.train, self.words, self.seed, replica, self.comm, most)
 
     def arrived(self, state):
-        """Chains where the last step led; None where it is plain, without waiting for them to settle, that it strayed."""
+        """Chains where the last step led; None where it is plain, before they have settled, that it strayed."""
         model = self.operators.model(state.theta)
         if np.array_equal(state.theta, state.back):
             return self.stretches(model, state.seeds)
@@ -273,11 +279,10 @@ class _Learner:
                 continue
             quality, noise = self.promise(residual, moments)
             worse = quality > 0.7 * state.quality + 5 * noise or self.moved(state) > 10 * FAR
-            if worse or noise > WILD * state.share * self.operators.size:  # that covariance is no guide any more
-                if not np.array_equal(state.theta, state.measured_at):
-                    state.covariance, state.n_draws = self.measure(chains)
-                    state.measured_at = state.theta
-                    quality, noise = self.promise(residual, moments)
+            if worse and not np.array_equal(state.theta, state.measured_at):  # that covariance is no guide any more
+                state.covariance, state.n_draws = self.measure(chains)
+                state.measured_at = state.theta
+                quality, noise = self.promise(residual, moments)
             if quality <= 2.5 * noise:
                 if state.share == self.accuracy:
                     return state, moments
@@ -319,8 +324,10 @@ class _Learner:
 
     def strays(self, state, moments):
         """Whether the last step led into a state of which the recording knows nothing, in which units fire more."""
-        spikes = self.spikes(moments.total)
-        return not np.array_equal(state.theta, state.back) and spikes > STRAY * max(self.spikes(self.observed), state.spikes)
+        if np.array_equal(state.theta, state.back):
+            return False
+        most = STRAY * max(self.spikes(self.observed), state.spikes)
+        return self.spikes(moments.total) > most or self.noise(moments) > WILD * state.share * self.operators.size
 
     def spikes(self, total):
         """Number of spikes, all units together."""
@@ -473,7 +480,8 @@ class _Learner:
         notes = []
         if checks["worst_z"] > 3:
             notes.append(
-                f"the fit is not at its maximum: {self.off(z)}; give a smaller --accuracy, or {ADVICE.removeprefix('give ')}"
+                f"the fit is not at its maximum: {self.off(z)}; give a smaller --accuracy, --ridge, fewer units or lags, "
+                "or wider bins"
             )
         return checks, notes
 
@@ -519,7 +527,8 @@ class _Store:
         try:
             with np.load(self.path) as file:
                 stamp = str(file["stamp"])
-                state = _State(**{f.name: file[f.name][()] for f in fields(_State)})
+                values = {f.name: file[f.name] for f in fields(_State)}
+                state = _State(**{name: x if x.ndim else x.item() for name, x in values.items()})
         except (OSError, ValueError, KeyError) as reason:
             raise InputError(f"{self.path}: no checkpoint of a fit ({reason})") from None
         if stamp != self.stamp:

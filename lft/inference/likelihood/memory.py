@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from lft.inference.likelihood.sampling import LANES, Chains
+from lft.inference.likelihood.sampling import Chains
 
 WORDS, ROWS, SNAPSHOTS, SWEEPS = 2, 64, 16, 64
 """Chains of 64 x 64 bins, how often they are looked at, and sweeps before (and, altogether, between) at most."""
