@@ -480,8 +480,8 @@ class _Learner:
         notes = []
         if checks["worst_z"] > 3:
             notes.append(
-                f"the fit is not at its maximum: {self.off(z)}; give a smaller --accuracy, --ridge, fewer units or lags, "
-                "or wider bins"
+                f"the fit is not at its maximum: {self.off(z)}; give a smaller --accuracy, --ridge, fewer units, "
+                "fewer lags, or wider bins"
             )
         return checks, notes
 
