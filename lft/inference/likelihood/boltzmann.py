@@ -52,6 +52,8 @@ REACH = 2.0
 """Nats by which the first step may raise the weight of any bin, recorded or drawn; doubled after a good one."""
 FARTHEST = 64.0
 """Nats to which that grows."""
+ACROSS = 0.3
+"""Share of what a free step promises below which a fenced one is given up."""
 STRAY = 1.1
 """Spikes of chains, in units of those recorded or before a step, beyond which it is taken back to a quarter."""
 FENCES = 12
@@ -279,6 +281,9 @@ class _Learner:
                 continue
             quality, noise = self.promise(residual, moments)
             worse = quality > 0.7 * state.quality + 5 * noise or self.moved(state) > 10 * FAR
+            done = quality <= 2.5 * noise and state.share == self.accuracy
+            # the end is judged by a covariance from which the couplings are no farther than chains resolve
+            worse |= done and self.moved(state) * self.problem.n_train > 0.5 * self.operators.size * self.accuracy
             if worse and not np.array_equal(state.theta, state.measured_at):  # that covariance is no guide any more
                 state.covariance, state.n_draws = self.measure(chains)
                 state.measured_at = state.theta
@@ -290,11 +295,13 @@ class _Learner:
                 continue
             if quality < 50 * noise:
                 state.share = self.accuracy
-            move = self.bounded(residual, moments, chains, state)
-            if len(state.fences) and residual @ move < 0.1 * quality:  # what is left lies across: with care
-                state.fences, state.reach = state.fences[:0], min(state.reach, REACH)
-                move = self.bounded(residual, moments, chains, state)
-            move *= self.relax
+            move = self.bounded(residual, moments, chains, state.fences, state.reach)
+            if len(state.fences):
+                reach = min(state.reach, REACH)
+                free = self.bounded(residual, moments, chains, state.fences[:0], reach)
+                if residual @ move < ACROSS * (residual @ free):  # what is left lies across: with care
+                    move, state.fences, state.reach = free, state.fences[:0], reach
+            move = self.relax * move
             state = _State(
                 state.theta + move, state.step + 1, state.covariance, state.n_draws, state.measured_at, quality,
                 state.seeds, state.share, state.theta, float(residual @ move), self.spikes(moments.total),
@@ -366,7 +373,7 @@ class _Learner:
             move = original - solved @ np.linalg.lstsq(D @ solved, D @ original, rcond=1e-10)[0]
         return move
 
-    def bounded(self, residual, moments, chains, state):
+    def bounded(self, residual, moments, chains, fences, nats):
         """A step that raises the weight of no bin, recorded or drawn, by more than so many nats.
 
         Quadratic forms do not see bursts: many pairs that each gain a little multiply the weight of the bins in which
@@ -376,10 +383,10 @@ class _Learner:
         constant = 0.0
         while True:
             information = self.curvature(moments, constant)
-            move = self.along(information.solve(residual), state.fences, information)
+            move = self.along(information.solve(residual), fences, information)
             most = self.largest_weight(move, chains)
-            if most <= state.reach or constant > self._matrix.diagonal().max():
-                return move * min(state.reach / max(most, 1e-30), 1.0)
+            if most <= nats or constant > self._matrix.diagonal().max():
+                return move * min(nats / max(most, 1e-30), 1.0)
             constant = 4 * constant or 0.1 * float(np.median(self._matrix.diagonal()))
 
     def largest_weight(self, move, chains):
