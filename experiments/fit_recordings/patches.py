@@ -6,17 +6,14 @@ README.md beside this file has the question, what is fitted and the findings; ``
 """
 
 import argparse
-import json
 import os
 import time
-import warnings
-from pathlib import Path
 
 import numpy as np
-from run import RECORDINGS, TEST
+from run import RECORDINGS, TEST, each_recording
 
 from lft.commands.fit_check import CAUSAL, constraints_of, heat_of, model_of, n_parameters
-from lft.errors import DataWarning, DivergenceError, InputError
+from lft.errors import DivergenceError, InputError
 from lft.inference.causal.basis import make_basis
 from lft.inference.causal.fit import fit_glm, fit_kinetic
 from lft.inference.likelihood.boltzmann import fit_boltzmann
@@ -235,15 +232,7 @@ def main():
     parser.add_argument("--units", type=int, help="default: 20 on the retinae, 40 elsewhere")
     parser.add_argument("--bins", type=int, help="from the start of the recording, at most")
     parser.add_argument("--families", help=f"separated by semicolons; default: {SHORT}, and more on some")
-    args = parser.parse_args()
-    if args.data is None:
-        parser.error("no recordings: give their folder, or set LFT_DATA")
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    warnings.simplefilter("ignore", DataWarning)  # clipping and silent units stand in the tables
-    for name in args.only or RECORDINGS:
-        found = study(name, Path(args.data) / f"{name}.h5", folder, args)
-        (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    each_recording(parser, study)
 
 
 if __name__ == "__main__":

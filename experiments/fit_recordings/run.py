@@ -164,6 +164,19 @@ def scan_of(recording, widths):
     return scan_bins(fit_at, widths)
 
 
+def each_recording(parser, study):
+    """Study every recording that the command line asks for, and write what was found."""
+    args = parser.parse_args()
+    if args.data is None:
+        parser.error("no recordings: give their folder, or set LFT_DATA")
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    warnings.simplefilter("ignore", DataWarning)  # clipping and silent units stand in the tables
+    for name in args.only or RECORDINGS:
+        found = study(name, Path(args.data) / f"{name}.h5", folder, args)
+        (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="?", default=os.environ.get("LFT_DATA"))
@@ -174,15 +187,7 @@ def main():
     parser.add_argument("--bins", type=int, default=30_000, help="from the start of the recording, at most")
     parser.add_argument("--families", help="such as pairwise,neural,glm; default: all")
     parser.add_argument("--scores-only", action="store_true", help="no simulation, no pitfalls")
-    args = parser.parse_args()
-    if args.data is None:
-        parser.error("no recordings: give their folder, or set LFT_DATA")
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    warnings.simplefilter("ignore", DataWarning)  # clipping and silent units stand in the tables
-    for name in args.only or RECORDINGS:
-        found = study(name, Path(args.data) / f"{name}.h5", folder, args)
-        (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    each_recording(parser, study)
 
 
 if __name__ == "__main__":

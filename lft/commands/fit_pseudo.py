@@ -6,11 +6,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from lft.archive import on_root
 from lft.commands.recordings import lattice_field, parse_reach
 from lft.errors import InputError
 from lft.inference.lattice_fit import fit_independent, fit_lattice
-from lft.inference.likelihood.counts import continued, largest
+from lft.inference.likelihood.counts import continue_potential
 from lft.inference.likelihood.joint import second_state
 from lft.inference.likelihood.model import from_fit
 from lft.inference.pseudo.fit import fit_gibbs
@@ -100,35 +102,10 @@ def _check_rank(args):
 def _look_at_joint(fit, raster):
     """What the pseudo-likelihood leaves open of the joint distribution: V beyond all counts, and a second state."""
     if fit.model == "k-pairwise":
-        _continue_potential(fit, raster.values)
+        continue_potential(fit, *([part] for part in np.split(raster.values, [fit.n_train])))
     rate = float(raster.values[: fit.n_train].sum(axis=1, dtype=float).mean())
     found = second_state(from_fit(fit), rate)
     fit.warnings = [*fit.warnings, *([found] if found else [])]
-
-
-def _continue_potential(fit, values):
-    """V above the largest count of the training stretch, and the scores of the few bins that meet it."""
-    train, test = values[: fit.n_train], values[fit.n_train :]
-    old = from_fit(fit)
-    more = continued(old.c, old.a, [train])
-    if not more.any():
-        return
-    top, _ = largest([train])
-    fit.V = fit.V + more
-    new = from_fit(fit)
-    for name, rows in (("train", train), ("test", test)):
-        changed = rows[rows.sum(axis=1, dtype=int) >= top]
-        if not len(changed):
-            continue
-        gain = float((new.pseudo_log_likelihood(changed) - old.pseudo_log_likelihood(changed)).sum()) / rows.size
-        fit.score = {**fit.score, name: fit.score[name] + gain}
-        if name == "test":
-            fit.gain = (fit.gain[0] + gain, fit.gain[1])
-    fit.warnings = [
-        *fit.warnings,
-        f"V above {top}, the largest number of units that fire together in training, falls so that no state of more "
-        "has weight",
-    ]
 
 
 def binned_raster(recording, bin_s, model, reach, time_reach):

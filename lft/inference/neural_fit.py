@@ -13,7 +13,10 @@ The machinery is :mod:`lft.inference.pseudo`.
 
 from __future__ import annotations
 
+from lft.archive import on_root
+from lft.inference.likelihood.counts import continue_potential
 from lft.inference.pseudo.fit import fit_gibbs
+from lft.inference.trials import checked_rasters, split_trials
 
 
 def fit_neural(rasters, *, lags=(1,), test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None,
@@ -124,7 +127,8 @@ def fit_k_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, u
     Weight ``exp(sum_{i<j} a_ij phi_i phi_j + sum_i c_i phi_i + V(K))``, ``K = sum_i phi_i``, per bin; the log-odds of a
     unit contain ``V(K_rest + 1) - V(K_rest)``.  A constant and terms linear and quadratic in K are held by c and a, so
     ``V(0) = V(1) = V(2) = 0``.  Conditionals compare neighboring K alone: from the first K that never occurs in
-    training on V is constant, and those K are listed in ``unbounded``.
+    training on V is constant, and those K are listed in ``unbounded``; above the largest that occurs it falls so that
+    no state of more spikes has weight (:mod:`lft.inference.likelihood.counts`), and a warning says so.
 
     Parameters
     ----------
@@ -144,10 +148,11 @@ def fit_k_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, u
     >>> fit.V.shape, bool(np.all(fit.V[:3] == 0)), bool(abs(fit.V[3]) < 4.5 * fit.V_error[3])
     ((5,), True, True)
     """
-    return _fit(
+    fit = _fit(
         "k-pairwise", rasters, {"is_counted": True},
         test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine,
     )  # fmt: skip
+    return on_root(comm, lambda: continue_potential(fit, *split_trials(checked_rasters(rasters), test)))
 
 
 def fit_lagged(rasters, *, k_max=1, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None,

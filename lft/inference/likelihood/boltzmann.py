@@ -2,10 +2,16 @@
 
     theta <- theta + H^-1 (O(data) - <O>),       H = cov(O)
 
-Newton steps on the concave likelihood, from the maximum of the pseudo-likelihood.  H is measured once, and again where
-the steps end; <O> is measured after every step in more samples, until what is left of the gradient is what chains of
-that length resolve.  A step that would change the distribution by more than a tenth of a nat per bin is shortened.
-Whether the moments are matched is then asked of new chains.
+Newton steps on the concave likelihood, from the maximum of the pseudo-likelihood.  H is measured once, again where it
+is no guide any more and where the steps end; <O> is measured after every step in more samples, until what is left of
+the gradient is what chains of that length resolve.  Whether the moments are matched is then asked of new chains.
+
+Sparse recordings with bursts have a second state nearby, in which most units fire; quadratic forms do not see it.  So
+
+* no step raises the weight of a bin, recorded or drawn, by more than some nats: H is raised by a constant;
+* a step that enters that state is taken back to a quarter, and the next ones do not raise the weight of the bins found
+  there (fences), until what is left of the gradient lies across;
+* a step beyond the maximum along it, which the slope there tells, is taken back to where the slope vanishes.
 
 Bins of a static model are independent draws.  For space-time models chains are stretches with open ends: the ends count
 as they are, the middle stands for the rest of a longer trial (:mod:`lft.inference.likelihood.stretches`).
@@ -16,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +30,10 @@ import numpy as np
 from lft.errors import DivergenceError, InputError
 from lft.inference import newton
 from lft.inference.likelihood.exact_fit import MODELS, Problem, penalty
-from lft.inference.likelihood.joint import second_state
-from lft.inference.likelihood.model import GibbsModel, from_fit
-from lft.inference.likelihood.normalization import log_z_difference
+from lft.inference.likelihood.joint import second_state, strayed_bins
+from lft.inference.likelihood.model import LONGEST, GibbsModel, from_fit
+from lft.inference.likelihood.normalization import log_z_difference, weights_by_bin
+from lft.inference.likelihood.operators import start_theta
 from lft.inference.likelihood.stretches import MOST_SWEEPS, Stretches
 
 MAX_PARAMETERS = 12_000
@@ -40,9 +47,17 @@ RIDGES = (1.0, 4.0, 16.0, 64.0, 256.0)
 FAR = 1e-3
 """Nats per bin by which the distribution may change before the covariance is measured again for the errors."""
 WILD = 10.0
-"""Noise of the moments, in units of what the covariance promises at most, beyond which a step went too far."""
-LARGEST_STEP = 0.1
-"""Nats per bin by which a step may change the distribution (half the squared length of the step in cov(O))."""
+"""Noise of the moments, in units of what the covariance promises at most, beyond which a step has strayed."""
+REACH = 2.0
+"""Nats by which the first step may raise the weight of any bin, recorded or drawn; doubled after a good one."""
+FARTHEST = 64.0
+"""Nats to which that grows."""
+ACROSS = 0.3
+"""Share of what a free step promises below which a fenced one is given up."""
+STRAY = 1.1
+"""Spikes of chains, in units of those recorded or before a step, beyond which it is taken back to a quarter."""
+FENCES = 12
+"""Kinds of bins, to which steps have strayed, that are remembered."""
 SMALLEST = 0.05
 """Log-odds of a step that is not cut any further."""
 ADVICE = "give --ridge, or fewer units or lags, or wider bins"
@@ -61,7 +76,10 @@ class _State:
     seeds: int
     share: float  # inverse length of the next chains, in recordings
     back: np.ndarray  # couplings before the last step
-    largest: float = LARGEST_STEP  # of the next step
+    slope: float  # r . step at these
+    spikes: float  # of chains at these
+    reach: float  # nats, of the next step
+    fences: np.ndarray  # (n, size): operators of bins to which steps have strayed, less the recorded ones
 
 
 def fit_boltzmann(
@@ -161,15 +179,15 @@ def _start(problem, start, test, ridge, comm):
 
 def _settled_start(problem, test, ridge, comm):
     """The maximum of the pseudo-likelihood; where it has a second state, which the recording never visits and from
-    which no moments lead back, the one under four times the weakest ridge that leaves none."""
+    which no moments lead back, the one under four times the weakest ridge that leaves none, or independent units."""
     rate = sum(r.sum(dtype=float) for r in problem.train) / problem.n_train
     for strength in (ridge, *(r for r in RIDGES if r > ridge)):
         near = _projected(problem, from_fit(problem.pseudo(test, strength, comm)))
         if second_state(near, rate) is None:
             if strength > ridge:
                 near = _projected(problem, from_fit(problem.pseudo(test, 4 * strength, comm)))
-            break
-    return near
+            return near
+    return problem.operators.model(start_theta(problem.operators, problem.train))
 
 
 def _projected(problem, model):
@@ -186,13 +204,22 @@ class _Learner:
         self.observed = sum(self.operators.total(r) for r in problem.train)
         self.penalty, self.renewed = penalty(self.operators, ridge), 0
         self._rare = np.r_[tuple(self.operators.at[kind] for kind in "aCV")]  # coincidences and counts
-        self._rows = 1 if not self.operators.longest else self.operators.model(np.zeros(self.operators.size)).margin()
+        self.rate = sum(r.sum(axis=0, dtype=float) for r in problem.train) / problem.n_train
         store.mark(problem, first, accuracy, words, seed, ridge)
 
-    def stretches(self, theta, replica):
-        return Stretches(
-            self.operators, self.operators.model(theta), self.problem.train, self.words, self.seed, replica, self.comm
-        )
+    def stretches(self, theta, replica, most=math.inf):
+        """Chains at these couplings; those that fire more than ``most`` times as much as recorded are not settled."""
+        model = theta if isinstance(theta, GibbsModel) else self.operators.model(theta)
+        return Stretches(self.operators, model, self.problem.train, self.words, self.seed, replica, self.comm, most)
+
+    def arrived(self, state):
+        """Chains where the last step led; None where it is plain, before they have settled, that it strayed."""
+        model = self.operators.model(state.theta)
+        if np.array_equal(state.theta, state.back):
+            return self.stretches(model, state.seeds)
+        if model.margin() >= LONGEST or second_state(model, self.rate.sum(), self.seed, self.rate):
+            return None
+        return self.stretches(model, state.seeds, 1.2 * max(1.0, state.spikes / self.spikes(self.observed)))
 
     def gradient(self, theta, moments):
         return self.observed - moments.total - self.penalty * theta
@@ -208,15 +235,15 @@ class _Learner:
         rarest = np.maximum(self.observed[self._rare], 1).min(initial=self.problem.n_train)
         events = chains.n_stretches * min(SEEN / rarest, MOST)
         covariance, n = chains.covariance(DRAWS, events)
+        covariance[self._rare, self._rare] += sum(kind.scale for kind in chains.kinds) / n  # one more event was met
         self._use(covariance, n)
         return covariance, n
 
     def _use(self, covariance, n):
         p = self.operators.size
         floor, rare = np.zeros(p), self._rare
-        # an event that the chains hardly met: its variance at the maximum is about its count; one more was met
+        # an event that the chains hardly met: its variance at the maximum is about its count
         floor[rare] = np.maximum(0.5 * np.minimum(self.observed[rare], 30) - covariance.diagonal()[rare], 0)
-        floor[rare] += self.problem.n_train / n / max(self._rows, 1)
         self._variance = covariance.diagonal() + floor
         self._matrix = covariance + np.diag(self.penalty + floor)
         self.information = newton.DenseInformation(self._matrix)
@@ -229,82 +256,173 @@ class _Learner:
         if state is None:
             theta = self.operators.theta(self.first)
             share = min(16 * self.accuracy, 1.0)
-            state = _State(theta, 0, *self.measure(self.stretches(theta, 1)), theta, math.inf, 2, share, theta)
+            measured = self.measure(self.stretches(theta, 1))
+            state = _State(theta, 0, *measured, theta, math.inf, 2, share, theta, math.inf, 0.0, REACH,
+                           np.zeros((0, len(theta))))  # fmt: skip
             self.store.save(state)
         else:
             self._use(state.covariance, state.n_draws)
         while state.step < max_steps:
-            chains = self.stretches(state.theta, state.seeds)
-            if not chains.is_settled:
-                state = self.retreat(state)
+            chains = self.arrived(state)
+            state.seeds += 1
+            if chains is None or not chains.is_settled:
+                state = self.retreat(self.fenced(state), 0.25)
                 continue
             moments = chains.moments(state.share)
             residual = self.gradient(state.theta, moments)
-            move = self.towards(residual, moments)
-            quality, noise = float(residual @ move), self.noise(moments)
-            if not math.isfinite(quality):
+            if not np.isfinite(residual).all():
                 raise DivergenceError("Boltzmann learning: moments are not finite")
-            has_moved = not np.array_equal(state.theta, state.back)
-            if has_moved and noise > WILD * state.share * self.operators.size:
-                state = self.retreat(state)  # into another state, of which that covariance knows nothing
+            if self.strays(state, moments):
+                state = self.retreat(self.fenced(state), 0.25)
                 continue
-            state.seeds += 1
+            left = self.overshot(state, residual, moments)
+            if left is not None:
+                state = self.retreat(state, left)
+                continue
+            quality, noise = self.promise(residual, moments)
+            worse = quality > 0.7 * state.quality + 5 * noise or self.moved(state) > 10 * FAR
+            done = quality <= 2.5 * noise and state.share == self.accuracy
+            # the end is judged by a covariance from which the couplings are no farther than chains resolve
+            worse |= done and self.moved(state) * self.problem.n_train > 0.5 * self.operators.size * self.accuracy
+            if worse and not np.array_equal(state.theta, state.measured_at):  # that covariance is no guide any more
+                state.covariance, state.n_draws = self.measure(chains)
+                state.measured_at = state.theta
+                quality, noise = self.promise(residual, moments)
             if quality <= 2.5 * noise:
                 if state.share == self.accuracy:
                     return state, moments
                 state.share = self.accuracy  # no step from noise: look closer first
                 continue
-            if quality > state.quality + 5 * noise:  # too far: a quarter of that step
-                state = self.retreat(state)
-                continue
-            relax = self.relax
-            if quality > 0.7 * state.quality + 5 * noise or self.moved(state) > 10 * FAR:
-                # that covariance is no guide any more
-                state.covariance, state.n_draws = self.measure(chains)
-                state.measured_at = state.theta
-                move, relax = self.towards(residual, moments), self.relax
-                quality = float(residual @ move)
-            elif quality < 50 * noise:
+            if quality < 50 * noise:
                 state.share = self.accuracy
-            length = float(residual @ move) / self.problem.n_train
-            move *= min(relax, math.sqrt(2 * state.largest / max(length, 1e-30)))
+            move = self.bounded(residual, moments, chains, state.fences, state.reach)
+            if len(state.fences):
+                reach = min(state.reach, REACH)
+                free = self.bounded(residual, moments, chains, state.fences[:0], reach)
+                if residual @ move < ACROSS * (residual @ free):  # what is left lies across: with care
+                    move, state.fences, state.reach = free, state.fences[:0], reach
+            move = self.relax * move
             state = _State(
                 state.theta + move, state.step + 1, state.covariance, state.n_draws, state.measured_at, quality,
-                state.seeds, state.share, state.theta, min(4 * state.largest, LARGEST_STEP),
+                state.seeds, state.share, state.theta, float(residual @ move), self.spikes(moments.total),
+                min(2 * state.reach, FARTHEST), state.fences,
             )  # fmt: skip
             self.store.save(state)
+        moments = self.stretches(state.back, 2**19).moments(state.share)
+        z = self.gradient(state.back, moments) / np.hypot(self._data_error(), moments.error)
         raise DivergenceError(
             f"Boltzmann learning: not converged after {max_steps} steps; what is left of the gradient promises "
-            f"{state.quality / 2:.3g} nats"
+            f"{state.quality / 2:.3g} nats; {self.off(z)}; {ADVICE}"
         )
 
-    def towards(self, residual, moments):
-        """``H^-1 residual``; far below the recorded number of coincidences with their secant variance.
+    def off(self, z):
+        """Moments beyond 3 standard errors, the worst ones by name."""
+        many = int(np.count_nonzero(np.abs(z) > 3))
+        names = self.operators.names()
+        listed = [f"{names[k]} by {z[k]:+.2g}" for k in np.argsort(-np.abs(z))[: min(many, 5)]] + ["..."] * (many > 5)
+        return (
+            f"{many} of {len(z)} moments of the recording differ from those of the chains by more than 3 standard "
+            f"errors: {', '.join(listed) or 'none'}"
+        )
+
+    def promise(self, residual, moments):
+        """``r . H^-1 r``, twice the nats that a full step promises, and what it is for an r of nothing but sampling."""
+        return float(residual @ self.curvature(moments).solve(residual)), self.noise(moments)
+
+    def strays(self, state, moments):
+        """Whether the last step led into a state of which the recording knows nothing, in which units fire more."""
+        if np.array_equal(state.theta, state.back):
+            return False
+        most = STRAY * max(self.spikes(self.observed), state.spikes)
+        return self.spikes(moments.total) > most or self.noise(moments) > WILD * state.share * self.operators.size
+
+    def spikes(self, total):
+        """Number of spikes, all units together."""
+        return float(total[self.operators.at["c"]].sum())
+
+    def overshot(self, state, residual, moments):
+        """Part of the last step that leads to the maximum along it, where it went too far beyond, else None.
+
+        The likelihood is concave: along a step its slope ``r . step`` falls, from ``state.slope``.
+        """
+        step = state.theta - state.back
+        ahead = float(residual @ step)
+        error = float((moments.by_word @ step).std(ddof=1)) / math.sqrt(len(moments.by_word))
+        if not step.any() or ahead >= -0.5 * state.slope - 3 * error:
+            return None
+        return min(max(state.slope / (state.slope - ahead), 0.1), 0.5)
+
+    def fenced(self, state):
+        """The state with the operators of bins to which a step has strayed among those whose weight must not rise."""
+        found = strayed_bins(self.operators, self.operators.model(state.theta), self.rate.sum(), self.seed)
+        if found is not None:
+            state.fences = np.concatenate([state.fences, [found - self.observed / self.problem.n_train]])[-FENCES:]
+        return state
+
+    def along(self, move, fences, information):
+        """The step without what raises the weight of bins to which others have strayed, in the metric of H.
+
+        ``move - H^-1 D^T (D H^-1 D^T)^-1 D move`` with rows D of the fences that the step would cross.
+        """
+        active = np.zeros(len(fences), bool)
+        original = move
+        while (crossed := (fences @ move > 1e-9) & ~active).any():
+            active |= crossed
+            D = fences[active]
+            solved = information.solve(np.ascontiguousarray(D.T))
+            move = original - solved @ np.linalg.lstsq(D @ solved, D @ original, rcond=1e-10)[0]
+        return move
+
+    def bounded(self, residual, moments, chains, fences, nats):
+        """A step that raises the weight of no bin, recorded or drawn, by more than so many nats.
+
+        Quadratic forms do not see bursts: many pairs that each gain a little multiply the weight of the bins in which
+        all of them are active.  The information is raised by a constant on its diagonal until the step obeys: what has
+        most events, and is known best, then goes first.
+        """
+        constant = 0.0
+        while True:
+            information = self.curvature(moments, constant)
+            move = self.along(information.solve(residual), fences, information)
+            most = self.largest_weight(move, chains)
+            if most <= nats or constant > self._matrix.diagonal().max():
+                return move * min(nats / max(most, 1e-30), 1.0)
+            constant = 4 * constant or 0.1 * float(np.median(self._matrix.diagonal()))
+
+    def largest_weight(self, move, chains):
+        """Nats by which a step raises the weight of a bin, at most."""
+        zero, there = (self.operators.model(theta) for theta in (np.zeros(len(move)), move))
+        V = None if there.V is None else there.V - zero.V
+        change = GibbsModel(there.c - zero.c, there.a, V, None, there.lagged)
+        recorded = max(float(weights_by_bin(change, r).max()) for r in self.problem.train)
+        return max(recorded, chains.largest_weight(change))
+
+    def curvature(self, moments, constant=0.0):
+        """H, far below the recorded number of coincidences with their secant variance.
 
         A coincidence that the model makes m times and the recording n times needs a step of about log(n/m), its
-        variance is n at the end: (n - m)/m would overshoot.
+        variance is n at the end: (n - m)/m would overshoot.  ``constant`` is added to the diagonal.
         """
         seen, made = self.observed[self._rare], np.maximum(moments.total[self._rare], 1e-2)
         far = seen > 2 * made
-        if not far.any():
-            return self.information.solve(residual)
-        extra = np.zeros(self.operators.size)
+        if not far.any() and not constant:
+            return self.information
+        extra = np.full(self.operators.size, constant)
         secant = np.where(far, (seen - made) / np.log(np.where(far, seen / made, 2.0)), 0.0)
-        extra[self._rare] = np.maximum(secant - self._variance[self._rare], 0.0)
-        return newton.DenseInformation(self._matrix + np.diag(extra)).solve(residual)
+        extra[self._rare] += np.maximum(secant - self._variance[self._rare], 0.0)
+        return newton.DenseInformation(self._matrix, extra)
 
-    def retreat(self, state):
-        """A quarter of the last step."""
+    def retreat(self, state, part):
+        """A part of the last step."""
         if np.array_equal(state.theta, state.back):
             raise DivergenceError(
                 f"Boltzmann learning: chains that started silent and at random still differ after {MOST_SWEEPS} sweeps "
                 f"at the start: the model has several states that single flips do not join; {ADVICE}"
             )
         step = state.theta - state.back
-        state.largest = min(state.largest, self.nats(step, state) / 16)
-        state.theta = state.back + step / 4
-        state.step, state.seeds = state.step + 1, state.seeds + 1
-        if np.abs(state.theta - state.back).max() < SMALLEST:  # that covariance was none: measure it anew
+        state.theta, state.slope = state.back + part * step, part * state.slope
+        state.step, state.reach = state.step + 1, part * state.reach
+        if np.abs(part * step).max() < SMALLEST:  # that covariance was none: measure it anew
             self.renewed += 1
             if self.renewed > 2:
                 raise DivergenceError(
@@ -368,10 +486,9 @@ class _Learner:
         }
         notes = []
         if checks["worst_z"] > 3:
-            worst = self.operators.names()[int(np.abs(z).argmax())]
             notes.append(
-                f"the moment of {worst} differs by {checks['worst_z']:.2g} standard errors between the recording and "
-                "new chains"
+                f"the fit is not at its maximum: {self.off(z)}; give a smaller --accuracy, --ridge, fewer units, "
+                "fewer lags, or wider bins"
             )
         return checks, notes
 
@@ -404,11 +521,7 @@ class _Store:
             return
         part = self.path.with_name(self.path.name + ".part")
         with open(part, "wb") as file:
-            np.savez(
-                file, stamp=self.stamp, theta=state.theta, step=state.step, covariance=state.covariance,
-                n_draws=state.n_draws, measured_at=state.measured_at, quality=state.quality, seeds=state.seeds,
-                share=state.share, back=state.back, largest=state.largest,
-            )  # fmt: skip
+            np.savez(file, stamp=self.stamp, **vars(state))
         part.replace(self.path)
 
     def load(self):
@@ -421,11 +534,8 @@ class _Store:
         try:
             with np.load(self.path) as file:
                 stamp = str(file["stamp"])
-                state = _State(
-                    file["theta"], int(file["step"]), file["covariance"], float(file["n_draws"]), file["measured_at"],
-                    float(file["quality"]), int(file["seeds"]), float(file["share"]), file["back"],
-                    float(file["largest"]),
-                )  # fmt: skip
+                values = {f.name: file[f.name] for f in fields(_State)}
+                state = _State(**{name: x if x.ndim else x.item() for name, x in values.items()})
         except (OSError, ValueError, KeyError) as reason:
             raise InputError(f"{self.path}: no checkpoint of a fit ({reason})") from None
         if stamp != self.stamp:

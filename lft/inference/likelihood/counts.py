@@ -57,3 +57,43 @@ def continued(c, a, rasters):
     steps = np.append(min(first, 0.0), -best[top : n - 1] - max(c.max(), 0.0))
     out[top + 1 :] = np.cumsum(steps)
     return out
+
+
+def continue_potential(fit, train, test):
+    """Let V of a fit by pseudo-likelihood fall above the largest count of training; scores follow, a warning says so.
+
+    Parameters
+    ----------
+    fit : PseudoFit
+        Of the model ``k-pairwise``; V above that count is constant.
+    train, test : list of array (T, N)
+
+    Returns
+    -------
+    PseudoFit
+        The same.
+    """
+    from lft.inference.likelihood.model import from_fit
+
+    old = from_fit(fit)
+    more = continued(old.c, old.a, train)
+    if not more.any():
+        return fit
+    top, _ = largest(train)
+    fit.V = fit.V + more
+    new = from_fit(fit)
+    for name, rasters in (("train", train), ("test", test)):
+        changed = [r[r.sum(axis=1, dtype=np.intp) >= top] for r in rasters]
+        gain = sum(float((new.pseudo_log_likelihood(r) - old.pseudo_log_likelihood(r)).sum()) for r in changed)
+        if not sum(map(len, changed)):
+            continue
+        gain /= sum(r.size for r in rasters)
+        fit.score = {**fit.score, name: fit.score[name] + gain}
+        if name == "test":
+            fit.gain = (fit.gain[0] + gain, fit.gain[1])
+    fit.warnings = [
+        *fit.warnings,
+        f"V above {top}, the largest number of units that fire together in training, falls so that no state of more "
+        "has weight",
+    ]
+    return fit

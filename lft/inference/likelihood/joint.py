@@ -3,7 +3,7 @@
 The pseudo-likelihood sees one unit given all the others.  On sparse recordings its maximum often has a second state in
 which most units fire, which no bin of the recording visits: conditionals are right, the joint distribution is not, and
 its likelihood falls far below that of independent units.  Half of the chains start silent, half in that state's reach
-(every unit with probability 1/2); where they settle is what the model says of a bin.
+(every unit with probability 1/2 if not told otherwise); where they settle is what the model says of a bin.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIGMA, SHARE = 6.0, 0.3
 """A rate differs beyond so many standard errors and by more than so large a part of the larger one."""
 
 
-def second_state(model, rate, seed=0):
+def second_state(model, rate, seed=0, start=0.5):
     """One line if chains of a Gibbs model do not settle at the rates of its recording, else None.
 
     Parameters
@@ -28,6 +28,8 @@ def second_state(model, rate, seed=0):
     rate : float
         Spikes per bin of the recording, all units together.
     seed : int
+    start : float or array (N,)
+        Probability of a spike where half of the chains start.
 
     Returns
     -------
@@ -44,12 +46,12 @@ def second_state(model, rate, seed=0):
     >>> second_state(GibbsModel(np.full(20, -3.0)), 20 / (1 + np.exp(3.0))) is None
     True
     """
-    rows = 1 if model.kind == "static" else 8 * len(model.lagged) + 16
+    rows = _rows(model)
     edges = np.count_nonzero(model.a) + 2 * np.count_nonzero(model.lagged) + model.n_units
     sweeps = int(min(OPERATIONS / (64 * WORDS * rows * edges), SWEEPS))
     if sweeps < FEWEST:
         return None
-    chains = Chains(model, WORDS, rows, seed=seed)
+    chains = Chains(model, WORDS, rows, seed=seed, rate=start)
     chains.sweep(sweeps // 2)
     seen = np.zeros(64 * WORDS)
     n = 0
@@ -67,6 +69,35 @@ def second_state(model, rate, seed=0):
         f"the joint distribution of this fit {what} {where}, which the pseudo-likelihood does not see; "
         "take --penalty l2 or --method boltzmann"
     )
+
+
+def strayed_bins(operators, model, rate, seed=0):
+    """<O> per bin of the chains that fire at least twice as much as recorded after a start with half of all units.
+
+    Parameters
+    ----------
+    operators : Operators
+    model : GibbsModel
+    rate : float
+        Spikes per bin of the recording.
+    seed : int
+
+    Returns
+    -------
+    ndarray (size,) or None
+        None where no chain does.
+    """
+    rows = _rows(model)
+    chains = Chains(model, WORDS, rows, seed=seed)
+    chains.sweep(FEWEST)
+    x = chains.values()
+    away = x[x.sum(axis=(1, 2)) > 2 * rows * rate]
+    return operators.values(away).mean(axis=0) / rows if len(away) else None
+
+
+def _rows(model):
+    """Bins of a chain; shorter ones are soon ended from their ends."""
+    return 1 if model.kind == "static" else 32 * len(model.lagged) + 64
 
 
 def _differs(chains, rate):

@@ -19,6 +19,8 @@ from lft.errors import InputError
 
 FAMILIES = ("independent", "pairwise", "neural", "k-pairwise", "lagged")
 CAUSAL = ("kinetic", "glm")
+LONGEST = 1024
+"""Bins of a margin, at most."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -214,15 +216,15 @@ class GibbsModel:
         return log_likelihood(self, rasters, edges, **options)
 
     def margin(self):
-        """Bins after which an open end is forgotten: 20 times the longest of lag and persistence time.
-
-        A unit alone with log-odds coupling b to its neighbors in time forgets like ``tanh(b/4)^t``.
-        """
+        """Bins after which an open end is forgotten: the longest lag and 20 times the measured memory
+        (:func:`lft.inference.likelihood.memory.memory`); kept with the model."""
         if not len(self.lagged):
             return 0
-        own = np.abs(np.einsum("kii->ki", self.lagged)).sum(axis=0).max(initial=0.0)
-        decay = math.tanh(max(min(own, 16.0), 1e-3) / 4)
-        return len(self.lagged) * max(20, math.ceil(-20 / math.log(decay)))
+        if "margin" not in self._cache:
+            from lft.inference.likelihood.memory import memory
+
+            self._cache["margin"] = min(max(len(self.lagged) + math.ceil(20 * memory(self)), 10), LONGEST)
+        return self._cache["margin"]
 
 
 def from_arrays(model, arrays):

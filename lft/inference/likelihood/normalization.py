@@ -341,7 +341,7 @@ def log_likelihood(model, rasters, edges=None, *, method="auto", seed=0, n_chain
     value = error = 0.0
     blocks = []
     for raster, edge in zip(rasters, edges, strict=True):
-        weights = _weights(model, np.asarray(raster))
+        weights = weights_by_bin(model, np.asarray(raster))
         log_z, z_error = made.log_z(len(raster))
         value, error = value + weights.sum() - log_z, error + z_error
         total = np.concatenate([[0.0], np.cumsum(weights)])
@@ -350,7 +350,7 @@ def log_likelihood(model, rasters, edges=None, *, method="auto", seed=0, n_chain
     return LogLikelihood(float(value), float(error), np.concatenate(blocks))
 
 
-def _weights(model, raster, rows=1 << 15):
+def weights_by_bin(model, raster, rows=1 << 15):
     """W by bin in pieces of bounded size."""
     lags, out = len(model.lagged), []
     for start in range(0, len(raster), rows):

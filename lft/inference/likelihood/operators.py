@@ -154,6 +154,29 @@ class Operators:
         out[:, at["c"]] = x.sum(axis=1)[:, self.units]
         return out
 
+    def sparse_values(self, bins):
+        """O of every bin of a static model: (R, N) of 0/1 to a sparse (R, size), of which silent bins hold nothing."""
+        from scipy.sparse import csr_array
+
+        place = np.full((self.n_units,) * 2, -1)
+        i, j = self.pairs.T
+        place[i, j] = self.at["a"].start + np.arange(len(self.pairs))
+        place[self.units, self.units] = self.at["c"].start + np.arange(len(self.units))
+        count = np.asarray(bins).sum(axis=1, dtype=np.intp)
+        rows, columns = [], []
+        for k in np.unique(count[count > 0]):
+            here = np.flatnonzero(count == k)
+            active = np.nonzero(bins[here])[1].reshape(len(here), k)
+            first, second = np.triu_indices(int(k))
+            columns.append(place[active[:, first], active[:, second]].ravel())
+            rows.append(np.repeat(here, len(first)))
+        for number, level in enumerate(self.levels, self.at["V"].start):
+            rows.append(np.flatnonzero(np.isin(count, level)))
+            columns.append(np.full(len(rows[-1]), number))
+        row, column = (np.concatenate(x) if x else np.zeros(0, int) for x in (rows, columns))
+        row, column = row[column >= 0], column[column >= 0]
+        return csr_array((np.ones(len(row)), (row, column)), shape=(len(bins), self.size))
+
     def total(self, raster):
         """O of one raster (T, N), by matrix products."""
         x = np.asarray(raster)

@@ -105,10 +105,12 @@ class Chains:
             return mine
         return np.concatenate(self.comm.allgather(mine))
 
-    def thermalize(self, minimum=32, maximum=MAX_SWEEPS):
+    def thermalize(self, minimum=32, maximum=MAX_SWEEPS, is_quiet=False, most=math.inf):
         """Sweep until chains that started silent and at random agree, then as long again.
 
-        Agreement: mean weight and mean number of spikes of both halves differ by less than 3 standard errors.
+        Agreement: mean weight and mean number of spikes of both halves differ by less than 3 standard errors.  Where
+        they do not agree after ``maximum`` sweeps, ``is_settled`` is False, and a warning is given unless ``is_quiet``;
+        so it is, at once and without one, where they have more than ``most`` spikes.
 
         Returns
         -------
@@ -122,10 +124,16 @@ class Chains:
         while True:
             self.sweep(target - done)
             done = target
-            if self._halves_agree():
+            x = self.summaries()
+            if x[:, 1].mean() - 3 * x[:, 1].std() / math.sqrt(len(x)) > most:
+                self.is_settled = False
+                return done, 1
+            if _halves_agree(x):
                 break
             if done >= maximum:
                 self.is_settled = False
+                if is_quiet:
+                    break
                 warnings.warn(
                     f"chains that started silent and at random still differ after {done} sweeps: the model has "
                     "several states that single flips do not join; averages are those of a mixture",
@@ -136,12 +144,6 @@ class Chains:
             target = 2 * done
         self.sweep(done)
         return 2 * done, self._spacing(2 * done)
-
-    def _halves_agree(self):
-        x = self.summaries()
-        silent, random = x[0::2], x[1::2]
-        error = np.sqrt(silent.var(axis=0) / len(silent) + random.var(axis=0) / len(random))
-        return bool((np.abs(silent.mean(axis=0) - random.mean(axis=0)) <= 3 * error + 1e-12).all())
 
     def _spacing(self, longest):
         first = self.summaries()
@@ -156,6 +158,12 @@ class Chains:
                 break
             lag *= 2
         return lag
+
+
+def _halves_agree(x):
+    silent, random = x[0::2], x[1::2]
+    error = np.sqrt(silent.var(axis=0) / len(silent) + random.var(axis=0) / len(random))
+    return bool((np.abs(silent.mean(axis=0) - random.mean(axis=0)) <= 3 * error + 1e-12).all())
 
 
 def _edges(model):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lft.inference.likelihood.products import add_products
 from lft.inference.likelihood.result import trial_lengths
 from lft.inference.likelihood.sampling import Chains
 from lft.rng import Key
@@ -24,6 +25,8 @@ MOST_SWEEPS = 2048
 """Sweeps after which chains from both starts must agree."""
 FEWEST = 16384
 """Bins behind a covariance, at least."""
+AT_ONCE = 1 << 18
+"""Bins whose operators are multiplied at once."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,16 @@ class Stretches:
         Training trials.
     words, seed, replica, comm
         As in :class:`lft.inference.likelihood.sampling.Chains`; the replica tells the chains of one fit apart.
+    most : float
+        Spikes, in units of those recorded, beyond which chains are called not settled without waiting for it.
 
     Attributes
     ----------
     is_settled : bool
-        Whether chains that started silent and at random agree.
+        Whether chains that started silent and at random agree (and fire no more than ``most``).
     """
 
-    def __init__(self, operators, model, rasters, words, seed, replica, comm=None):
+    def __init__(self, operators, model, rasters, words, seed, replica, comm=None, most=math.inf):
         self.operators, self.comm, self.words = operators, comm, words
         self.kinds = kinds_of(model, rasters)
         rate = 1 / (1 + np.exp(-model.c))
@@ -106,7 +111,7 @@ class Stretches:
             key = Key(seed, 1000 + 64 * replica + number).word
             made = Chains(model, words, kind.rows, seed=key, comm=comm, rate=rate)
             self.chains.append(made)
-            self.spacing.append(made.thermalize(maximum=MOST_SWEEPS)[1])
+            self.spacing.append(made.thermalize(maximum=MOST_SWEEPS, most=most * kind.rows * self.rate.sum())[1])
         self.is_settled = all(made.is_settled for made in self.chains)
         self.n_stretches = max(sum(kind.draws for kind in self.kinds), 1.0)
 
@@ -126,7 +131,7 @@ class Stretches:
                 chains.sweep(spacing)
                 part = self._sums(kind, chains)
                 whole, middle = whole + part[0], middle + part[1]
-            by_word += _gather(self.comm, (kind.whole * whole + kind.middle * middle) / (64 * n))
+            by_word += _all(self.comm, (kind.whole * whole + kind.middle * middle) / (64 * n))
             n_samples += n * 64 * self.words
         error = by_word.std(axis=0, ddof=1) / math.sqrt(self.words)
         return Moments(by_word.mean(axis=0), error, by_word, n_samples)
@@ -199,6 +204,11 @@ class Stretches:
         out[:, at["c"]] = mean[:, op.units]
         return out
 
+    def largest_weight(self, model):
+        """The largest W of a bin of the present stretches under another model."""
+        mine = np.array([max(model.log_weights(chains.values()).max(initial=-np.inf) for chains in self.chains)])
+        return float(_all(self.comm, mine).max())
+
     def covariance(self, times, at_least=0):
         """cov(O) of the training stretch, from ``times`` as many draws as there are operators, or ``at_least`` so many.
 
@@ -213,9 +223,13 @@ class Stretches:
         for kind, chains, spacing in zip(self.kinds, self.chains, self.spacing, strict=True):
             n = max(math.ceil(max(times * op.size, at_least, FEWEST // kind.rows) / (64 * self.words)), 4)
             second, first = np.zeros((op.size,) * 2), np.zeros(op.size)
-            for _ in range(n):
+            held = []
+            for k in range(n):
                 chains.sweep(2 * spacing)
-                self._add_products(kind, chains.values(), first, second)
+                held.append(chains.values())
+                if sum(map(len, held)) * kind.rows >= AT_ONCE or k == n - 1:
+                    add_products(op, np.concatenate(held), first, second)
+                    held = []
             first, second = _sum(self.comm, first), _sum(self.comm, second)
             draws = n * 64 * self.words
             second /= draws
@@ -226,17 +240,9 @@ class Stretches:
             fewest = min(fewest, draws)
         return total, float(fewest)
 
-    def _add_products(self, kind, stretches, first, second):
-        # sums of products of 0 and 1 below 2^24 are exact in single precision
-        dtype = np.float32 if kind.rows == 1 else np.float64
-        size = self.operators.chunk()
-        for start in range(0, len(stretches), size):
-            values = self.operators.values(stretches[start : start + size], dtype)
-            first += values.sum(axis=0, dtype=float)
-            second += values.T @ values
 
-
-def _gather(comm, mine):
+def _all(comm, mine):
+    """Rows of all ranks, in the order of the chains."""
     return mine if comm is None else np.concatenate(comm.allgather(mine))
 
 
