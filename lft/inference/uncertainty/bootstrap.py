@@ -180,8 +180,25 @@ def free_maximum(objective, start):
 
 
 def finite_maximum(objective, start):
-    """The maximum without a penalty; NaN for parameters that run away (standard error above ``newton.RUNAWAY``)."""
-    theta, _, information = newton.maximize(objective.evaluate, start)
+    """The maximum without a penalty; NaN for parameters that run away (standard error above ``newton.RUNAWAY``).
+
+    A sample may leave out the few blocks on which a parameter rests, and its information is singular then: a ridge so
+    weak that it leaves such a parameter an error of 2 RUNAWAY finds the others.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lft.testing.objectives import LinearObjective
+    >>> o = LinearObjective(np.array([[1.0, 0.0], [2.0, 0.0]]), [3.0, 6.0])
+    >>> finite_maximum(o, np.zeros(2)).round(3).tolist()
+    [3.0, nan]
+    """
+    try:
+        theta, _, information = newton.maximize(objective.evaluate, start)
+    except (newton.SingularInformation, np.linalg.LinAlgError):
+        weak = np.full(objective.size, newton.RUNAWAY**-2 / 4)
+        theta = ridge_maximum(weak)(objective, start)
+        information = objective.evaluate(theta)[2](weak)
     return np.where(np.sqrt(information.inverse_diagonal()) < newton.RUNAWAY, theta, np.nan)
 
 
