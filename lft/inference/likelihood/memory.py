@@ -42,8 +42,8 @@ def memory(model, seed=0):
     >>> import numpy as np
     >>> from lft.inference.likelihood import GibbsModel
     >>> from lft.inference.likelihood.memory import memory
-    >>> alone = GibbsModel([-2.0], b={1: 4.0})  # transfer matrix: second eigenvalue tanh(1)
-    >>> abs(memory(alone) * -np.log(np.tanh(1.0)) - 1) < 0.1
+    >>> alone = GibbsModel([-4.0], b={1: 4.0})  # transfer matrix: second eigenvalue tanh(1)
+    >>> bool(abs(memory(alone) * -np.log(np.tanh(1.0)) - 1) < 0.1)
     True
     """
     lags = len(model.lagged)
