@@ -176,8 +176,7 @@ def test_errors_from_rows_agree_with_the_joint_ones(monkeypatch):
         for name in ("A_error", "I_error", "h_error", "V_error", "J_lag_error"):
             one, two = getattr(joint, name), getattr(rows, name)
             if one is not None:
-                # 50 blocks: an error of 1/sqrt(98) = 10 % in each, most of it shared
-                assert np.allclose(one, two, rtol=0.12, equal_nan=True), (fit.__name__, name)
+                assert np.allclose(one, two, rtol=0.12, equal_nan=True), (fit.__name__, name)  # 50 blocks: 1/sqrt(98)
 
 
 def test_inverse_information_is_too_small(monkeypatch):
