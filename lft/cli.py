@@ -125,7 +125,7 @@ def build_parser():
     p.add_argument("--link", metavar="NAME", help="glm, bernoulli: logit (default) or cloglog")
     p.add_argument("--refractory", metavar="DURATION", help="glm: no spike within this time of the last")
     p.add_argument("--input", action="append", metavar="TERM",
-                   help='kinetic, glm: "events:8:-200 ms,500 ms", smooth:N, trial:N or covariates:FILE; repeatable')
+                   help='models of units: "events:8:-200 ms,500 ms", smooth:N, trial:N or covariates:FILE; repeatable')
     p.add_argument("--events", metavar="FILE", help="event times, s; default events_s of the recording")
     p.add_argument("--trials", metavar="START,STOP", help='trials around the events, such as "-500 ms,1 s"')
     p.add_argument("--check", nargs="?", const="", metavar="FILE.png", help="the fit beside a simulation of it")

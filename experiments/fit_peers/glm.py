@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 
-from lft.inference.causal.basis import make_basis
+from lft.inference.basis import make_basis
 from lft.inference.causal.fit import fit_batch, fit_glm, make_task
 from lft.inference.causal.model import CausalModel
 

@@ -14,7 +14,7 @@ from run import RECORDINGS, TEST, each_recording
 
 from lft.commands.fit_check import CAUSAL, constraints_of, heat_of, model_of, n_parameters
 from lft.errors import DivergenceError, InputError
-from lft.inference.causal.basis import make_basis
+from lft.inference.basis import make_basis
 from lft.inference.causal.fit import fit_glm, fit_kinetic
 from lft.inference.likelihood.boltzmann import fit_boltzmann
 from lft.inference.likelihood.information import multi_information

@@ -18,7 +18,7 @@ import numpy as np
 
 from lft.commands.fit_check import constraints_of, find_pitfalls, heat_of, model_of, n_parameters
 from lft.errors import DataWarning, DivergenceError
-from lft.inference.causal.basis import make_basis
+from lft.inference.basis import make_basis
 from lft.inference.causal.fit import fit_glm, fit_kinetic
 from lft.inference.likelihood.exact_fit import fit_exact
 from lft.inference.protocols import LogLikelihood

@@ -32,6 +32,16 @@ from lft.units import parse_quantity
 
 CAUSAL = ("kinetic", "glm")
 COMPARED = ("independent", "pairwise", "k-pairwise", "neural", "lagged", *CAUSAL)
+UNITS = ("pairwise", "k-pairwise", "neural", "lagged")
+TAKEN_BY = {
+    **dict.fromkeys(("basis", "family", "link", "refractory"), ("glm",)),
+    "own_basis": CAUSAL,
+    "lags": (*CAUSAL, "gaussian"),
+    "input": (*UNITS, *CAUSAL),
+    **dict.fromkeys(("events", "trials"), (*UNITS, *CAUSAL, "gaussian")),
+    "ridge": (*UNITS, *CAUSAL, "gaussian"),
+}
+"""Options that some models alone know."""
 ONLY_GLM = ("basis", "own_basis", "family", "link", "refractory")
 BETAS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
 COMMON_INPUT_S = 0.1
@@ -51,10 +61,14 @@ def check_arguments(args):
         path = getattr(args, name, None)
         if path:
             check_figure_path(path)
+    check_options(args)
     if not wants(args) and getattr(args, "compare", None) is None:
         return
     if getattr(args, "trials", None) is not None:
         raise InputError("--trials: not together with --check, --compare, --bin-scan or --heat")
+    for name in ("check", "compare", "heat"):
+        if getattr(args, "input", None) and getattr(args, name, None) is not None:
+            raise InputError(f"--input: not together with --{name}, as inputs beyond the training bins are not known")
     if getattr(args, "family", None) == "poisson":
         raise InputError("--family poisson: counts can be neither checked nor compared; valid is bernoulli")
     if getattr(args, "compare", None) is not None:
@@ -63,6 +77,23 @@ def check_arguments(args):
         raise InputError(f"--check: not for --model {args.model}; valid are {', '.join(COMPARED)}")
     if getattr(args, "bin_scan", None) is not None:
         widths(args.bin_scan)
+
+
+def check_options(args):
+    """InputError for an option that none of the models in play knows."""
+    names = [args.model] if getattr(args, "compare", None) is None else compared(args)
+    for option, models in TAKEN_BY.items():
+        if getattr(args, option, None) and not any(name in models for name in names):
+            raise InputError(
+                f"--{option.replace('_', '-')}: not for --model {', '.join(names)}; valid are {', '.join(models)}"
+            )
+    if args.model in UNITS and args.method != "pseudo":
+        for option in ("input", "trials"):
+            if getattr(args, option, None):
+                raise InputError(f"--{option}: not for --method {args.method}; valid for {args.model} is pseudo")
+    if getattr(args, "events", None) is not None and getattr(args, "trials", None) is None:
+        if not any(str(term).startswith("events:") for term in getattr(args, "input", None) or ()):
+            raise InputError("--events: used by --input events:N:START,STOP and by --trials alone")
 
 
 # ---- the model of a fit
@@ -252,8 +283,6 @@ def options(args, model, method="pseudo"):
         changes |= dict.fromkeys(ONLY_GLM)
     elif getattr(args, "basis", None) is not None:
         changes |= {"lags": None}  # a basis has its own duration; --lags is for kinetic
-    if model not in CAUSAL:
-        changes |= {"input": None, "trials": None, "events": None}
     return argparse.Namespace(**{**vars(args), **changes})
 
 

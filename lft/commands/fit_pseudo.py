@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lft.archive import on_root
+from lft.commands.fit_inputs import cut, make_inputs, read_events
 from lft.commands.recordings import lattice_field, parse_reach
 from lft.errors import InputError
 from lft.inference.lattice_fit import fit_independent, fit_lattice
@@ -49,32 +50,44 @@ def _fit_independent(recording, bin_s, args):
 def fit_unit_model(recording, bin_s, args, comm=None):
     """``pairwise``, ``neural``, ``k-pairwise`` and ``lagged``; ranks share the units.
 
-    TIME of ``--reach`` is the longest lag of ``neural`` and ``lagged``.  The search is kept in ``OUTPUT.search``, the
-    error stage of a large fit in ``OUTPUT.search.N``: the same command goes on after a kill, and they go when the fit
-    is done.  ``--rank R``: pairwise couplings of that rank, by rank 0 alone.
+    TIME of ``--reach`` is the longest lag of ``neural`` and ``lagged``; inputs and trials:
+    :mod:`lft.commands.fit_inputs`.  The search is kept in ``OUTPUT.search``, the error stage of a large fit in
+    ``OUTPUT.search.N``: the same command goes on after a kill, and they go when the fit is done.  ``--rank R``:
+    pairwise couplings of that rank, by rank 0 alone.
     """
     _check_rank(args)
     time_reach = parse_reach(args.reach, args.diagonals)[1]
     held = []
-    on_root(comm, lambda: held.append(binned_raster(recording, bin_s, args.model, args.reach, time_reach)))
-    raster = held.pop() if held else None
-    bin_s, unit = on_root(comm, lambda: (raster.bin_s, raster.unit))
+    bin_s, unit, inputs = on_root(comm, _prepared, recording, bin_s, args, time_reach, held)
+    rasters, report = held.pop() if held else (None, None)
     if getattr(args, "rank", None) is not None:
         options = {"test": args.test, "bin_s": bin_s, "unit": unit}
-        fit = on_root(comm, lambda: fit_low_rank([raster.values], args.rank, **options))
+        fit = on_root(comm, lambda: fit_low_rank(rasters, args.rank, **options))
     else:
-        fit = _fit_gibbs(raster, args, time_reach, bin_s, unit, comm)
-    on_root(comm, lambda: _look_at_joint(fit, raster))
-    return fit, None if raster is None else raster.report
+        fit = _fit_gibbs(rasters, args, time_reach, bin_s, unit, inputs, comm)
+    on_root(comm, lambda: _look_at_joint(fit, rasters))
+    return fit, report
 
 
 fit_unit_model.is_parallel = True
 
 
-def _fit_gibbs(raster, args, time_reach, bin_s, unit, comm):
+def _prepared(recording, bin_s, args, time_reach, held):
+    """Bin width, units and inputs for every rank; rasters and report go to ``held`` of rank 0."""
+    if getattr(args, "trials", None) is None and not getattr(args, "input", None):
+        raster = binned_raster(recording, bin_s, args.model, args.reach, time_reach)
+        held.append(([raster.values], raster.report))
+        return raster.bin_s, raster.unit, None
+    rasters, bin_s, report, events = cut(recording, bin_s, args, read_events(args, recording), False)
+    check_reach(args.model, args.reach, time_reach, max(len(r) for r in rasters))
+    held.append((rasters, report))
+    return bin_s, report.unit, make_inputs(args, events, [len(r) for r in rasters], bin_s)
+
+
+def _fit_gibbs(rasters, args, time_reach, bin_s, unit, inputs, comm):
     return fit_gibbs(
         args.model,
-        None if raster is None else [raster.values],
+        rasters,
         lags=tuple(range(1, time_reach + 1)) if args.model == "neural" else (),
         k_max=time_reach if args.model == "lagged" else 0,
         is_counted=args.model == "k-pairwise",
@@ -87,6 +100,7 @@ def _fit_gibbs(raster, args, time_reach, bin_s, unit, comm):
         report=Progress(),
         penalize=getattr(args, "penalize", None),
         examine=getattr(args, "examine", None),
+        inputs=inputs,
     )
 
 
@@ -94,28 +108,37 @@ def _check_rank(args):
     rank = getattr(args, "rank", None)
     if rank is None:
         return
-    for name in ("ridge", "penalty", "bootstrap", "posterior"):
+    for name in ("ridge", "penalty", "bootstrap", "posterior", "input"):
         if getattr(args, name, None):
             raise InputError(f"--rank {rank}: not together with --{name}; the rank is the constraint")
 
 
-def _look_at_joint(fit, raster):
-    """What the pseudo-likelihood leaves open of the joint distribution: V beyond all counts, and a second state."""
+def _look_at_joint(fit, rasters):
+    """What the pseudo-likelihood leaves open of the joint distribution: V beyond all counts, and a second state.
+
+    Inputs count by their mean over the training bins.
+    """
+    raster = rasters[0] if len(rasters) == 1 else np.concatenate(rasters)
     if fit.model == "k-pairwise":
-        continue_potential(fit, *([part] for part in np.split(raster.values, [fit.n_train])))
-    rate = float(raster.values[: fit.n_train].sum(axis=1, dtype=float).mean())
-    found = second_state(from_fit(fit), rate)
+        continue_potential(fit, *([part] for part in np.split(raster, [fit.n_train])))
+    rate = float(raster[: fit.n_train].sum(axis=1, dtype=float).mean())
+    found = second_state(from_fit(fit.with_mean_input()), rate)
     fit.warnings = [*fit.warnings, *([found] if found else [])]
 
 
 def binned_raster(recording, bin_s, model, reach, time_reach):
     """The raster of a recording, of more bins than the longest lag."""
     raster = recording if isinstance(recording, Raster) else recording.bin(bin_s)
-    if model in ("neural", "lagged") and time_reach >= raster.n_bins:
-        raise InputError(f"--reach {reach!r}: TIME must stay below the {raster.n_bins} bins")
+    check_reach(model, reach, time_reach, raster.n_bins)
+    return raster
+
+
+def check_reach(model, reach, time_reach, n_bins):
+    """InputError where the longest lag does not fit into so many bins."""
+    if model in ("neural", "lagged") and time_reach >= n_bins:
+        raise InputError(f"--reach {reach!r}: TIME must stay below the {n_bins} bins")
     if model == "lagged" and not time_reach:
         raise InputError(f"--reach {reach!r}: the model lagged needs a TIME of at least 1 bin")
-    return raster
 
 
 class Progress:

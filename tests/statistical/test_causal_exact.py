@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, kstest
 
-from lft.inference.causal.basis import make_basis
+from lft.inference.basis import make_basis
 from lft.inference.causal.fit import fit_glm, fit_kinetic
-from lft.inference.causal.inputs import EventLocked, InputDesign, Smooth
+from lft.inference.inputs import EventLocked, InputDesign, Smooth
 from lft.inference.causal.model import CausalModel
 
 N_EXACT, K_EXACT = 3, 2

@@ -11,7 +11,7 @@ from scipy.stats import kstest
 
 from lft.commands.fit_units import on_grid
 from lft.errors import LftError
-from lft.inference.causal.basis import make_basis
+from lft.inference.basis import make_basis
 from lft.inference.causal.fit import fit_glm
 from lft.inference.causal.model import CausalModel
 from lft.inference.penalty.fit import fit_penalized

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lft.errors import DivergenceError
-from lft.inference.causal.basis import make_basis
+from lft.inference.basis import make_basis
 from lft.inference.causal.fit import fit_glm, fit_kinetic
 from lft.inference.causal.model import CausalModel
 from lft.inference.likelihood.exact_fit import fit_exact

@@ -9,11 +9,11 @@ import pytest
 from lft.archive import Archive
 from lft.errors import DivergenceError, InputError
 from lft.inference.causal import boundary
-from lft.inference.causal.basis import Basis, make_basis
+from lft.inference.basis import Basis, make_basis
 from lft.inference.causal.design import Design
 from lft.inference.causal.fit import fit_glm, fit_kinetic, make_task
 from lft.inference.causal.gaussian import fit_gaussian
-from lft.inference.causal.inputs import BoundInputs, EventLocked, Given, InputDesign, Smooth
+from lft.inference.inputs import BoundInputs, EventLocked, Given, InputDesign, Smooth
 from lft.inference.causal.model import CausalModel
 from lft.inference.causal.objective import CausalObjective
 from lft.inference.causal.spikes import SpikeTable
@@ -444,7 +444,7 @@ def test_commands_glm_trials_inputs_and_counts(lft_main, tmp_path):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("--model kinetic --basis bspline:3:50ms", "--basis: only for --model glm"),
+        ("--model kinetic --basis bspline:3:50ms", "--basis: not for --model kinetic; valid are glm"),
         ("--model kinetic --lags 0", "--lags 0"),
         ("--model glm --basis bspline:3", "NAME:N:DURATION"),
         ("--model glm --basis bspline:3:55ms", "multiple of the bin width"),

@@ -10,9 +10,9 @@ import pytest
 from lft.commands.fit_units import UnitErrors
 from lft.errors import InputError
 from lft.inference.causal import rows
-from lft.inference.causal.basis import make_basis
+from lft.inference.basis import make_basis
 from lft.inference.causal.fit import fit_glm, fit_kinetic
-from lft.inference.causal.inputs import InputDesign, Smooth
+from lft.inference.inputs import InputDesign, Smooth
 from lft.inference.causal.model import CausalModel
 from lft.inference.causal.objective import CausalObjective
 from lft.inference.protocols import Objective

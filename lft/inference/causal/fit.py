@@ -16,17 +16,17 @@ from lft import links
 from lft.errors import InputError
 from lft.groups import Groups
 from lft.inference import newton
+from lft.inference.basis import Basis, make_basis
 from lft.inference.causal import boundary
 from lft.inference.causal.approach import approach, serves
-from lft.inference.causal.basis import Basis, make_basis
 from lft.inference.causal.design import LANES, Batch, Design
 from lft.inference.causal.examine import Examined
-from lft.inference.causal.inputs import BoundInputs, InputDesign
 from lft.inference.causal.objective import SingularTarget, maximize_batch
 from lft.inference.causal.result import MAX_INPUT_CELLS, CausalFit
 from lft.inference.causal.spikes import MAX_COUNT, SpikeTable
 from lft.inference.causal.target import finish_target
 from lft.inference.causal.together import Together
+from lft.inference.inputs import BoundInputs, InputDesign
 from lft.inference.trials import checked_rasters
 
 MAX_BYTES = 16e9
@@ -160,7 +160,7 @@ def fit_glm(rasters, *, family="bernoulli", link=None, basis=None, own_basis="sa
     Examples
     --------
     >>> import numpy as np
-    >>> from lft.inference.causal.basis import make_basis
+    >>> from lft.inference.basis import make_basis
     >>> raster = (np.random.default_rng(0).random((6000, 3)) < 0.1).astype(np.int8)
     >>> fit = fit_glm(raster, basis=make_basis("raised-cosine", 3, 10))
     >>> fit.J_lag.shape, fit.weights.shape, bool(abs(fit.J_lag[2, 0, 1]) < 4.5 * fit.J_lag_error[2, 0, 1])
@@ -177,7 +177,7 @@ def fit_glm(rasters, *, family="bernoulli", link=None, basis=None, own_basis="sa
     own = basis if isinstance(own_basis, str) and own_basis == "same" else own_basis
     for name, b in (("basis", basis), ("own_basis", own)):
         if b is not None and not isinstance(b, Basis):
-            raise InputError(f"{name} = {b!r}: valid is a Basis (lft.inference.causal.basis)")
+            raise InputError(f"{name} = {b!r}: valid is a Basis (lft.inference.basis)")
     if isinstance(refractory, bool) or not isinstance(refractory, int | np.integer) or refractory < 0:
         raise InputError(f"refractory = {refractory!r}: valid is a number of bins >= 0")
     basis, own = _same_lags(basis, own, refractory)
@@ -299,7 +299,7 @@ def _fit(model, rasters, basis, own, link, refractory, inputs, test, ridge, n_bl
          examine):  # fmt: skip
     started = time.perf_counter()
     if inputs is not None and not isinstance(inputs, InputDesign):
-        raise InputError(f"inputs = {inputs!r}: valid is an InputDesign (lft.inference.causal.inputs)")
+        raise InputError(f"inputs = {inputs!r}: valid is an InputDesign (lft.inference.inputs)")
     task, warnings, targets = make_task(
         rasters, basis, own, link, refractory, inputs, test, ridge, n_blocks, model == "kinetic", penalize, examine
     )

@@ -135,7 +135,7 @@ def _tile_influences(objective, theta, edges, extra, number, tile):
 
 
 def _places(objective, i):
-    """Parameters in the conditional of target i; its c is the last."""
+    """Parameters in the conditional of target i; its c is the last, as row-wise errors know no inputs."""
     matrix, m = objective.matrix, objective.layout.n_features
     return np.unique(matrix.indices[matrix.indptr[i * m] : matrix.indptr[(i + 1) * m]])
 

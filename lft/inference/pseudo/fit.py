@@ -20,12 +20,13 @@ from lft.inference import newton
 from lft.inference.pseudo import errors
 from lft.inference.pseudo import patterns as pattern_lists
 from lft.inference.pseudo.checkpoint import Checkpoint, identity
+from lft.inference.pseudo.drive import drive_of
 from lft.inference.pseudo.information import ROWS_BYTES, rows_bytes
 from lft.inference.pseudo.layout import Layout, all_pairs, levels_of, without
 from lft.inference.pseudo.maximum import find_maximum, penalty
 from lft.inference.pseudo.memory import check_memory
 from lft.inference.pseudo.objective import GibbsObjective
-from lft.inference.pseudo.result import MAX_NAMED, PseudoFit, couplings
+from lft.inference.pseudo.result import MAX_INPUT_CELLS, MAX_NAMED, PseudoFit, couplings
 from lft.inference.trials import checked_lags, checked_rasters
 
 ERROR_OPERATIONS = 2e13  # multiplications for the factors of all rows: above, errors are left out
@@ -39,6 +40,7 @@ class _Data:
     n_units: int
     lags: tuple
     n_train: int
+    drive: object
 
     @property
     def n_rows(self):
@@ -46,7 +48,8 @@ class _Data:
 
 
 def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, ridge=0.0, n_blocks=None, bin_s=None,
-              unit=None, comm=None, checkpoint=None, report=None, penalize=None, examine=None):  # fmt: skip
+              unit=None, comm=None, checkpoint=None, report=None, penalize=None, examine=None,
+              inputs=None):  # fmt: skip
     """Fit a sum of terms by maximum joint pseudo-likelihood.
 
     Parameters
@@ -75,13 +78,15 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
         ``objective -> (theta, influences (rows, size))``: another estimate in place of the maximum with ridge.
     examine : callable, optional
         Called with (objective, theta, influences) at the estimate.
+    inputs : InputDesign, optional
+        Time-dependent one-body couplings I_i^a = I_i - sum_q u_iq x_q(a); see :mod:`lft.inference.pseudo.drive`.
 
     Returns
     -------
     PseudoFit, on every rank
     """
     started = time.perf_counter()
-    data = on_root(comm, _read, rasters, lags, k_max, test)
+    data = on_root(comm, _read, rasters, lags, k_max, test, inputs)
     ridge, unit = _checked(ridge, unit, data.n_units)
     report = report if report is not None and (comm is None or comm.Get_rank() == 0) else lambda line: None
     n, n_train = data.n_units, data.n_train
@@ -90,18 +95,29 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     if not bounded.any():
         raise InputError(f"no unit both spikes and pauses within the {n_train} training bins: nothing to fit")
     n_ranks = 1 if comm is None else comm.Get_size()
-    report(check_memory(n, k_max, len(data.lags), is_counted, data.n_rows, len(data.spikes[2]), n_ranks))
+    n_inputs = 0 if data.drive is None else data.drive.n_inputs
+    report(check_memory(n, k_max, len(data.lags) + n_inputs, is_counted, data.n_rows, len(data.spikes[2]), n_ranks))
     layout, merged = _layout(data, np.flatnonzero(bounded), k_max, is_counted)
-    lists = pattern_lists.build(n, data.spikes, shifts=layout.shifts, lags=layout.lags, counts=is_counted)
+    if layout.n_values and rows_bytes(layout) > ROWS_BYTES:
+        raise InputError(
+            f"{len(layout.units)} units with {n_inputs} inputs: the rows of the information need "
+            f"{rows_bytes(layout) / 1e6:.0f} MB; valid with inputs are {ROWS_BYTES / 1e6:.0f} MB: select fewer units"
+        )
+    lists = pattern_lists.build(
+        n, data.spikes, shifts=layout.shifts, lags=layout.lags, counts=is_counted, drive=data.drive
+    )
     warnings, unbounded = _silent(bounded)
     strength = ridge if penalize is None else 1.0  # only its being zero matters here
     layout, lost, notes = _bounded(lists, layout, fires, n_train, strength)
+    layout, undriven = _driven_within(lists, layout, fires, n_train)
     lost = _pairs_of_silent(bounded) + lost
     warnings += notes + _few_bins(layout, n_train, strength)
     keeper = Checkpoint(None)
     if checkpoint is not None:
         options = {"model": model, "lags": data.lags, "k_max": k_max, "counted": is_counted, "ridge": ridge,
                    "n_train": n_train, "format": 2}  # fmt: skip
+        if data.drive is not None:
+            options["inputs"] = data.drive.digest()
         keeper = Checkpoint(checkpoint, identity(data.spikes, options), comm)
     if penalize is None:
         objective, theta, info, runaway = find_maximum(lists, layout, n_train, ridge, comm, keeper, report)
@@ -110,11 +126,17 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
         theta, u = penalize(objective)
     layout = objective.layout
     merged = sorted(merged + [int(name[2:-1]) for name in runaway if name[0] == "V"])
-    names = _user_names(sorted(lost, key=_by_numbers)) + _user_names([name for name in runaway if name[0] != "V"])
+    undriven = sorted(undriven + [name for name in runaway if name[0] == "u"], key=_by_numbers)
+    names = _user_names(sorted(lost, key=_by_numbers) + [name for name in runaway if name[0] in "aC"])
     if names:
         warnings.append(
             f"{len(names)} pairs have no finite maximum: {_some(names)}; fixed at {names[0].split('[')[0]} = 0, "
             "without error (ridge > 0 keeps them)"
+        )
+    if undriven:
+        warnings.append(
+            f"{len(undriven)} weights of inputs, u[input,unit], have no finite maximum, as the unit never (or always) "
+            f"fires where the input acts: {_some(undriven)}; fixed at 0, without error"
         )
     if merged:
         warnings.append(
@@ -131,26 +153,31 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     everything, complete, independent = _with_silent_units(objective, theta, bounded, fires)
     score, gain = _scores(everything, complete, independent, n_train)
     arrays = couplings(layout, theta, u, merged, model != "neural")
-    arrays["I"] = -complete[everything.layout.first[4] :]
+    arrays["I"] = -complete[slice(*everything.layout.first[4:6])]
+    if data.drive is not None:
+        rows = lists.rows_with([(0, n_train)], layout.counted.stop, layout.n_values)
+        arrays |= {"input_names": list(data.drive.names), "inputs": _kept_columns(data),
+                   "mean_input": rows @ data.drive.table / n_train}  # fmt: skip
     if "h" in arrays:
         arrays["h"][~bounded] = -arrays["I"][~bounded] / 2 + 0.0
     keeper.remove()
     return PseudoFit(
         model=model, score=score, gain=gain, n_units=n, n_bins=data.n_rows, n_train=n_train, n_blocks=len(u),
-        bin_s=bin_s, warnings=warnings + notes, unbounded=unbounded + names + [f"V[{k}]" for k in merged], unit=unit,
-        errors_from=kind, **arrays, seconds=time.perf_counter() - started,
+        bin_s=bin_s, warnings=warnings + notes, unit=unit, errors_from=kind,
+        unbounded=unbounded + names + undriven + [f"V[{k}]" for k in merged], **arrays, seconds=time.perf_counter() - started,
     )  # fmt: skip
 
 
 # ---- what is given
-def _read(rasters, lags, k_max, test):
+def _read(rasters, lags, k_max, test, inputs):
     rasters = checked_rasters(rasters)
     lags = checked_lags(lags, rasters)
     longest = max(len(r) for r in rasters)
     if isinstance(k_max, bool) or not isinstance(k_max, int | np.integer) or not 0 <= k_max < longest:
         raise InputError(f"k_max = {k_max!r}: valid is an integer from 0 to {longest - 1} (bins)")
     spikes = pattern_lists.spikes_of(rasters)
-    return _Data(spikes, rasters[0].shape[1], lags, newton.split_rows(len(spikes[1]) - 1, test))
+    n_train = newton.split_rows(len(spikes[1]) - 1, test)
+    return _Data(spikes, rasters[0].shape[1], lags, n_train, drive_of(inputs, [len(r) for r in rasters], n_train))
 
 
 def _checked(ridge, unit, n):
@@ -174,8 +201,13 @@ def _layout(data, units, k_max, is_counted):
     if is_counted:
         counts = np.diff(data.spikes[1])[: data.n_train]
         level, merged = levels_of(np.bincount(counts, minlength=data.n_units + 1) > 0, data.n_units)
+    values = driven = None
+    if data.drive is not None:
+        values = data.drive.table
+        grid = np.meshgrid(units, np.arange(data.drive.n_inputs), indexing="ij")
+        driven = np.stack([g.ravel() for g in grid], axis=1)
     pairs = all_pairs(data.n_units, units)
-    return Layout(data.n_units, units, pairs, data.lags, directed, directed_lags, level), merged
+    return Layout(data.n_units, units, pairs, data.lags, directed, directed_lags, level, values, driven), merged
 
 
 def _some(names):
@@ -235,11 +267,36 @@ def _bounded(lists, layout, fires, n_train, ridge):
     return without(layout, ~keep), names, notes
 
 
+def _driven_within(lists, layout, fires, n_train):
+    """Without the u of inputs that act in rows of one kind alone, spikes or pauses: (layout, names of those)."""
+    if not layout.n_driven:
+        return layout, []
+    everywhere = np.array([[0, n_train, 0]])
+    place = slice(layout.counted.stop, layout.counted.stop + layout.n_values)
+    spikes = lists.observed(everywhere)[0][:, place]
+    rows = lists.rows_with([(0, n_train)], layout.counted.stop, layout.n_values)
+    acts = layout.values != 0
+    unit, q = layout.driven.T
+    within, spikes = rows @ acts, spikes @ acts  # (inputs,), (units, inputs)
+    # an input that acts everywhere, such as a drift, is told by the fields; others where both occur
+    keep = (within[q] == n_train) | ((spikes[unit, q] > 0) & (spikes[unit, q] < within[q]))
+    drop = np.append(np.zeros(layout.first[5], bool), ~keep)
+    return without(layout, drop), np.array(layout.names(), object)[drop].tolist()
+
+
+def _kept_columns(data):
+    """The columns of the inputs, or None where they would need more than 2^22 numbers."""
+    if data.n_rows * data.drive.n_inputs > MAX_INPUT_CELLS:
+        return None
+    return data.drive.columns(0, data.n_rows)
+
+
 def _few_bins(layout, n_train, ridge):
     """A conditional needs more bins than it has parameters."""
     per_unit = layout.size / max(len(layout.units), 1)
     widest = int(np.bincount(layout.pairs.ravel(), minlength=layout.n_units).max(initial=0)) + 1
-    widest += len(layout.lags) + layout.n_levels + (2 * layout.n_directed // max(len(layout.units), 1))
+    widest += len(layout.lags) + layout.n_levels
+    widest += (2 * layout.n_directed + layout.n_driven) // max(len(layout.units), 1)
     if ridge == 0 and n_train <= widest:
         raise InputError(
             f"{n_train} training bins for {widest} parameters of each unit: every conditional can be fitted exactly; "
@@ -260,7 +317,7 @@ def _influences(objective, theta, info, ridge, n_blocks, keeper, report):
     edges = newton.fine_edges(objective.n_rows, objective.size, n_blocks)
     extra = penalty(layout, ridge) if ridge else None
     f = layout.first
-    classes = [np.arange(f[k], f[k + 1]) for k in range(5) if f[k] < f[k + 1]]
+    classes = [np.arange(f[k], f[k + 1]) for k in range(len(f) - 1) if f[k] < f[k + 1]]
     longest = max([*layout.lags, *layout.directed_lags], default=0)
     kind, notes = "joint", []
     if rows_bytes(layout) <= ROWS_BYTES:
@@ -301,9 +358,9 @@ def _with_silent_units(objective, theta, bounded, fires):
     rate = np.where(bounded, fires / n_train, (fires + 0.5) / (n_train + 1))
     independent = np.log(rate / (1 - rate))
     everything = replace(layout, units=np.arange(layout.n_units))
-    c = np.zeros(layout.n_units)
-    c[layout.units] = theta[layout.first[4] :]
-    complete = np.concatenate([theta[: layout.first[4]], c])
+    f, c = layout.first, np.zeros(layout.n_units)
+    c[layout.units] = theta[f[4] : f[5]]
+    complete = np.concatenate([theta[: f[4]], c, theta[f[5] :]])
     if bounded.all():
         return objective, complete, independent
     all_units = GibbsObjective(objective.patterns, everything, objective.ranges, objective.comm)
@@ -321,7 +378,7 @@ def _offsets(objective, theta, i, n_train):
     weights = (objective.matrix @ theta).reshape(layout.n_units, -1)[i]
     offset = np.zeros(n_train)
     if layout.level is not None:
-        offset += weights[layout.n_shared - layout.n_units - 1 : layout.n_shared][lists.count[:n_train]]
+        offset += weights[layout.counted][lists.count[:n_train]]
     tile = i // pattern_lists.LANES
     entries = slice(*lists.own_start[tile : tile + 2])
     mine = (lists.own_unit[entries] == i) & (lists.own_row[entries] < n_train)

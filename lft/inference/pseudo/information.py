@@ -46,8 +46,7 @@ def information(objective, theta, extra=None):
 
 def rows_bytes(layout):
     """Memory of the second moments of all rows, and of their inverses."""
-    widest = layout.n_features
-    return 16 * len(layout.units) * widest**2
+    return 16 * len(layout.units) * layout.widest**2
 
 
 # ---- rows in memory
@@ -315,6 +314,7 @@ class PassInformation:
         for s in range(len(layout.shifts)):
             self.mean[:, s * layout.n_units : (s + 1) * layout.n_units] = rates
         self.total = objective.at(theta).variance[units]
+        self.driven_total = self._driven(objective)
         covariance = data[np.ix_(units, units)] / objective.n_rows - np.outer(rate, rate)
         root = 1 / np.sqrt(self.total)
         smooth = 0.0 if extra is None else extra[: layout.first[3]].mean() / 2 if layout.first[3] else 0.0
@@ -371,8 +371,10 @@ class PassInformation:
         layout = self.objective.layout
         f, n, units = layout.first, layout.n_units, layout.units
         of_c = np.zeros(n)
-        of_c[units] = r[f[4] :]
-        r = r - np.append((self.objective.adjoint @ (of_c[:, None] * self.mean).ravel())[: f[4]], np.zeros(f[5] - f[4]))
+        of_c[units] = r[f[4] : f[5]]
+        r = r - np.append(
+            (self.objective.adjoint @ (of_c[:, None] * self.mean).ravel())[: f[4]], np.zeros(layout.size - f[4])
+        )
         out = np.zeros(self.size)
         place = self.inverse_place
         i, j = place[layout.pairs].T if layout.n_pairs else (np.zeros(0, int),) * 2
@@ -383,10 +385,21 @@ class PassInformation:
                 i, j = place[layout.directed[at, 1:]].T
                 out[f[2] + at] = self._lyapunov(i, j, r[f[2] + at], False)
         out[layout.border] = r[layout.border]
-        out[f[4] :] = r[f[4] :] / self.total
-        shift = ((self.matrix @ np.append(out[: f[4]], np.zeros(f[5] - f[4]))).reshape(n, -1) * self.mean).sum(axis=1)
-        out[f[4] :] -= shift[units]
+        out[f[4] : f[5]] = r[f[4] : f[5]] / self.total
+        couplings = np.append(out[: f[4]], np.zeros(layout.size - f[4]))
+        out[f[4] : f[5]] -= ((self.matrix @ couplings).reshape(n, -1) * self.mean).sum(axis=1)[units]
+        out[f[5] :] = r[f[5] :] / self.driven_total
         return out
+
+    def _driven(self, objective):
+        """Sums of p (1 - p) x^2 of the u, with p (1 - p) as if it did not depend on the input."""
+        layout = objective.layout
+        if not layout.n_driven:
+            return np.zeros(0)
+        unit, q = layout.driven.T
+        rows = objective.patterns.rows_with(objective.ranges, layout.counted.stop, layout.n_values)
+        mean_square = (rows @ layout.values**2) / objective.n_rows
+        return objective.at(self.theta).variance[unit] * mean_square[q]
 
     def _lyapunov(self, i, j, r, is_symmetric):
         n = len(self.total)

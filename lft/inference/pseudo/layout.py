@@ -4,11 +4,12 @@ The conditional log-odds of unit i in bin a are a sum over the features of :mod:
 
     z_i^a = c_i + sum_j a_ij phi_j^a + sum_k b_k (phi_i^{a+k} + phi_i^{a-k})
             + sum_kj [C_ij(k) phi_j^{a-k} + C_ji(k) phi_j^{a+k}]
-            + V(K_i^a + 1) - V(K_i^a),      K_i^a = sum_{j != i} phi_j^a
+            + V(K_i^a + 1) - V(K_i^a) + sum_q u_iq x_q(a),      K_i^a = sum_{j != i} phi_j^a
 
-with one weight per (target, feature).  The weights are linear in the parameters theta = (a, b, C, V, c): ``weights =
+with one weight per (target, feature).  The weights are linear in the parameters theta = (a, b, C, V, c, u): ``weights =
 R theta`` with a sparse matrix R, in which every coupling stands as often as it appears in conditionals: a_ij in those
-of i and j, C_ij(k) in that of i (bins before) and in that of j (bins after).  Gradients come back through R^T.
+of i and j, C_ij(k) in that of i (bins before) and in that of j (bins after), u_iq with the weight x_q in those values
+of the input where it is not 0.  Gradients come back through R^T.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Layout:
-    """Parameters ``theta = (a of the pairs, b of the lags, C of the directed pairs, V of the levels, c of the units)``.
+    """Parameters ``theta = (a of the pairs, b of the lags, C of the directed pairs, V of the levels, c of the units,
+    u of the driven units)``.
 
     Attributes
     ----------
@@ -37,6 +39,10 @@ class Layout:
         Lags whose shifts are features: shift 0, then -k, +k for each.
     level : ndarray (n_units + 2,) or None
         Place of V(K) among the free levels, -1 where V(K) = 0 by the gauge; K = 0 ... n_units + 1.
+    values : ndarray (n_values, n_inputs) or None
+        x_q of every value of the time-dependent inputs (:class:`lft.inference.pseudo.drive.Drive`).
+    driven : ndarray (n_driven, 2) or None
+        (unit, q) of the u.
     """
 
     n_units: int
@@ -46,6 +52,8 @@ class Layout:
     directed: np.ndarray | None = None
     directed_lags: tuple = ()
     level: np.ndarray | None = None
+    values: np.ndarray | None = None
+    driven: np.ndarray | None = None
 
     @property
     def n_pairs(self):
@@ -60,9 +68,17 @@ class Layout:
         return 0 if self.level is None else int(self.level.max()) + 1
 
     @property
+    def n_values(self):
+        return 0 if self.values is None else len(self.values)
+
+    @property
+    def n_driven(self):
+        return 0 if self.driven is None else len(self.driven)
+
+    @property
     def first(self):
-        """Places of the first a, b, C, V, c, and the size."""
-        sizes = [self.n_pairs, len(self.lags), self.n_directed, self.n_levels, len(self.units)]
+        """Places of the first a, b, C, V, c, u, and the size."""
+        sizes = [self.n_pairs, len(self.lags), self.n_directed, self.n_levels, len(self.units), self.n_driven]
         return np.concatenate([[0], np.cumsum(sizes)])
 
     @property
@@ -74,8 +90,14 @@ class Layout:
         return (0, *(s for k in self.directed_lags for s in (-k, k)))
 
     @property
+    def counted(self):
+        """Places of the shared features "K units fire"."""
+        first = self.n_units * len(self.shifts)
+        return slice(first, first + (self.n_units + 1 if self.level is not None else 0))
+
+    @property
     def n_shared(self):
-        return self.n_units * len(self.shifts) + (self.n_units + 1 if self.level is not None else 0)
+        return self.counted.stop + self.n_values
 
     @property
     def n_own(self):
@@ -87,25 +109,31 @@ class Layout:
         return self.n_shared + self.n_own + 1
 
     @property
+    def widest(self):
+        """Largest number of parameters in the conditional of a unit: inputs have fewer weights than values."""
+        return self.n_features - self.n_values + (0 if self.values is None else self.values.shape[1])
+
+    @property
     def border(self):
         """Places of parameters that stand in the conditionals of all units (b and V)."""
         f = self.first
         return np.concatenate([np.arange(f[1], f[2]), np.arange(f[3], f[4])])
 
     def names(self):
-        """``a[0,3]``, ``b[1]``, ``C[2,0,3]`` (lag, target, source), ``V[5]``, ``c[0]``."""
+        """``a[0,3]``, ``b[1]``, ``C[2,0,3]`` (lag, target, source), ``V[5]``, ``c[0]``, ``u[1,0]`` (input, unit)."""
         out = [f"a[{i},{j}]" for i, j in self.pairs] + [f"b[{k}]" for k in self.lags]
         if self.n_directed:
             out += [f"C[{k},{i},{j}]" for k, i, j in self.directed]
         if self.n_levels:
             out += [f"V[{int(np.flatnonzero(self.level == v)[0])}]" for v in range(self.n_levels)]
-        return out + [f"c[{i}]" for i in self.units]
+        out += [f"c[{i}]" for i in self.units]
+        return out + ([f"u[{q},{i}]" for i, q in self.driven] if self.n_driven else [])
 
     def kinds(self):
-        return np.repeat(["a", "b", "C", "V", "c"], np.diff(self.first))
+        return np.repeat(["a", "b", "C", "V", "c", "u"], np.diff(self.first))
 
     def groups(self):
-        """One group per unordered pair of units (its a and all its C), b and V one each, c in none."""
+        """One group per unordered pair of units (its a and all its C), b and V one each, c and u in none."""
         n, f = self.n_units, self.first
         out = np.full(self.size, -1)
         out[: f[1]] = self.pairs[:, 0] * n + self.pairs[:, 1]
@@ -143,13 +171,17 @@ class Layout:
         if self.level is not None:
             self._add_levels(add)
         add(self.units, m - 1, np.arange(f[4], f[5]))
+        if self.n_driven:
+            for place, q in np.argwhere(self.values):
+                mine = np.flatnonzero(self.driven[:, 1] == q)
+                add(self.driven[mine, 0], self.counted.stop + place, f[5] + mine, self.values[place, q])
         row, column, value = (np.concatenate(part) for part in (row, column, value))
         return csr_array((value, (row, column)), shape=(n * m, self.size))
 
     def _add_levels(self, add):
         """dV(K) = V(K + 1) - V(K) where K others fire; a unit that fires itself sees dV(K - 1) instead."""
         first = self.first[3]
-        shared = self.n_shared - self.n_units - 1
+        shared = self.counted.start
         own = self.n_shared + len(self.lags)
         for count in range(self.n_units + 1):
             for k, sign, feature in ((count, 1.0, shared), (count, -1.0, own), (count - 1, 1.0, own)):
@@ -197,11 +229,12 @@ def levels_of(counts_seen, n_units):
 
 
 def without(layout, drop):
-    """The layout without some of its couplings of pairs; a level of V joins the next lower one."""
+    """The layout without some of its couplings of pairs and inputs; a level of V joins the next lower one."""
     f = layout.first
     directed = None if layout.directed is None else layout.directed[~drop[f[2] : f[3]]]
+    driven = None if layout.driven is None else layout.driven[~drop[f[5] :]]
     level = None if layout.level is None else without_levels(layout.level, np.flatnonzero(drop[f[3] : f[4]]))
-    return replace(layout, pairs=layout.pairs[~drop[: f[1]]], directed=directed, level=level)
+    return replace(layout, pairs=layout.pairs[~drop[: f[1]]], directed=directed, level=level, driven=driven)
 
 
 def without_levels(level, places):

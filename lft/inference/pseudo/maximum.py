@@ -62,9 +62,7 @@ def find_maximum(lists, layout, n_train, ridge, comm, checkpoint, report):
         search = _Search(objective, penalty(layout, ridge), checkpoint, attempt, report)
         tolerance = TOLERANCE if rows_bytes(layout) <= ROWS_BYTES else newton.TOLERANCE
         theta, _, at_maximum = newton.maximize(search.evaluate, search.start(), tolerance, keeper=search)
-        if ridge > 0:
-            return objective, theta, at_maximum, gone
-        drop = runaway(objective, theta, at_maximum)
+        drop = runaway(objective, theta, at_maximum, layout.kinds() == "u" if ridge > 0 else None)
         if not drop.any():
             return objective, theta, at_maximum, gone
         gone += np.array(layout.names(), object)[drop].tolist()
@@ -160,18 +158,18 @@ class _Search:
         self.checkpoint.write(self.name, theta=theta, scale=scale, damping=damping, **near)
 
 
-def runaway(objective, theta, info):
-    """Mask of couplings of pairs, or else of levels of V, whose error shows a runaway.
+def runaway(objective, theta, info, among=None):
+    """Mask of couplings of pairs and of inputs, or else of levels of V, whose error shows a runaway.
 
-    DivergenceError where another parameter runs away.  Where the rows do not fit in memory, that is judged with the
-    errors.
+    ``among``: a mask of those that are looked at, default all.  DivergenceError where another parameter runs away.
+    Where the rows do not fit in memory, that is judged with the errors.
     """
     layout = objective.layout
     none = np.zeros(layout.size, bool)
-    if rows_bytes(layout) > ROWS_BYTES:
+    if rows_bytes(layout) > ROWS_BYTES or (among is not None and not among.any()):
         return none
     bound = np.sqrt(errors.variance_bound(info.rows))
-    suspects = np.flatnonzero(~(bound <= newton.RUNAWAY))
+    suspects = np.flatnonzero(~(bound <= newton.RUNAWAY) & (True if among is None else among))
     if not len(suspects):
         return none
     suspects = suspects[np.argsort(-bound[suspects])][:MAX_SUSPECTS]
@@ -183,7 +181,8 @@ def runaway(objective, theta, info):
     if not len(far):
         return none
     kinds = layout.kinds()[far]
-    bad = far[np.isin(kinds, ["a", "C"])] if np.isin(kinds, ["a", "C"]).any() else far[kinds == "V"]
+    is_own = np.isin(kinds, ["a", "C", "u"])
+    bad = far[is_own] if is_own.any() else far[kinds == "V"]
     if not len(bad):
         names = layout.names()
         newton.raise_runaway([{"b": "B", "c": "I"}[names[i][0]] + names[i][1:] for i in far], theta[far])

@@ -102,7 +102,7 @@ class GibbsObjective:
             if np.any((rate <= 0) | (rate >= 1)):
                 i = int(self.layout.units[np.flatnonzero((rate <= 0) | (rate >= 1))[0]])
                 raise InputError(f"unit {i} never (or always) fires in the rows of the fit: leave it out")
-            theta[self.layout.first[4] :] = np.log(rate / (1 - rate))
+            theta[slice(*self.layout.first[4:6])] = np.log(rate / (1 - rate))
         return theta
 
     # ---- likelihood

@@ -1,8 +1,9 @@
 """A raster as lists of active features per bin: what the loops of the pseudo-likelihood read.
 
 A *shared* feature is 0 or 1 in a bin and acts on every target unit with a weight of its own: unit j at a shift in
-time (``n_units s + j``), or "K units fire in this bin" (after all shifts).  An *own* entry acts on one target in one
-bin: the spikes of the target itself at a lag, or the correction of K where the target is one of those that fire.
+time (``n_units s + j``), "K units fire in this bin" (after all shifts), or "the input has its p-th value in this bin"
+(after those).  An *own* entry acts on one target in one bin: the spikes of the target itself at a lag, or the
+correction of K where the target is one of those that fire.
 Features are read across the border between training and test, never across that of a trial.
 
 Memory: 4 bytes per active feature and 8 per bin, 12 per own entry; 1000 units in 1e6 bins, of which they fire
@@ -119,6 +120,11 @@ class Patterns:
             out[:, :, self.n_shared : -1] = own[:, units.start : units.stop]
         return out
 
+    def rows_with(self, ranges, first, n):
+        """Number of rows in some ranges in which each of ``n`` shared features from ``first`` on is active, (n,)."""
+        parts = [self.feature[self.start[a] : self.start[b]] - first for a, b in ranges]
+        return sum(np.bincount(part[(part >= 0) & (part < n)], minlength=n) for part in parts)
+
     @cached_property
     def own_fires(self):
         """Whether the unit of each own entry fires in its row."""
@@ -145,7 +151,7 @@ def spikes_of(rasters):
     return edges, start, unit
 
 
-def build(n_units, spikes, *, shifts=(0,), lags=(), counts=False):
+def build(n_units, spikes, *, shifts=(0,), lags=(), counts=False, drive=None):
     """Patterns of a raster.
 
     Parameters
@@ -159,6 +165,8 @@ def build(n_units, spikes, *, shifts=(0,), lags=(), counts=False):
         Own entries: the target's own spikes so many bins before and after, feature = place of the lag.
     counts : bool
         Add the number of firing units as shared features, and the correction by own entries.
+    drive : Drive, optional
+        Add the values of time-dependent inputs as shared features.
     """
     edges, start, unit = spikes
     n_rows, count = len(start) - 1, np.diff(start).astype(np.int32)
@@ -177,10 +185,13 @@ def build(n_units, spikes, *, shifts=(0,), lags=(), counts=False):
     if counts:
         row = np.repeat(np.arange(n_rows, dtype=np.int32), np.diff(start))
         entries.append((row, unit, (n_own + count[row]).astype(np.int32)))
-        feature = np.insert(feature, row_start[1:], n_shared + count)
-        row_start = row_start + np.arange(n_rows + 1)
+        feature, row_start = _with_one(feature, row_start, np.arange(n_rows), n_shared + count)
         n_shared += n_units + 1
         n_own += n_units + 1
+    for value, n_values in () if drive is None else drive.values:
+        rows = np.flatnonzero(value >= 0)
+        feature, row_start = _with_one(feature, row_start, rows, n_shared + value[rows])
+        n_shared += n_values
     own_row, own_unit, own_feature = (
         np.concatenate(part) if entries else np.zeros(0, np.int32)
         for part in (zip(*entries, strict=True) if entries else ((), (), ()))
@@ -193,6 +204,14 @@ def build(n_units, spikes, *, shifts=(0,), lags=(), counts=False):
         own_row[order].astype(np.int32), own_unit[order].astype(np.int32), own_feature[order].astype(np.int32),
         own_start, count,
     )  # fmt: skip
+
+
+def _with_one(feature, start, rows, more):
+    """One more feature in each of some rows, behind those that are there: (features, start)."""
+    feature = np.insert(feature, start[rows + 1], more)
+    added = np.zeros(len(start), np.int64)
+    added[rows + 1] = 1
+    return feature, start + np.cumsum(added)
 
 
 def _own_lag(edges, start, unit, lag, place):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lft.errors import InputError
-from lft.inference.causal.basis import bspline, make_basis
+from lft.inference.basis import bspline, make_basis
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,13 @@ class Smooth:
 
     One function is left out and the others are taken minus their mean over the fitted rows, so that h stays the mean
     field: ``size`` functions give ``size - 1`` columns.  Bins after the fitted stretch have the value of its last bin.
+    With ``steps`` the functions are constant on so many equal parts, at their value in the middle.
     """
 
     size: int
     per_trial: bool = False
     name: str = "smooth"
+    steps: int | None = None
 
     def __post_init__(self):
         if isinstance(self.size, bool) or not isinstance(self.size, int | np.integer) or self.size < 2:
@@ -101,6 +103,9 @@ class Smooth:
             a = np.arange(start, stop)
             if self.per_trial:
                 a = a - origins[np.searchsorted(origins, a, side="right") - 1]
+            if self.steps is not None:
+                part = np.minimum(a * self.steps // int(high + 1), self.steps - 1)
+                a = (part + 0.5) * (high + 1) / self.steps - 0.5
             return bspline(a.astype(float), 0.0, max(high, 1.0), self.size)[:, :-1]
 
         step = 65536
@@ -138,7 +143,7 @@ class InputDesign:
 
     Examples
     --------
-    >>> from lft.inference.causal.inputs import EventLocked, InputDesign, Smooth
+    >>> from lft.inference.inputs import EventLocked, InputDesign, Smooth
     >>> design = InputDesign([EventLocked([[2, 7]], 0, 3, 3), Smooth(3)])
     >>> bound = design.bind([10], 10)
     >>> bound.names

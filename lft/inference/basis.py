@@ -24,7 +24,7 @@ class Basis:
 
     Examples
     --------
-    >>> from lft.inference.causal.basis import Basis, make_basis
+    >>> from lft.inference.basis import Basis, make_basis
     >>> make_basis("raised-cosine", 4, 20).matrix.shape
     (20, 4)
     >>> make_basis("identity", 3, 3).matrix.tolist()
