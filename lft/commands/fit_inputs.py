@@ -5,8 +5,10 @@
                                   over the recording), ``trial:N`` (time within the trial), ``covariates:FILE``
                                   (.npy or .npz, bins x columns); may be repeated
 ``--events FILE``                 event times in seconds (text, one per line, or ``events_s`` of .npz); default
-                                  ``events_s`` of the recording
-``--trials BEFORE,AFTER``         cut the recording into trials around the events
+                                  ``events_s`` of the recording.  Both on the clock of the recording, of which
+                                  ``--window`` is a part
+``--trials START,STOP``           cut the recording into trials around the events; all events that reach into a trial
+                                  count for ``--input events``
 ================================  ==================================================================================
 """
 
@@ -21,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from lft._kernels import recording as kernel
+from lft.commands.recordings import window_of
 from lft.errors import DataWarning, InputError
 from lft.inference.causal.spikes import MAX_COUNT
 from lft.inference.inputs import EventLocked, Given, InputDesign, Smooth
@@ -54,14 +57,34 @@ def cut(recording, bin_s, args, events, is_counts):
     before, after = window("--trials", args.trials)
     if before > 0 or after <= 0:
         raise InputError(f'--trials {args.trials!r}: valid is START,STOP around the event, such as "-500 ms,1 s"')
+    centers = _inside(events, before, after, recording, getattr(args, "window", None))
     with _quiet(is_counts):
-        trials = recording.trials(events, -before, after, bin_s)
+        trials = recording.trials(centers, -before, after, bin_s)
     rasters = [t.values for t in trials]
     if is_counts:
-        rasters = [bin_counts(recording, bin_s, e + before, t.n_bins) for e, t in zip(events, trials, strict=True)]
-    zero = np.floor(-before / bin_s + kernel.EDGE_TOLERANCE).astype(int)
+        rasters = [bin_counts(recording, bin_s, e + before, t.n_bins) for e, t in zip(centers, trials, strict=True)]
+    at = [np.floor((events - (e + before)) / bin_s + kernel.EDGE_TOLERANCE).astype(int) for e in centers]
     report = _together([t.report for t in trials], rasters, is_counts)
-    return rasters, bin_s, report, [[int(zero)] for _ in trials]
+    return rasters, bin_s, report, at
+
+
+def _inside(events, before, after, recording, window_text):
+    """The events whose trials lie in the window, all without one; warnings for those left out, and for shared bins."""
+    keep = np.ones(len(events), bool)
+    if window_text is not None:
+        keep = (events + before >= 0) & (events + after <= recording.duration_s)
+    if not keep.any():
+        raise InputError(f"--trials: none of {len(events)} events has its trial within --window {window_text}")
+    if not keep.all():
+        warnings.warn(f"{(~keep).sum()} of {len(events)} events have no complete trial within --window {window_text} "
+                      "and are left out", DataWarning, stacklevel=2)  # fmt: skip
+    kept = events[keep]
+    shared = int((np.diff(kept) < (after - before) * (1 - 1e-9)).sum())
+    if shared:
+        warnings.warn(f"{shared} of {len(kept)} trials begin before the last one has ended: the bins that they share "
+                      "are fitted twice, so errors are too small; shorter --trials, or none, avoid that", DataWarning,
+                      stacklevel=2)  # fmt: skip
+    return kept
 
 
 @contextlib.contextmanager
@@ -104,10 +127,17 @@ def bin_counts(recording, bin_s, start_s, n_bins):
 
 # ---- events
 def read_events(args, recording):
-    """Event times in seconds from ``--events`` or the recording; None without."""
-    path = args.events
-    if path is None:
-        return _events_of(args.recording)
+    """Event times in seconds from ``--events`` or the recording; None without.
+
+    A window starts the clock anew: its start is taken off.
+    """
+    events = _events_of(args.recording) if args.events is None else _listed_events(args.events)
+    if events is None or getattr(args, "window", None) is None:
+        return events
+    return events - window_of(args.window)[0]
+
+
+def _listed_events(path):
     file = Path(path)
     if not file.is_file():
         raise InputError(f"--events {path}: no such file")

@@ -21,11 +21,17 @@ def open_recording(path, bin_text, window=None):
     return recording, bin_s
 
 
-def _window(recording, text):
+def window_of(text):
+    """(start, stop) in seconds of ``100,400``."""
     try:
         start, stop = (float(part) for part in text.split(","))
     except ValueError:
         raise InputError(f"--window {text!r}: valid is START,STOP in seconds, such as 100,400") from None
+    return start, stop
+
+
+def _window(recording, text):
+    start, stop = window_of(text)
     if isinstance(recording, Raster):
         raise InputError("--window: only for recordings of spike times, this one is a raster")
     return recording.window(start, stop)

@@ -1,5 +1,6 @@
 """Causal fits: derivatives, boundaries of the model, inputs, counts, bad input, and what the commands do with them."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 from lft.archive import Archive
-from lft.errors import DivergenceError, InputError
+from lft.commands.fit_causal import cut
+from lft.errors import DataWarning, DivergenceError, InputError
 from lft.inference.causal import boundary
 from lft.inference.basis import Basis, make_basis
 from lft.inference.causal.design import Design
@@ -18,6 +20,7 @@ from lft.inference.causal.model import CausalModel
 from lft.inference.causal.objective import CausalObjective
 from lft.inference.causal.spikes import SpikeTable
 from lft.inference.protocols import BinaryModel, Objective
+from lft.inference.recording import Recording, read_recording
 from lft.inference.result import load_fit
 
 LINKS = ("logit", "cloglog", "poisson")
@@ -439,6 +442,35 @@ def test_commands_glm_trials_inputs_and_counts(lft_main, tmp_path):
     assert "counts" in lft_main("run p.h5 -o x.h5", 2).err
     lft_main("fit s.npz --bin 20ms --model gaussian --lags 1 -o n.h5")
     assert load_fit("n.h5")["precision"].shape == (4, 4)
+
+
+def test_events_keep_the_clock_of_the_recording_in_a_window(lft_main, tmp_path):
+    """A window is a part of the recording: events count from the start of the recording, as the window itself."""
+    recording(6000)
+    options = ["--bin", "10ms", "--model", "glm", "--input", "events:3:0,100ms"]
+    lft_main(["fit", "s.npz", *options, "--window", "10.5,50", "-o", "window.h5"])
+    whole = read_recording("s.npz")
+    part = whole.window(10.5, 50.0)
+    events = np.load("s.npz")["events_s"]
+    arrays = {"spike_times": part.spike_times, "spike_index": part.spike_index, "duration_s": part.duration_s}
+    np.savez("cut.npz", **arrays, events_s=events - 10.5)
+    lft_main(["fit", "cut.npz", *options, "-o", "cut.h5"])
+    assert np.array_equal(load_fit("window.h5")["input_weights"], load_fit("cut.h5")["input_weights"])
+    np.savez("moved.npz", **arrays, events_s=events)  # the mutant: the window's spikes, the recording's events
+    lft_main(["fit", "moved.npz", *options, "-o", "moved.h5"])
+    assert not np.allclose(load_fit("window.h5")["input_weights"], load_fit("moved.h5")["input_weights"], atol=0.05)
+    said = lft_main(["fit", "s.npz", *options, "--window", "10.5,50", "--trials", "0s,200ms", "-o", "t.h5"])
+    inside = (events >= 10.5) & (events + 0.2 <= 50.0)
+    assert f"{(~inside).sum()} of {len(events)} events have no complete trial" in said.err
+    assert json.loads(load_fit("t.h5").attributes["json"])["n_bins"] == 20 * inside.sum()
+
+
+def test_events_of_other_trials_count_and_shared_bins_are_named():
+    spikes = Recording(0.0131 * np.arange(700), np.array([0, 700]), 10.0)
+    args = argparse.Namespace(trials="-100 ms,400 ms", window=None)
+    with pytest.warns(DataWarning, match="1 of 3 trials begin before the last one has ended"):
+        rasters, _, _, at = cut(spikes, 0.01, args, np.array([1.0, 1.3, 5.0]), False)
+    assert len(rasters) == 3 and [e.tolist() for e in at] == [[10, 40, 410], [-20, 10, 380], [-390, -360, 10]]
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@
 
 The loops of the pseudo-likelihood add weights of active features, so a column of real numbers has no place in them.
 But a term of the input takes few values: a response to events one for each bin of its window, a drift one for each of
-its steps, a stimulus one for each condition.  Every value is a feature, active in the bins that have it, whose weight on
-unit i is ``sum_q u_iq x_q`` at that value: linear in u, as :meth:`lft.inference.pseudo.layout.Layout.matrix` wants it.
+its steps, a stimulus one for each condition.  Every value is a feature, active in the bins that have it, whose weight
+on unit i is ``sum_q u_iq x_q`` at that value: linear in u, as :meth:`lft.inference.pseudo.layout.Layout.matrix` wants it.
 Terms have features of their own and add up.  Rejected: columns of real numbers beside the lists, which need other loops
 for value, product and second moments; features of the values of all terms together, whose number is a product.
 """

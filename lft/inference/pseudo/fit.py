@@ -164,7 +164,8 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     return PseudoFit(
         model=model, score=score, gain=gain, n_units=n, n_bins=data.n_rows, n_train=n_train, n_blocks=len(u),
         bin_s=bin_s, warnings=warnings + notes, unit=unit, errors_from=kind,
-        unbounded=unbounded + names + undriven + [f"V[{k}]" for k in merged], **arrays, seconds=time.perf_counter() - started,
+        unbounded=unbounded + names + undriven + [f"V[{k}]" for k in merged], **arrays,
+        seconds=time.perf_counter() - started,
     )  # fmt: skip
 
 
