@@ -20,7 +20,7 @@ from lft.inference.trials import checked_rasters, split_trials
 
 
 def fit_neural(rasters, *, lags=(1,), test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None,
-               checkpoint=None, report=None, penalize=None, examine=None):  # fmt: skip
+               checkpoint=None, report=None, penalize=None, examine=None, inputs=None):  # fmt: skip
     """Fit the couplings (A, B, I) of the neural lattice field theory by maximum joint pseudo-likelihood.
 
     Maximizes ``sum_ia log P(phi_i^a | rest) - (ridge/2) sum_{i<j} A_ij^2`` with ``P(phi_i^a = 1 | rest) =
@@ -44,6 +44,10 @@ def fit_neural(rasters, *, lags=(1,), test=0.2, ridge=0.0, n_blocks=None, bin_s=
         Index of each unit in the recording; default 0..N-1.
     comm, checkpoint, report : optional
         As in :func:`lft.inference.pseudo.fit.fit_gibbs`: ranks, a file that keeps the search, progress.
+    inputs : InputDesign, optional
+        Time-dependent couplings ``I_i^a = I_i - sum_q u_iq x_q(a)`` (:mod:`lft.inference.inputs`): responses to events,
+        slow drift, time within trials, conditions; at most 512 different values in all
+        (:mod:`lft.inference.pseudo.drive`).
 
     Returns
     -------
@@ -84,12 +88,12 @@ def fit_neural(rasters, *, lags=(1,), test=0.2, ridge=0.0, n_blocks=None, bin_s=
     """
     return _fit(
         "neural", rasters, {"lags": lags},
-        test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine,
+        test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine, inputs,
     )  # fmt: skip
 
 
 def fit_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None,
-                 checkpoint=None, report=None, penalize=None, examine=None):  # fmt: skip
+                 checkpoint=None, report=None, penalize=None, examine=None, inputs=None):  # fmt: skip
     """Fit the pairwise maximum-entropy (Ising) model of equal times.
 
     Weight ``exp(sum_{i<j} J_ij s_i s_j + sum_i h_i s_i)``; the model of :func:`fit_neural` with B = 0, in
@@ -98,7 +102,7 @@ def fit_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, uni
 
     Parameters
     ----------
-    rasters, test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine
+    rasters, test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine, inputs
         As in :func:`fit_neural`.
 
     Returns
@@ -116,12 +120,12 @@ def fit_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, uni
     """
     return _fit(
         "pairwise", rasters, {},
-        test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine,
+        test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine, inputs,
     )  # fmt: skip
 
 
 def fit_k_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None,
-                   checkpoint=None, report=None, penalize=None, examine=None):  # fmt: skip
+                   checkpoint=None, report=None, penalize=None, examine=None, inputs=None):  # fmt: skip
     """Fit the K-pairwise model: pairs, and a potential of the number of units that fire together.
 
     Weight ``exp(sum_{i<j} a_ij phi_i phi_j + sum_i c_i phi_i + V(K))``, ``K = sum_i phi_i``, per bin; the log-odds of a
@@ -132,7 +136,7 @@ def fit_k_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, u
 
     Parameters
     ----------
-    rasters, test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine
+    rasters, test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine, inputs
         As in :func:`fit_neural`.
 
     Returns
@@ -150,13 +154,13 @@ def fit_k_pairwise(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, u
     """
     fit = _fit(
         "k-pairwise", rasters, {"is_counted": True},
-        test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine,
+        test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine, inputs,
     )  # fmt: skip
     return on_root(comm, lambda: continue_potential(fit, *split_trials(checked_rasters(rasters), test)))
 
 
 def fit_lagged(rasters, *, k_max=1, test=0.2, ridge=0.0, n_blocks=None, bin_s=None, unit=None, comm=None,
-               checkpoint=None, report=None, penalize=None, examine=None):  # fmt: skip
+               checkpoint=None, report=None, penalize=None, examine=None, inputs=None):  # fmt: skip
     """Fit directed couplings at lags 1 to k_max beside those of equal times, as a Gibbs measure of the raster.
 
     Weight ``exp(sum_a [sum_{i<j} a_ij phi_i^a phi_j^a + sum_i c_i phi_i^a] + sum_kij C_ij(k) sum_a phi_i^a
@@ -167,7 +171,7 @@ def fit_lagged(rasters, *, k_max=1, test=0.2, ridge=0.0, n_blocks=None, bin_s=No
     ----------
     k_max : int
         Longest lag in bins, >= 1.
-    rasters, test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine
+    rasters, test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine, inputs
         As in :func:`fit_neural`; the ridge also adds (ridge/8) C^2.
 
     Returns
@@ -188,13 +192,14 @@ def fit_lagged(rasters, *, k_max=1, test=0.2, ridge=0.0, n_blocks=None, bin_s=No
     """
     return _fit(
         "lagged", rasters, {"k_max": k_max},
-        test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine,
+        test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine, inputs,
     )  # fmt: skip
 
 
-def _fit(model, rasters, terms, test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine):
+def _fit(model, rasters, terms, test, ridge, n_blocks, bin_s, unit, comm, checkpoint, report, penalize, examine,
+         inputs):  # fmt: skip
     """The one place that names the options which all families share."""
     return fit_gibbs(
         model, rasters, **terms, test=test, ridge=ridge, n_blocks=n_blocks, bin_s=bin_s, unit=unit, comm=comm,
-        checkpoint=checkpoint, report=report, penalize=penalize, examine=examine,
+        checkpoint=checkpoint, report=report, penalize=penalize, examine=examine, inputs=inputs,
     )  # fmt: skip

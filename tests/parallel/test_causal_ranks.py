@@ -7,8 +7,8 @@ from lft.archive import Archive, field_sha256
 from lft.cli import main
 from lft.commands.fit_causal import parse_basis
 from lft.inference.causal.fit import fit_glm
-from lft.inference.inputs import InputDesign, Smooth
 from lft.inference.causal.model import CausalModel
+from lft.inference.inputs import InputDesign, Smooth
 from lft.inference.result import load_fit
 from tests.helpers import run_python
 

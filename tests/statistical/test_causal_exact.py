@@ -8,8 +8,8 @@ from scipy.stats import chi2, kstest
 
 from lft.inference.basis import make_basis
 from lft.inference.causal.fit import fit_glm, fit_kinetic
-from lft.inference.inputs import EventLocked, InputDesign, Smooth
 from lft.inference.causal.model import CausalModel
+from lft.inference.inputs import EventLocked, InputDesign, Smooth
 
 N_EXACT, K_EXACT = 3, 2
 

@@ -10,15 +10,15 @@ import pytest
 from lft.archive import Archive
 from lft.commands.fit_causal import cut
 from lft.errors import DataWarning, DivergenceError, InputError
-from lft.inference.causal import boundary
 from lft.inference.basis import Basis, make_basis
+from lft.inference.causal import boundary
 from lft.inference.causal.design import Design
 from lft.inference.causal.fit import fit_glm, fit_kinetic, make_task
 from lft.inference.causal.gaussian import fit_gaussian
-from lft.inference.inputs import BoundInputs, EventLocked, Given, InputDesign, Smooth
 from lft.inference.causal.model import CausalModel
 from lft.inference.causal.objective import CausalObjective
 from lft.inference.causal.spikes import SpikeTable
+from lft.inference.inputs import BoundInputs, EventLocked, Given, InputDesign, Smooth
 from lft.inference.protocols import BinaryModel, Objective
 from lft.inference.recording import Recording, read_recording
 from lft.inference.result import load_fit

@@ -9,8 +9,8 @@ from lft.inference.causal import approach as first_steps
 from lft.inference.causal import fit as causal_fit
 from lft.inference.causal.design import Batch
 from lft.inference.causal.fit import fit_kinetic
-from lft.inference.inputs import InputDesign, Smooth
 from lft.inference.causal.model import CausalModel
+from lft.inference.inputs import InputDesign, Smooth
 from tests.unit.test_causal import rasters_of
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from lft.commands.fit_units import UnitErrors
 from lft.errors import InputError
-from lft.inference.causal import rows
 from lft.inference.basis import make_basis
+from lft.inference.causal import rows
 from lft.inference.causal.fit import fit_glm, fit_kinetic
-from lft.inference.inputs import InputDesign, Smooth
 from lft.inference.causal.model import CausalModel
 from lft.inference.causal.objective import CausalObjective
+from lft.inference.inputs import InputDesign, Smooth
 from lft.inference.protocols import Objective
 from lft.inference.uncertainty.bootstrap import bootstrap, finite_maximum
 from lft.inference.uncertainty.posterior import Prior, sample_posterior

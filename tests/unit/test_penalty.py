@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lft.errors import InputError
-from lft.inference.causal import fit as causal_fits
 from lft.inference.basis import make_basis
+from lft.inference.causal import fit as causal_fits
 from lft.inference.causal.fit import fit_glm
 from lft.inference.causal.objective import CausalObjective
 from lft.inference.causal.together import Together

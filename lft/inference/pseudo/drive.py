@@ -5,7 +5,7 @@
 The loops of the pseudo-likelihood add weights of active features, so a column of real numbers has no place in them.
 But a term of the input takes few values: a response to events one for each bin of its window, a drift one for each of
 its steps, a stimulus one for each condition.  Every value is a feature, active in the bins that have it, whose weight
-on unit i is ``sum_q u_iq x_q`` at that value: linear in u, as :meth:`lft.inference.pseudo.layout.Layout.matrix` wants it.
+on unit i is ``sum_q u_iq x_q`` at that value: linear in u (:meth:`lft.inference.pseudo.layout.Layout.matrix`).
 Terms have features of their own and add up.  Rejected: columns of real numbers beside the lists, which need other loops
 for value, product and second moments; features of the values of all terms together, whose number is a product.
 """
@@ -93,10 +93,10 @@ def drive_of(design, lengths, n_train):
     >>> drive.values[0][0].tolist(), drive.table.tolist()
     ([-1, -1, 2, 1, 0, -1], [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     """
+    if design is not None and not isinstance(design, InputDesign):
+        raise InputError(f"inputs = {design!r}: valid is an InputDesign (lft.inference.inputs)")
     if design is None or not design.terms:
         return None
-    if not isinstance(design, InputDesign):
-        raise InputError(f"inputs = {design!r}: valid is an InputDesign (lft.inference.inputs)")
     n_rows = int(sum(lengths))
     terms = [_stepped(term, max(lengths) if getattr(term, "per_trial", False) else n_train) for term in design.terms]
     bound = InputDesign(terms).bind(lengths, n_train)  # names twice are refused here

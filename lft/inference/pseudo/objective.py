@@ -310,8 +310,9 @@ def gibbs_objective(rasters, *, n_train=None, units=None, pairs=None, lags=(), k
     return assemble(spikes, n, n_train, np.asarray(units), pairs, lags, k_max, directed, is_counted, comm)
 
 
-def assemble(spikes, n, n_train, units, pairs=None, lags=(), k_max=0, directed=None, is_counted=False, comm=None):
-    """:func:`gibbs_objective` from lists of spikes instead of rasters."""
+def assemble(spikes, n, n_train, units, pairs=None, lags=(), k_max=0, directed=None, is_counted=False, comm=None,
+             drive=None, driven=None):  # fmt: skip
+    """:func:`gibbs_objective` from lists of spikes instead of rasters, with inputs (``drive_of``) on (unit, input)."""
     pairs = all_pairs(n, units) if pairs is None else np.asarray(pairs, np.int64).reshape(-1, 2)
     directed_lags = tuple(range(1, k_max + 1))
     if directed is None and k_max:
@@ -321,8 +322,9 @@ def assemble(spikes, n, n_train, units, pairs=None, lags=(), k_max=0, directed=N
     if is_counted:
         counts = np.diff(spikes[1])[:n_train]
         level, _ = levels_of(np.bincount(counts, minlength=n + 1) > 0, n)
-    layout = Layout(n, units, pairs, tuple(lags), directed, directed_lags, level)
-    lists = pattern_lists.build(n, spikes, shifts=layout.shifts, lags=layout.lags, counts=is_counted)
+    values = None if drive is None else drive.table
+    layout = Layout(n, units, pairs, tuple(lags), directed, directed_lags, level, values, driven)
+    lists = pattern_lists.build(n, spikes, shifts=layout.shifts, lags=layout.lags, counts=is_counted, drive=drive)
     return GibbsObjective(lists, layout, [(0, n_train)], comm)
 
 
