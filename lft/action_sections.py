@@ -206,7 +206,7 @@ def _neural(section, fit, folder):
     if fit is not None:
         lags = fit["lags"] if "lags" in fit else []
         B = {int(k): float(b) for k, b in zip(lags, fit["B"] if len(lags) else [], strict=True)}
-        return Neural(A=fit["A"], B=B, I=fit["I"])
+        return Neural(A=fit["A"], B=B, I=fit["I"], **_inputs(section, fit))
     A = section.get("A", _matrix, "a symmetric matrix of finite numbers with zero diagonal", None)
     B = section.get("B", _lags, 'a list for the lags 1, 2, ... or a table {"1" = -0.2}', {})
     I = section.get("I", _numbers, "a number, or one per unit", 0.0)
@@ -219,8 +219,22 @@ def _neural(section, fit, folder):
         raise InputError(f"{section.source}, [action] {error}") from None
 
 
+def _inputs(section, fit):
+    """Time-dependent inputs of a fit of units, as arguments of its action."""
+    if "input_weights" not in fit:
+        return {}
+    if "inputs" not in fit:
+        raise InputError(
+            f"{section.source}: this fit has inputs whose columns are not in its file (more than 4194304 numbers, or "
+            "several trials with couplings in time): it cannot be simulated as it is"
+        )
+    return {"input_weights": fit["input_weights"], "inputs": fit["inputs"]}
+
+
 def _pairwise(section, fit, folder):
     if fit is not None:
+        if _inputs(section, fit):
+            section.fail("name", "neural, in whose form a pairwise fit with inputs is simulated")
         return Pairwise(J=fit["J"], h=fit["h"])
     valid = "a symmetric matrix of finite numbers with zero diagonal, or the path of one (.npy, scipy.sparse .npz)"
     J = section.get("J", lambda v: _load_matrix(Path(folder) / v) if isinstance(v, str) else _matrix(v), valid)
@@ -250,7 +264,7 @@ def _beyond_pairs(section, fit, folder):
     """``k-pairwise`` and ``lagged``: A and I as in ``neural``, and V or J_lag in log-odds."""
     name, face = ("V", KPairwise) if section.table["name"] == "k-pairwise" else ("J_lag", Lagged)
     if fit is not None:
-        return face(fit[name], A=fit["A"], I=fit["I"])
+        return face(fit[name], A=fit["A"], I=fit["I"], **_inputs(section, fit))
     section.known.append("couplings")
     matrix = "a symmetric matrix of finite numbers with zero diagonal, or the path of one (.npy)"
     A = section.get("A", _matrix_at(folder, 2), matrix, None)

@@ -19,6 +19,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from lft import drive
 from lft._kernels import binary, lines, real_loops
 from lft._kernels.actions import IsingKernel, NeuralKernel, PairwiseKernel, Phi4Kernel
 from lft.domain import Domain
@@ -49,6 +50,11 @@ class BaseAction:
     def __init__(self, **couplings):
         self._couplings = couplings
         self.couplings = MappingProxyType(couplings)
+
+    @property
+    def inputs(self):
+        """Columns of time-dependent inputs (:mod:`lft.drive`), or None."""
+        return self._options.get("inputs")
 
     def __repr__(self):
         inside = ", ".join(f"{k}={_short(v)}" for k, v in {**self._couplings, **self._options}.items())
@@ -406,6 +412,8 @@ class Neural(BaseAction):
         Couplings of a unit with itself at the given lags (bins, >= 1).
     I : ndarray (N,) or float
         One-body couplings.
+    input_weights, inputs : ndarray (N, Q) and (T, Q), optional
+        I_i^a = I_i - sum_q input_weights_iq inputs_aq (:mod:`lft.drive`).
 
     Examples
     --------
@@ -422,8 +430,9 @@ class Neural(BaseAction):
 
     name, kind, loops, geometry_type = "neural", "gas", binary, Graph
 
-    def __init__(self, A=None, B=None, I=0.0):
-        super().__init__(A=_check_matrix(A), B=_check_lags(B or {}), I=_finite("I", I))
+    def __init__(self, A=None, B=None, I=0.0, input_weights=None, inputs=None):
+        driven, self._options = drive.arguments(input_weights, inputs)
+        super().__init__(A=_check_matrix(A), B=_check_lags(B or {}), I=_finite("I", I), **driven)
 
     def displacements(self, geometry):
         """Lags in time, as steps (lag, 0)."""
@@ -440,7 +449,7 @@ class Neural(BaseAction):
 
     def kernel(self, plan, geometry):
         """The compiled object that the generic loops accept."""
-        h, A, B = self._per_unit(geometry), self._couplings["A"], self._couplings["B"]
+        h, A, B = drive.one_body(self, self._per_unit(geometry), plan, geometry), self._couplings["A"], self._couplings["B"]
         K = [2.0 * B[d[0]] for d in plan.bonded]
         for lag in B:
             if geometry.storage_periodic[0] and 2 * lag > geometry.n_bins:
@@ -457,10 +466,13 @@ class Neural(BaseAction):
         lags = dict.fromkeys(self._couplings["B"], 0.0)
         lags.update({d[0]: 2.0 * s for d, s in zip(self.displacements(phi.geometry), self.bond_sums(phi), strict=True)})
         pairs = _pair_sums(phi, self._couplings["A"])
-        return {"A": pairs, "B": lags, "I": first if self._couplings["I"].ndim else first.sum()}
+        one = {"I": first if self._couplings["I"].ndim else first.sum()}
+        return {"A": pairs, "B": lags, **one, **drive.operators(self, phi)}
 
     def _has_ties(self, geometry):
         A, B = self._couplings["A"], self._couplings["B"]
+        if drive.is_driven(self):
+            return True  # real numbers: flips that cost exactly nothing are as rare as refusing half of them is cheap
         lags = [2.0 * b for lag, b in B.items() if lag < geometry.n_bins]
         return len(tied_units(None if A is None else 2.0 * A, self._per_unit(geometry), (0, 1), lags)) > 0
 

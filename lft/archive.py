@@ -220,6 +220,8 @@ def write_action(group, action):
             scalars[name] = {"keys": keys, "values": list(value.values())}
         else:
             scalars[name] = list(value) if isinstance(value, tuple) else value
+    if action.inputs is not None:
+        group["inputs"] = action.inputs
     group.attrs["name"] = action.name
     group.attrs["couplings"] = json.dumps(scalars)
     if action.dtype is not None:

@@ -281,6 +281,8 @@ def _refusal(action, phi, updater_name):
         return "valid are the actions Neural and Pairwise"
     if type(action) is Pairwise and not isinstance(action.couplings["J"], np.ndarray):
         return "J is sparse"
+    if action.inputs is not None:
+        return "inputs that change in time"
     if updater_name == "metropolis" and action.halves_ties(phi.geometry):
         return "units whose flips cost nothing under Metropolis"
     half_width = Couplings(action, phi).resolution(2 * LOG_ERROR)[1]

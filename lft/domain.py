@@ -372,9 +372,13 @@ class Domain:
     def sum_lines(self, values, what="sum"):
         """Exact global sum of one float per local line."""
         values = np.ascontiguousarray(values, dtype=np.float64).ravel()
-        limbs = np.zeros((1, _halo.N_LIMBS), np.int64)
-        bad = _halo.deposit(values, np.zeros(len(values), np.intp), limbs)
-        return float(self.sum_limbs(limbs, bad, what)[0])
+        return float(self.sum_groups(values, np.zeros(len(values), np.intp), 1, what)[0])
+
+    def sum_groups(self, values, group, n_groups, what="sum"):
+        """Exact global sums of local floats by group, (n_groups,)."""
+        limbs = np.zeros((n_groups, _halo.N_LIMBS), np.int64)
+        bad = _halo.deposit(np.ascontiguousarray(values, np.float64), np.ascontiguousarray(group, np.intp), limbs)
+        return self.sum_limbs(limbs, bad, what)
 
     # ---- whole arrays
     def gather(self, values):

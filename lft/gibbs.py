@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lft import actions
+from lft import actions, drive
 from lft._kernels import binary
 from lft._kernels.actions import GibbsKernel
 from lft.actions import MAX_DISPLACEMENTS, BaseAction, _check_matrix, _finite, _pair_sums
@@ -28,12 +28,13 @@ class _UnitAction(BaseAction):
 
     kind, loops, geometry_type = "gas", binary, Graph
 
-    def __init__(self, A, I, **more):
+    def __init__(self, A, I, input_weights, inputs, **more):
         A = A.toarray() if hasattr(A, "toarray") else A
         I = _finite("I", I)
         if I.ndim > 1:
             raise InputError(f"I has shape {I.shape}: give one number, or one per unit")
-        super().__init__(A=_check_matrix(A), I=I, **more)
+        driven, self._options = drive.arguments(input_weights, inputs)
+        super().__init__(A=_check_matrix(A), I=I, **more, **driven)
 
     @property
     def n_units(self):
@@ -62,6 +63,7 @@ class _UnitAction(BaseAction):
         return {
             "A": _pair_sums(phi, self._couplings["A"]),
             "I": first if self._couplings["I"].ndim else first.sum(),
+            **drive.operators(self, phi),
         }
 
     def _has_ties(self, geometry):
@@ -82,6 +84,8 @@ class KPairwise(_UnitAction):
     A : ndarray (N, N) or None
         Symmetric, zero diagonal; every pair counts twice.
     I : ndarray (N,) or float
+    input_weights, inputs : ndarray (N, Q) and (T, Q), optional
+        As in :class:`lft.actions.Neural`.
 
     Examples
     --------
@@ -97,11 +101,11 @@ class KPairwise(_UnitAction):
 
     name, has_independent_bins = "k-pairwise", True
 
-    def __init__(self, V, A=None, I=0.0):
+    def __init__(self, V, A=None, I=0.0, input_weights=None, inputs=None):
         V = _finite("V", V)
         if V.ndim != 1 or len(V) < 2:
             raise InputError(f"V has shape {V.shape}: valid is one number for each count, from no spike to N")
-        super().__init__(A, I, V=V)
+        super().__init__(A, I, input_weights, inputs, V=V)
 
     def displacements(self, geometry):
         """None: bins are independent."""
@@ -112,7 +116,8 @@ class KPairwise(_UnitAction):
 
     def kernel(self, plan, geometry):
         """The compiled object that the generic loops accept."""
-        return GibbsKernel(self.one_body(geometry), self._pairs(), step=-np.diff(self._couplings["V"]))
+        h = drive.one_body(self, self.one_body(geometry), plan, geometry)
+        return GibbsKernel(h, self._pairs(), step=-np.diff(self._couplings["V"]))
 
     def counts(self, phi):
         """Spikes of each local bin."""
@@ -140,6 +145,8 @@ class Lagged(_UnitAction):
     A : ndarray (N, N) or None
         Symmetric, zero diagonal; every pair counts twice.
     I : ndarray (N,) or float
+    input_weights, inputs : ndarray (N, Q) and (T, Q), optional
+        As in :class:`lft.actions.Neural`.
 
     Examples
     --------
@@ -156,13 +163,13 @@ class Lagged(_UnitAction):
 
     name = "lagged"
 
-    def __init__(self, J_lag, A=None, I=0.0):
+    def __init__(self, J_lag, A=None, I=0.0, input_weights=None, inputs=None):
         C = _finite("J_lag", J_lag)
         if C.ndim != 3 or C.shape[1] != C.shape[2] or not C.size:
             raise InputError(f"J_lag has shape {C.shape}: valid is (lags, units, units), row = target")
         if len(C) > MAX_DISPLACEMENTS:
             raise InputError(f"J_lag has {len(C)} lags: valid are at most {MAX_DISPLACEMENTS}")
-        super().__init__(A, I, J_lag=C)
+        super().__init__(A, I, input_weights, inputs, J_lag=C)
 
     def displacements(self, geometry):
         """The lags 1 ... K, as steps (k, 0)."""
@@ -173,7 +180,7 @@ class Lagged(_UnitAction):
 
     def kernel(self, plan, geometry):
         """The compiled object that the generic loops accept."""
-        h, C = self.one_body(geometry), self._couplings["J_lag"]
+        h, C = drive.one_body(self, self.one_body(geometry), plan, geometry), self._couplings["J_lag"]
         if geometry.storage_periodic[0] and 2 * len(C) > geometry.n_bins:
             raise InputError(
                 f"J_lag: lag {len(C)} on periodic time of {geometry.n_bins} bins needs at least {2 * len(C)}"

@@ -477,6 +477,8 @@ def refusal(action, phi, updater_name):
         return "the matrix is not sparse"
     if type(action) is Neural and any(action.couplings["B"].values()):
         return "couplings in time"
+    if action.inputs is not None:
+        return "inputs that change in time"
     if any(phi.domain.halo):
         return "the field has a halo"
     if matrix.shape[0] > MAX_UNITS or phi.geometry.n_bins > MAX_CHAINS:

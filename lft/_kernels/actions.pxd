@@ -82,13 +82,15 @@ cdef class IsingKernel:
 cdef class NeuralKernel:
     """S = sum_(a, i<j) J_ij phi_i^a phi_j^a + sum_(i, a, k) K_k phi_i^a phi_i^(a+k) + sum_(i, a) h_i phi_i^a.
 
-    ``J = 2 A``, ``K = 2 B``, ``h = I``; phi = 0, 1.  J is dense (row-major, n_units^2) or CSR.
+    ``J = 2 A``, ``K = 2 B``, ``h = I``; phi = 0, 1.  J is dense (row-major, n_units^2) or CSR.  ``by_bin``: h is one
+    number per unit (0), or per site of the padded block (1), which costs the loops no branch.
     """
     cdef public int low, high, n
     cdef Py_ssize_t offset[MAX_DISPLACEMENTS]
     cdef double K[MAX_DISPLACEMENTS]
     cdef Py_ssize_t n_units
     cdef const double *h
+    cdef Py_ssize_t by_bin
     cdef const double *J
     cdef const double *value
     cdef const Py_ssize_t *indptr
@@ -96,7 +98,7 @@ cdef class NeuralKernel:
     cdef object owner
 
     cdef inline double raising(self, const cell *phi, Py_ssize_t p, Py_ssize_t q, int n) noexcept nogil:
-        cdef double f = self.h[q]
+        cdef double f = self.h[q + self.by_bin * (p - q)]
         cdef const cell *row = phi + (p - q)
         cdef const double *J
         cdef Py_ssize_t j
@@ -113,7 +115,7 @@ cdef class NeuralKernel:
         return f
 
     cdef inline double site_action(self, const cell *phi, Py_ssize_t p, Py_ssize_t q, int n) noexcept nogil:
-        cdef double f = self.h[q]
+        cdef double f = self.h[q + self.by_bin * (p - q)]
         cdef const cell *row = phi + (p - q)
         cdef const double *J
         cdef Py_ssize_t j
@@ -180,20 +182,21 @@ cdef class GibbsKernel:
     """S = sum_(a, i<j) J_ij phi_i^a phi_j^a + sum_(i, a) h_i phi_i^a - sum_a V(sum_i phi_i^a)
     + sum_(k, i, j, a) late_k,ij phi_i^a phi_j^(a+k),  phi = 0, 1;  S(site) leaves V out, which belongs to whole bins.
 
-    ``J = 2 A``, ``h = I``; ``late`` (displacement, 2, unit, unit) holds the couplings of a unit (row) to the later and
+    ``J = 2 A``, ``h = I`` per unit or site as above; ``late`` (displacement, 2, unit, unit) holds the couplings of a unit (row) to the later and
     to the earlier bin; ``step[K] = V(K) - V(K+1)`` of K other units that fire.  Each may be NULL.
     """
     cdef public int low, high, n
     cdef Py_ssize_t offset[MAX_DISPLACEMENTS]
     cdef Py_ssize_t n_units
     cdef const double *h
+    cdef Py_ssize_t by_bin
     cdef const double *J
     cdef const double *late
     cdef const double *step
     cdef object owner
 
     cdef inline double raising(self, const cell *phi, Py_ssize_t p, Py_ssize_t q, int n) noexcept nogil:
-        cdef double f = self.h[q]
+        cdef double f = self.h[q + self.by_bin * (p - q)]
         cdef const cell *row = phi + (p - q)
         cdef Py_ssize_t N = self.n_units, j
         cdef int d, count = 0
@@ -209,7 +212,7 @@ cdef class GibbsKernel:
         return f
 
     cdef inline double site_action(self, const cell *phi, Py_ssize_t p, Py_ssize_t q, int n) noexcept nogil:
-        cdef double f = self.h[q]
+        cdef double f = self.h[q + self.by_bin * (p - q)]
         cdef const cell *row = phi + (p - q)
         cdef Py_ssize_t N = self.n_units
         cdef int d

@@ -35,8 +35,10 @@ cdef class NeuralKernel:
         cdef const Py_ssize_t[::1] pointers, indices
         self.n = _store(offsets, K, self.offset, self.K)
         self.low, self.high = 0, 1
-        h_view = np.ascontiguousarray(h, dtype=np.float64)
-        self.h, self.n_units = &h_view[0], h_view.shape[0]
+        h_view = np.ascontiguousarray(h, dtype=np.float64).reshape(-1)
+        self.h = &h_view[0]
+        self.by_bin = np.ndim(h) - 1
+        self.n_units = np.shape(h)[self.by_bin]
         self.J, self.indptr = NULL, NULL
         if dense is not None:
             matrix = np.ascontiguousarray(dense, dtype=np.float64)
@@ -83,8 +85,10 @@ cdef class GibbsKernel:
         cdef double unused[MAX_DISPLACEMENTS]
         self.n = _store(offsets, [0.0] * len(offsets), self.offset, unused)
         self.low, self.high = 0, 1
-        h_view = np.ascontiguousarray(h, dtype=np.float64)
-        self.h, self.n_units = &h_view[0], h_view.shape[0]
+        h_view = np.ascontiguousarray(h, dtype=np.float64).reshape(-1)
+        self.h = &h_view[0]
+        self.by_bin = np.ndim(h) - 1
+        self.n_units = np.shape(h)[self.by_bin]
         self.J = self.late = self.step = NULL
         self.owner = [h_view]
         if J is not None:

@@ -16,6 +16,7 @@ LAYERS = (
     ("rng", "geometry", "domain", "groups"),
     ("plan", "field", "ties", "links"),
     ("protocols",),
+    ("drive",),
     ("actions",),
     ("percolation",),
     ("integrators", "clusters", "updaters", "observables", "gibbs"),

@@ -63,7 +63,7 @@ def test_values_keep_their_places_over_chunks(monkeypatch):
 
 
 def test_a_drift_of_many_bins_has_steps():
-    (names, columns), (_, stepped) = (Smooth(5, steps=s).bind([10000], 8000) for s in (None, 80))
+    (_, columns), (_, stepped) = (Smooth(5, steps=s).bind([10000], 8000) for s in (None, 80))
     fine, coarse = columns(0, 10000), stepped(0, 10000)
     assert len(np.unique(coarse[:8000], axis=0)) == 80 and np.array_equal(np.unique(coarse[7999:], axis=0), coarse[-1:])
     assert np.abs(coarse[:8000].mean(axis=0)).max() < 1e-12 and 0 < np.abs(fine - coarse)[:8000].max() < 0.1

@@ -156,7 +156,7 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     arrays["I"] = -complete[slice(*everything.layout.first[4:6])]
     if data.drive is not None:
         rows = lists.rows_with([(0, n_train)], layout.counted.stop, layout.n_values)
-        arrays |= {"input_names": list(data.drive.names), "inputs": _kept_columns(data),
+        arrays |= {"input_names": list(data.drive.names), "inputs": _kept_columns(data, k_max),
                    "mean_input": rows @ data.drive.table / n_train}  # fmt: skip
     if "h" in arrays:
         arrays["h"][~bounded] = -arrays["I"][~bounded] / 2 + 0.0
@@ -285,9 +285,11 @@ def _driven_within(lists, layout, fires, n_train):
     return without(layout, drop), np.array(layout.names(), object)[drop].tolist()
 
 
-def _kept_columns(data):
-    """The columns of the inputs, or None where they would need more than 2^22 numbers."""
-    if data.n_rows * data.drive.n_inputs > MAX_INPUT_CELLS:
+def _kept_columns(data, k_max):
+    """The columns of the inputs; None where they would need more than 2^22 numbers, or no field of one piece has them:
+    several trials with couplings in time."""
+    is_joined = len(data.spikes[0]) > 2 and (data.lags or k_max)
+    if is_joined or data.n_rows * data.drive.n_inputs > MAX_INPUT_CELLS:
         return None
     return data.drive.columns(0, data.n_rows)
 

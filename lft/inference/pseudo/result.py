@@ -31,7 +31,8 @@ class PseudoFit(NeuralFit):
     input_weights, input_error : ndarray (N, Q) or None
         u_iq, log-odds: ``I_i^a = I_i - sum_q u_iq x_q(a)``, in spins ``h_i^a = h_i + (1/2) sum_q u_iq x_q(a)``.
     inputs : ndarray (T, Q) or None
-        The columns, all trials in sequence; None where they would need more than 2^22 numbers.
+        The columns, all trials in sequence; None where they would need more than 2^22 numbers, or several trials have
+        couplings in time, so that no one sequence of bins is what was fitted.
     mean_input : ndarray (Q,) or None
         Their means over the training bins.
     """
