@@ -42,8 +42,6 @@ from lft.inference.causal.spikes import MAX_COUNT
 from lft.inference.raster import Raster
 from lft.units import parse_quantity
 
-ONLY_GLM = ("basis", "family", "link", "refractory")
-
 
 def fit_causal_model(recording, bin_s, args, comm=None):
     """``kinetic`` and ``glm``; ranks share the targets."""
@@ -77,9 +75,6 @@ fit_causal_model.is_parallel = True
 def _prepared(recording, bin_s, args, held):
     """What every rank needs (packed rasters, inputs, bin width, units); the report goes to ``held`` of rank 0."""
     if args.model == "kinetic":
-        wrong = [name for name in ONLY_GLM if getattr(args, name) is not None]
-        if wrong:
-            raise InputError(f"--{wrong[0]}: only for --model glm")
         if args.own_basis not in (None, "none"):
             raise InputError(f"--own-basis {args.own_basis!r}: valid for --model kinetic is none")
     if args.basis is not None and args.lags is not None:
@@ -100,9 +95,6 @@ def _unpacked(values, shape):
 
 def fit_gaussian_model(recording, bin_s, args):
     """``gaussian``: counts per bin, each unit minus its mean and over its standard deviation."""
-    for name in (*ONLY_GLM, "own_basis", "input"):
-        if getattr(args, name):
-            raise InputError(f"--{name.replace('_', '-')}: not for --model gaussian")
     events = read_events(args, recording)
     rasters, bin_s, report, _ = cut(recording, bin_s, args, events, True)
     fit = fit_gaussian(rasters, n_lags=args.lags or 0, standardize=True, test=args.test, ridge=args.ridge, bin_s=bin_s,
