@@ -45,16 +45,12 @@ class BaseAction:
     geometry_type = Lattice
     has_independent_bins = False  # whether the time axis of a graph counts chains that know nothing of each other
     dtype = None  # of the field, where it is not that of its kind
+    inputs = None  # columns of inputs that change in time (lft.drive)
     _options = MappingProxyType({})  # arguments beside the couplings
 
     def __init__(self, **couplings):
         self._couplings = couplings
         self.couplings = MappingProxyType(couplings)
-
-    @property
-    def inputs(self):
-        """Columns of time-dependent inputs (:mod:`lft.drive`), or None."""
-        return self._options.get("inputs")
 
     def __repr__(self):
         inside = ", ".join(f"{k}={_short(v)}" for k, v in {**self._couplings, **self._options}.items())
@@ -432,6 +428,7 @@ class Neural(BaseAction):
 
     def __init__(self, A=None, B=None, I=0.0, input_weights=None, inputs=None):
         driven, self._options = drive.arguments(input_weights, inputs)
+        self.inputs = self._options.get("inputs")
         super().__init__(A=_check_matrix(A), B=_check_lags(B or {}), I=_finite("I", I), **driven)
 
     def displacements(self, geometry):
@@ -449,7 +446,8 @@ class Neural(BaseAction):
 
     def kernel(self, plan, geometry):
         """The compiled object that the generic loops accept."""
-        h, A, B = drive.one_body(self, self._per_unit(geometry), plan, geometry), self._couplings["A"], self._couplings["B"]
+        h = drive.one_body(self, self._per_unit(geometry), plan, geometry)
+        A, B = self._couplings["A"], self._couplings["B"]
         K = [2.0 * B[d[0]] for d in plan.bonded]
         for lag in B:
             if geometry.storage_periodic[0] and 2 * lag > geometry.n_bins:

@@ -2,8 +2,8 @@
 
     S = ... + sum_ia I_i phi_i^a - sum_ia sum_q u_iq x_q(a) phi_i^a,        I_i^a = I_i - sum_q u_iq x_q(a)
 
-The columns x_q are given, the weights u are couplings like others (log-odds: positive excites), conjugate to ``O_u[i, q]
-= - sum_a x_q(a) phi_i^a``.  Bins of a field are the first ones of the columns.
+The columns x_q are given, the weights u are couplings like others (log-odds: positive excites), conjugate to
+``O_u[i, q] = - sum_a x_q(a) phi_i^a``.  Bins of a field are the first ones of the columns.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ class _UnitAction(BaseAction):
         if I.ndim > 1:
             raise InputError(f"I has shape {I.shape}: give one number, or one per unit")
         driven, self._options = drive.arguments(input_weights, inputs)
+        self.inputs = self._options.get("inputs")
         super().__init__(A=_check_matrix(A), I=I, **more, **driven)
 
     @property

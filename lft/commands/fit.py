@@ -13,7 +13,8 @@ import warnings
 from importlib import import_module
 
 from lft.archive import check_output, explain, on_root
-from lft.commands.fit_check import binned, check_arguments, compare_models, judge, options, wants
+from lft.commands.fit_check import binned, check_arguments, compare_models, compared, judge, options, wants
+from lft.commands.fit_options import check_options
 from lft.commands.fit_penalty import Plan, refuse_with_compare
 from lft.commands.recordings import describe, open_recording, select_units
 from lft.errors import DataWarning, InputError, LftError
@@ -55,8 +56,14 @@ def fit_recording(args, comm=None):
         refuse_with_compare(args)
         if getattr(args, "rank", None) is not None:
             raise InputError(f"--rank {args.rank}: not together with --compare")
+        models = compared(args)
+        check_options(args, models[1:] or models)
+        if not any(args.method == method for name, method in FITTERS if name in models):
+            methods = dict.fromkeys(method for name, method in FITTERS if name in models)
+            raise InputError(f"--method {args.method!r}: valid for these models are {', '.join(methods)}")
         return on_root(comm, _compare, args)
     fitter = _fitter(args.model, args.method)
+    check_options(args, [args.model])
     if not (math.isfinite(args.test) and 0 <= args.test < 1):
         raise InputError(f"--test {args.test}: valid is a fraction from 0 to below 1")
     if getattr(args, "rank", None) is not None and (args.model, args.method) != ("pairwise", "pseudo"):

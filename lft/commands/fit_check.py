@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lft.commands.fit_options import CAUSAL, GIBBS
 from lft.errors import DataWarning, DivergenceError, InputError
 from lft.inference.raster import Raster
 from lft.inference.trials import split_trials
@@ -30,18 +31,7 @@ from lft.inference.verdict.scan import CLIPPED_WARNING, scan_bins
 from lft.inference.verdict.statistics import Constraints
 from lft.units import parse_quantity
 
-CAUSAL = ("kinetic", "glm")
-COMPARED = ("independent", "pairwise", "k-pairwise", "neural", "lagged", *CAUSAL)
-UNITS = ("pairwise", "k-pairwise", "neural", "lagged")
-TAKEN_BY = {
-    **dict.fromkeys(("basis", "family", "link", "refractory"), ("glm",)),
-    "own_basis": CAUSAL,
-    "lags": (*CAUSAL, "gaussian"),
-    "input": (*UNITS, *CAUSAL),
-    **dict.fromkeys(("events", "trials"), (*UNITS, *CAUSAL, "gaussian")),
-    "ridge": (*UNITS, *CAUSAL, "gaussian"),
-}
-"""Options that some models alone know."""
+COMPARED = ("independent", *GIBBS, *CAUSAL)
 ONLY_GLM = ("basis", "own_basis", "family", "link", "refractory")
 BETAS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
 COMMON_INPUT_S = 0.1
@@ -61,7 +51,6 @@ def check_arguments(args):
         path = getattr(args, name, None)
         if path:
             check_figure_path(path)
-    check_options(args)
     if not wants(args) and getattr(args, "compare", None) is None:
         return
     if getattr(args, "trials", None) is not None:
@@ -75,25 +64,14 @@ def check_arguments(args):
         compared(args)
     elif args.check is not None and args.model not in COMPARED:
         raise InputError(f"--check: not for --model {args.model}; valid are {', '.join(COMPARED)}")
+    elif args.heat is not None and args.model not in GIBBS:
+        raise InputError(_no_heat(args.model))
     if getattr(args, "bin_scan", None) is not None:
         widths(args.bin_scan)
 
 
-def check_options(args):
-    """InputError for an option that none of the models in play knows."""
-    names = [args.model] if getattr(args, "compare", None) is None else compared(args)
-    for option, models in TAKEN_BY.items():
-        if getattr(args, option, None) and not any(name in models for name in names):
-            raise InputError(
-                f"--{option.replace('_', '-')}: not for --model {', '.join(names)}; valid are {', '.join(models)}"
-            )
-    if args.model in UNITS and args.method != "pseudo":
-        for option in ("input", "trials"):
-            if getattr(args, option, None):
-                raise InputError(f"--{option}: not for --method {args.method}; valid for {args.model} is pseudo")
-    if getattr(args, "events", None) is not None and getattr(args, "trials", None) is None:
-        if not any(str(term).startswith("events:") for term in getattr(args, "input", None) or ()):
-            raise InputError("--events: used by --input events:N:START,STOP and by --trials alone")
+def _no_heat(model):
+    return f"--heat: the model {model!r} is no Gibbs model with couplings; valid are {', '.join(GIBBS)}"
 
 
 # ---- the model of a fit
@@ -222,11 +200,8 @@ def heat_of(fit, fit_again, train, seed=0, n_bins=200, n_chains=400, betas=BETAS
 
     ``fit_again``: rasters -> fit of the same model.
     """
-    if fit.model in (*CAUSAL, "independent") or fit.model not in COMPARED:
-        raise InputError(
-            f"--heat: the model {fit.model!r} is no Gibbs model with couplings; valid are "
-            "pairwise, k-pairwise, neural, lagged"
-        )
+    if fit.model not in GIBBS:
+        raise InputError(_no_heat(fit.model))
     curves = []
     for made in (fit, fit_again(shifted(train, seed))):
         model = model_of(made)
@@ -252,14 +227,22 @@ def judge(fit, recording, bin_s, args, fitter):
     raster = binned(recording, bin_s)
     train, _ = split_trials([raster.values], args.test)
     verdict = dict(getattr(fit, "verdict", {}))
+    asked = {"bin_scan": args.bin_scan, "heat": args.heat}
+    if getattr(args, "compare", None) is not None:  # nobody could know which model it selects
+        for name, models in (("bin_scan", COMPARED[1:]), ("heat", GIBBS)):
+            if asked[name] is not None and fit.model not in models:
+                asked[name] = None
+                fit.warnings = [*fit.warnings, f"--{name.replace('_', '-')}: not done, as the selected model "
+                                f"{fit.model} is none of {', '.join(models)}"]  # fmt: skip
     if args.check is not None:
-        verdict["checks"] = check_model(model_of(fit), train, constraints_of(fit), bin_s=raster.bin_s)
+        model = model_of(_by_unit(fit, raster, args.pitch))
+        verdict["checks"] = check_model(model, train, constraints_of(fit), bin_s=raster.bin_s)
         verdict["pitfalls"] = find_pitfalls(train, raster.bin_s, raster.report.clipped_fraction)
         fit.warnings = [*fit.warnings, *verdict["checks"].notes, *verdict["pitfalls"].warnings]
-    if args.bin_scan is not None:
+    if asked["bin_scan"] is not None:
         verdict["bin_scan"] = _scan(recording, fit, args, fitter)
         fit.warnings = [*fit.warnings, *verdict["bin_scan"].warnings]
-    if args.heat is not None:
+    if asked["heat"] is not None:
         quiet = options(args, fit.model, fit.method)
 
         def again(rasters):
@@ -269,6 +252,14 @@ def judge(fit, recording, bin_s, args, fitter):
         verdict["specific_heat"] = heat_of(fit, again, train)
         fit.warnings = [*fit.warnings, CAVEAT]
     fit.verdict = verdict
+
+
+def _by_unit(fit, raster, pitch_text):
+    """An independent fit on the lattice with its fields in the order of the raster's units; other fits as they are."""
+    if fit.model != "independent" or np.ndim(fit.h) == 1:
+        return fit
+    pitch = None if pitch_text is None else parse_quantity(pitch_text, "length", "--pitch").si * 1e6
+    return argparse.Namespace(model="independent", arrays={"h": fit.h[tuple(raster.place(pitch).sites.T)]})
 
 
 def binned(recording, bin_s):

@@ -30,6 +30,7 @@ import re
 
 import numpy as np
 
+from lft.commands.fit_options import CAUSAL, GIBBS
 from lft.commands.fit_pseudo import Progress
 from lft.commands.fit_units import UnitErrors
 from lft.errors import InputError, LftError
@@ -44,8 +45,6 @@ from lft.inference.uncertainty.identifiability import MAX_SIZE, gauge, weak_dire
 from lft.inference.uncertainty.posterior import Prior, sample_posterior
 from lft.inference.uncertainty.power import measured_scaling, needed_bins
 
-GIBBS = ("pairwise", "neural", "k-pairwise", "lagged")
-CAUSAL = ("kinetic", "glm")
 PENALIZED = (*GIBBS, *CAUSAL)
 FIELD = re.compile(r"^(h|I|V|u|c|log_z)(\[|$|_)")  # names that are no couplings
 SHOWN = 8

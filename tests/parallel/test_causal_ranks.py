@@ -1,4 +1,4 @@
-"""Causal fits and drawn chains: the same bits on any number of ranks, and after an interruption."""
+"""Causal fits, fits with inputs, and their chains: the same bits on any number of ranks, and after an interruption."""
 
 import numpy as np
 import pytest
@@ -28,6 +28,8 @@ LINES = """
 fit r.npz --model kinetic --lags 2 -o kRANKS.h5
 fit r.npz --model kinetic --penalty l2 --strength 4 -o pRANKS.h5
 fit r.npz --model glm --basis raised-cosine:2:40ms --input smooth:3 -o gRANKS.h5
+fit r.npz --model neural --input smooth:3 -o nRANKS.h5
+run nRANKS.h5 -o naRANKS.h5 --quiet --set run.updates=4 --set run.save_every=2
 run k.toml -o kaRANKS.h5 --quiet
 run g.toml -o gaRANKS.h5 --quiet
 run k.toml -o kbRANKS.h5 --quiet --set run.replicas=2
@@ -64,12 +66,12 @@ def test_fits_and_chains_do_not_depend_on_ranks(folder):
     for ranks in (2, 3):
         done = run_python(["script.py"], path, ranks)
         assert done.returncode == 0, done.stderr
-    for name in ("k", "p", "g"):
+    for name in ("k", "p", "g", "n"):
         fits = [load_fit(f"{name}{ranks}.h5") for ranks in (1, 2, 3)]
         for key in fits[0].arrays:
             for other in fits[1:]:
                 assert np.array_equal(fits[0][key], other[key], equal_nan=True), (name, key)
-    for name in ("ka", "ga"):
+    for name in ("ka", "ga", "na"):
         seen = set()
         for ranks in (1, 2, 3):
             with Archive(f"{name}{ranks}.h5") as archive:

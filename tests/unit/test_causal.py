@@ -476,7 +476,7 @@ def test_events_of_other_trials_count_and_shared_bins_are_named():
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("--model kinetic --basis bspline:3:50ms", "--basis: not for --model kinetic; valid are glm"),
+        ("--model kinetic --basis bspline:3:50ms", "--basis: only for --model glm, not for --model kinetic"),
         ("--model kinetic --lags 0", "--lags 0"),
         ("--model glm --basis bspline:3", "NAME:N:DURATION"),
         ("--model glm --basis bspline:3:55ms", "multiple of the bin width"),

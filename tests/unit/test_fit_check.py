@@ -67,9 +67,36 @@ def test_compare_saves_the_selected_model(folder, capsys):
         (("--model", "lattice", "--check"), "lattice"),
         (("--model", "glm", "--family", "poisson", "--check"), "poisson"),
         (("--model", "glm", "--trials", "0 ms,50 ms", "--check"), "--trials"),
+        (("--model", "lattice", "--input", "smooth:4"), "--input: only for --model pairwise, neural"),
+        (("--model", "independent", "--trials=-50 ms,50 ms"), "--trials: only for"),
+        (("--model", "lattice", "--events", "none.txt"), "--events: only for"),
+        (("--model", "kinetic", "--events", "none.txt"), "nothing uses the events"),
+        (("--model", "independent", "--ridge", "3"), "--ridge: only for"),
+        (("--model", "kinetic", "--reach", "1,3"), "--reach: only for"),
+        (("--model", "pairwise", "--lags", "3"), "--lags: only for"),
+        (("--model", "pairwise", "--family", "poisson"), "--family: only for"),
+        (("--model", "pairwise", "--accuracy", "0.1"), "only for --method boltzmann"),
+        (("--compare", "pairwise,neural", "--lags", "2"), "not for --model pairwise, neural"),
+        (("--compare", "pairwise", "--method", "bolzmann"), "'bolzmann'"),
+        (("--compare", "pairwise", "--model", "kinetic"), "names its models"),
     ],
 )
 def test_bad_input(folder, options, words, capsys):
     assert lft(folder, *options, output="bad.h5") == 2
     message = capsys.readouterr().err.strip()
     assert words in message and "\n" not in message and not (folder / "bad.h5").exists()
+
+
+def test_what_the_selected_model_does_not_have_is_left_out(tmp_path):
+    """Independent units on a lattice: their fields are checked unit by unit, and no finished ranking is lost."""
+    rng = np.random.default_rng(5)
+    rates = np.array([0.02, 0.3, 0.1, 0.2, 0.15, 0.25])
+    grid = 42.0 * np.array([[1, 1], [0, 0], [2, 0], [0, 1], [1, 0], [2, 1]])  # not in the order of the sites
+    np.savez(tmp_path / "rec.npz", raster=rng.random((6, 4000)) < rates[:, None], bin_s=0.01, positions=grid)
+    extra = ("--check", "--heat", "--bin-scan", "10 ms,20 ms")
+    assert lft(tmp_path, "--compare", "pairwise", *extra, output="best.h5") == 0
+    said = json.loads((tmp_path / "best.h5.json").read_text())
+    assert said["ranking"]["selected"] == said["model"] == "independent"
+    assert said["checks"]["failed"] == []  # rates of the wrong units fail
+    assert not {"bin_scan", "specific_heat"} & set(said)
+    assert [w.split(":")[0] for w in said["warnings"] if "not done" in w] == ["--bin-scan", "--heat"]

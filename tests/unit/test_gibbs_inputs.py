@@ -149,7 +149,7 @@ def test_a_common_input_is_no_coupling():
 
 @pytest.mark.parametrize("fit", [fit_pairwise, fit_neural, fit_k_pairwise, fit_lagged])
 def test_trials_and_the_file(fit, tmp_path):
-    lengths, rng = [300] * 5, np.random.default_rng(8)
+    lengths, rng = [300] * 5 if fit in (fit_pairwise, fit_k_pairwise) else [1500], np.random.default_rng(8)
     rasters = [(rng.random((n, 4)) < 0.3).astype(np.int8) for n in lengths]
     found = fit(rasters, inputs=design(lengths))
     assert found.input_weights.shape == (4, 11) and found.inputs.shape == (1500, 11)
@@ -183,3 +183,50 @@ def test_a_unit_that_stops_has_no_drift_of_a_finite_size():
     found = fit_pairwise(raster, test=0.0, inputs=InputDesign([Smooth(8)]))
     assert any(name.startswith("u[") and name.endswith(",0]") for name in found.unbounded)
     assert np.isfinite(found.input_error[1:]).all() and np.abs(found.input_weights).max() < 100
+
+
+# ---- the command
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng, events = np.random.default_rng(11), np.arange(0.4, 19.5, 0.3)
+    times, index = [], []
+    for _ in range(3):
+        own = np.sort(np.concatenate([rng.uniform(0, 20, 150), events + rng.uniform(0, 0.1, len(events))]))
+        times.append(own)
+        index.append(len(own))
+    import h5py
+
+    with h5py.File("r.h5", "w") as file:
+        file["spike_times"], file["spike_index"] = np.concatenate(times), np.concatenate([[0], np.cumsum(index)])
+        file["events_s"] = events
+    return tmp_path
+
+
+def test_trials_and_terms_from_the_command(folder, lft_main):
+    lft_main("fit r.h5 --model neural --bin 20ms --test 0 --input events:5:0ms,100ms --input smooth:4 -o a.h5")
+    found = load_fit("a.h5")
+    assert found.arrays["input_weights"].shape == (3, 8) and found.json["n_bins"] == len(found.arrays["inputs"])
+    assert (found.arrays["input_weights"][:, :5].mean(axis=1) > 0.8).all()  # the response that was put in
+    lft_main("fit r.h5 --model neural --bin 20ms --test 0 --trials=-100ms,200ms --input trial:5 -o b.h5")
+    assert "inputs" not in load_fit("b.h5").arrays  # trials with couplings in time are no one sequence of bins
+    assert "cannot be simulated as it is" in lft_main("run b.h5 -o c.h5", 2).err
+    lft_main("fit r.h5 --model pairwise --bin 20ms --test 0 --trials=-100ms,200ms --input trial:5 -o d.h5")
+    assert load_fit("d.h5").arrays["inputs"].shape == (load_fit("d.h5").json["n_bins"], 4)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--model pairwise --method exact --input smooth:4", "--input: only for --method pseudo, not for exact"),
+        ("--model neural --method boltzmann --trials=-10ms,20ms", "--trials: only for --method pseudo"),
+        ("--model pairwise --input smooth:4 --check", "--input: not together with --check"),
+        ("--model pairwise --input smooth:4 --rank 1", "--rank 1: not together with --input"),
+        ("--model lattice --input smooth:4", "--input: only for --model pairwise"),
+        ("--model neural --input smooth:1", "1 functions; valid is an integer >= 2"),
+        ("--model neural --input events:4:0ms,20s", "different values"),
+    ],
+)
+def test_what_does_not_go_is_said(folder, lft_main, line, words):
+    out = lft_main(f"fit r.h5 --bin 20ms -o x.h5 {line}", 2)
+    assert words in out.err and out.err.count("\n") == 1 and not list(folder.glob("x.h5*"))

@@ -15,7 +15,7 @@ from lft.inference.verdict import statistics as st
 from lft.inference.verdict.checks import check_model, jackknife_error
 from lft.inference.verdict.common_input import common_input
 from lft.inference.verdict.conditional import conditional_log_odds, conditional_scores
-from lft.inference.verdict.drift import drift
+from lft.inference.verdict.drift import Drift, drift
 from lft.inference.verdict.heat import exact_independent, shifted, specific_heat
 from lft.inference.verdict.independent import IndependentModel
 from lft.inference.verdict.ranking import block_edges, held_out, paired_difference, rank
@@ -294,6 +294,44 @@ def test_drift_is_found_and_chance_is_not():
     assert drift(steady).warning is None and "not stationary" in drift(rising).warning
     # rates of the 8 windows are 0.1 +- 0.0229
     assert abs(drift(rising).rate_change - 0.229) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("p_rates", "rate_change", "p_pairs", "pair_change", "is_named"),
+    [(0.002, 0.03, 0.4, 0.5, False), (0.4, 0.3, 0.002, 0.03, False), (0.002, 0.2, 0.4, 0.0, True),
+     (0.4, 0.0, 0.002, 0.2, True)],
+)  # fmt: skip
+def test_a_drift_is_significant_and_large_in_one_test(p_rates, rate_change, p_pairs, pair_change, is_named):
+    """A significant change of no size and a large one by chance are no drift together."""
+    found = Drift(p_rates, p_pairs, rate_change, pair_change, 100, 10, np.ones(8))
+    assert (found.warning is not None) == is_named
+
+
+def scanned(changed, seed):
+    """Warnings of a scan: couplings of two widths, scaled by 1.5 or ``changed``, with errors of 0.1 mostly shared."""
+    rng = np.random.default_rng(seed)
+    true, shared = rng.normal(0, 0.05 if changed is None else 1.0, 28), rng.normal(0, 0.08, 28)
+    other = 1.5 * true if changed is None else changed * rng.normal(0, 1.0, 28)
+
+    class Fitted:
+        model, n_bins, gain = "neural", 1000, (0.0, 0.0)
+
+        def __init__(self, value):
+            self.table = np.zeros((8, 8))
+            self.table[np.triu_indices(8, 1)] = value + shared + rng.normal(0, 0.06, 28)
+
+        def arrays(self):
+            return {"A": self.table, "A_error": np.full((8, 8), 0.1)}
+
+    fits = {0.01: Fitted(true), 0.02: Fitted(other)}
+    return scan_bins(lambda width: (fits[width], 0.1, 0.0), [0.01, 0.02])
+
+
+def test_a_scan_of_bins_names_change_and_not_noise():
+    quiet = [scanned(None, seed) for seed in range(60)]
+    assert sum(scan.points[1].correlation < 0.8 for scan in quiet) > 20  # the mutant: correlation alone
+    assert not any(scan.warnings for scan in quiet)
+    assert all("depend on the bin" in scanned(1.0, seed).warnings[0] for seed in range(20))
 
 
 def test_true_couplings_survive_the_common_input():

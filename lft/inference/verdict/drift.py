@@ -52,8 +52,9 @@ class Drift:
 
     @property
     def warning(self):
-        """A line where the change is significant and large, else None."""
-        if min(self.p_rates, self.p_pairs) > P_WARNING or max(self.rate_change, self.pair_change) < CHANGE_WARNING:
+        """A line where a change is significant and large, else None."""
+        tests = ((self.p_rates, self.rate_change), (self.p_pairs, self.pair_change))
+        if not any(p <= P_WARNING and change >= CHANGE_WARNING for p, change in tests):
             return None
         return (
             f"the recording is not stationary: between windows of {self.window_bins} bins the rates change by "

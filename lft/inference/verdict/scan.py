@@ -12,7 +12,9 @@ from lft.errors import InputError
 
 CLIPPED_WARNING = 0.05
 STABLE = 0.8
-"""Correlation of couplings between neighboring widths below which they are said to depend on the bin."""
+"""Correlation of couplings between neighboring widths below which they are said to depend on the bin, where they differ
+by more than their errors: couplings that are mostly noise are not correlated either."""
+SIGNIFICANT = 3.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class ScanPoint:
         Root mean square of the couplings.
     correlation : float
         Pearson correlation of the couplings with those at the width before; nan for the first.
+    difference : float
+        Mean square of the difference to s times the couplings at the width before, in units of the errors of both, with
+        the s that fits best; below 1 where noise is all (both widths share most of it), nan for the first.
     n_couplings : int
         Finite ones behind ``rms``.
     """
@@ -44,7 +49,14 @@ class ScanPoint:
     gain: tuple
     rms: float
     correlation: float
+    difference: float
     n_couplings: int
+
+    @property
+    def depends_on_bin(self):
+        """Whether the couplings differ from those at the width before by more than a factor and their errors."""
+        noise = 1 + SIGNIFICANT * math.sqrt(2 / max(self.n_couplings, 1))
+        return self.correlation < STABLE and not self.difference <= noise
 
 
 @dataclass(frozen=True)
@@ -65,10 +77,11 @@ class Scan:
         """Lines where the couplings depend on the bin, or spikes are lost."""
         out = []
         for before, after in itertools.pairwise(self.points):
-            if after.correlation < STABLE:
+            if after.depends_on_bin:
                 out.append(
                     f"couplings depend on the bin: those at {1e3 * before.bin_s:g} ms and {1e3 * after.bin_s:g} ms "
-                    f"have the correlation {after.correlation:.2f} (stable is above {STABLE:g})"
+                    f"have the correlation {after.correlation:.2f} (stable is above {STABLE:g}) and differ by "
+                    f"{math.sqrt(after.difference):.2g} times their errors"
                 )
         wide = [p for p in self.points if p.clipped > CLIPPED_WARNING]
         if wide:
@@ -112,6 +125,7 @@ class Scan:
                     "bits_per_spike": {"value": plain(p.gain[0]), "error": plain(p.gain[1])},
                     "rms_coupling": plain(p.rms),
                     "correlation_with_previous": plain(p.correlation),
+                    "difference_from_previous": plain(p.difference),
                     "n_couplings": p.n_couplings,
                 }
                 for p in self.points
@@ -140,8 +154,8 @@ def scan_bins(fit_at, widths_s):
     points, before, model = [], None, ""
     for width in widths_s:
         fit, probability, clipped = fit_at(width)
-        couplings, model = pair_couplings(fit), fit.model
-        finite = np.isfinite(couplings)
+        couplings, model = pair_couplings(fit), fit.model  # value and error
+        value, finite = couplings[0], np.isfinite(couplings[0])
         per_spike = 1 / (probability * math.log(2))
         points.append(
             ScanPoint(
@@ -150,8 +164,8 @@ def scan_bins(fit_at, widths_s):
                 probability,
                 clipped,
                 tuple(per_spike * np.array(fit.gain, dtype=float)),
-                float(np.sqrt((couplings[finite] ** 2).mean())) if finite.any() else math.nan,
-                _correlation(before, couplings),
+                float(np.sqrt((value[finite] ** 2).mean())) if finite.any() else math.nan,
+                *_against(before, couplings),
                 int(finite.sum()),
             )
         )
@@ -160,24 +174,36 @@ def scan_bins(fit_at, widths_s):
 
 
 def pair_couplings(fit):
-    """The couplings of a fit that a scan follows: equal-time pairs, else those at all lags or displacements, flat; nan
-    where the fit has none."""
+    """(2, n): the couplings of a fit that a scan follows, and their errors: equal-time pairs, else those at all lags or
+    displacements, flat; nan where the fit has none."""
     arrays = fit.arrays()
-    for name, error in (("J", "J_error"), ("A", "A_error")):
-        if name in arrays:
-            upper = np.triu_indices(len(arrays[name]), 1)
-            known = ~np.isnan(arrays[error][upper]) if error in arrays else True
-            return np.where(known, arrays[name][upper], np.nan)
-    for name in ("J_lag", "K"):
-        if name in arrays:
-            return np.asarray(arrays[name], dtype=float).ravel()
+    for name in ("J", "A", "J_lag", "K"):
+        if name not in arrays:
+            continue
+        value = np.asarray(arrays[name], float)
+        error = np.asarray(arrays.get(f"{name}_error", np.full(value.shape, np.nan)), float)
+        if name in ("J", "A"):
+            upper = np.triu_indices(len(value), 1)
+            return np.array([np.where(np.isnan(error[upper]), np.nan, value[upper]), error[upper]])
+        return np.array([value.ravel(), error.ravel()])
     raise InputError(f"model {fit.model!r} has no couplings: a scan of bin widths needs some")
 
 
-def _correlation(first, second):
+def _against(first, second):
+    """(correlation, difference) of the couplings at two widths."""
     if first is None or first.shape != second.shape:
+        return math.nan, math.nan
+    known = np.isfinite(first[0]) & np.isfinite(second[0])
+    x, y = first[0, known], second[0, known]
+    if known.sum() < 3 or not (x.std() > 0 and y.std() > 0):
+        return math.nan, math.nan
+    return float(np.corrcoef(x, y)[0, 1]), _difference(first[:, known], second[:, known])
+
+
+def _difference(first, second):
+    known = (first[1] > 0) & (second[1] > 0)
+    (x, a), (y, b) = first[:, known], second[:, known]
+    if not known.any():
         return math.nan
-    known = np.isfinite(first) & np.isfinite(second)
-    if known.sum() < 3 or not (first[known].std() > 0 and second[known].std() > 0):
-        return math.nan
-    return float(np.corrcoef(first[known], second[known])[0, 1])
+    scales = np.geomspace(0.05, 20.0, 241)[:, None]
+    return float(((y - scales * x) ** 2 / (b**2 + (scales * a) ** 2)).mean(axis=1).min())
