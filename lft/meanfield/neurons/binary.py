@@ -18,17 +18,11 @@ import numpy as np
 from lft._kernels import neurons as _neurons
 from lft.errors import InputError
 from lft.meanfield.neurons.forms import GainForm
-from lft.meanfield.neurons.gains import GAINS, Gain, find_gain
+from lft.meanfield.neurons.gains import GAINS, Gain, find_gain, gain_key
 from lft.sections import choice, number
 
 GAIN_NAMES = ("heaviside", "erfc", "logistic")
 LEVELS = {"01": (0.0, 1.0), "pm1": (-1.0, 1.0)}
-
-
-def gain_key(value):
-    """A gain as a model file names it."""
-    find_gain(value, GAIN_NAMES)
-    return value
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,7 @@ class Binary:
 
     name: ClassVar = "binary"
     KEYS: ClassVar = {
-        "gain": (gain_key, ", ".join(GAIN_NAMES) + " or 'module:function'"),
+        "gain": (gain_key(GAIN_NAMES), ", ".join(GAIN_NAMES) + " or 'module:function'"),
         "threshold": (number(), "a number"),
         "width": (number(0, is_open=True), "a number > 0"),
         "tau": (number(0, is_open=True), "a number > 0"),

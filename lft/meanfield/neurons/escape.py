@@ -17,16 +17,10 @@ import numpy as np
 
 from lft._kernels import neurons as _neurons
 from lft.meanfield.neurons.forms import GainForm
-from lft.meanfield.neurons.gains import Gain, find_gain
+from lft.meanfield.neurons.gains import Gain, find_gain, gain_key
 from lft.sections import number
 
 GAIN_NAMES = ("exp", "relu", "erfc", "logistic", "linear")
-
-
-def gain_key(value):
-    """A gain as a model file names it."""
-    find_gain(value, GAIN_NAMES)
-    return value
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ class EscapeRate:
     name: ClassVar = "escape-rate"
     is_point_process: ClassVar = True
     KEYS: ClassVar = {
-        "gain": (gain_key, ", ".join(GAIN_NAMES) + " or 'module:function'"),
+        "gain": (gain_key(GAIN_NAMES), ", ".join(GAIN_NAMES) + " or 'module:function'"),
         "rate": (number(0, is_open=True), "a number > 0, Hz"),
         "threshold": (number(), "a number"),
         "width": (number(0, is_open=True), "a number > 0"),

@@ -18,18 +18,12 @@ import numpy as np
 
 from lft._kernels import neurons as _neurons
 from lft.meanfield.neurons.forms import GainForm
-from lft.meanfield.neurons.gains import find_gain
+from lft.meanfield.neurons.gains import find_gain, gain_key
 from lft.sections import number
 
 ROWS = 64
 """Steps to which a gain is applied at once: small enough to stay in the cache."""
 GAIN_NAMES = ("linear", "tanh", "erf", "relu", "exp", "logistic")
-
-
-def gain_key(value):
-    """A gain as a model file names it."""
-    find_gain(value, GAIN_NAMES)
-    return value
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ class Rate:
 
     name: ClassVar = "rate"
     KEYS: ClassVar = {
-        "gain": (gain_key, ", ".join(GAIN_NAMES) + " or 'module:function'"),
+        "gain": (gain_key(GAIN_NAMES), ", ".join(GAIN_NAMES) + " or 'module:function'"),
         "tau": (number(0, is_open=True), "a number > 0"),
         "noise": (number(0), "a number >= 0"),
         "noise_tau": (number(0), "a number >= 0"),
