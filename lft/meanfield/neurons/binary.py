@@ -126,15 +126,14 @@ class _BinaryStep:
     def output(self, state):
         return state.y
 
-    def compiled(self, state, h, white):
-        """All steps of :meth:`step` at once: (outputs (T, M), None)."""
+    def compiled(self, state, h, white, y):
+        """All steps of :meth:`step` at once, outputs into y (T, M)."""
         distance = h - self.threshold
         p = distance if self.is_sharp else np.ascontiguousarray(self.gain(distance / self.width), float)
-        y, calls = np.empty_like(h), (not self.is_sharp) + (self.p_update < 1.0)
+        calls = (not self.is_sharp) + (self.p_update < 1.0)
         state.y = np.array(state.y, float)
         _neurons.flips(state.y, p, self.is_sharp, self.p_update, self.low, self.high,
                        state.rng.supply("random", calls * len(h)), y)
-        return y, None
 
     def step(self, state, h, k):
         if self.is_sharp:

@@ -101,8 +101,8 @@ class _EscapeStep:
         """Adaptation acts back on the gain within a run: no array of gains then."""
         return not self.model.adaptation
 
-    def compiled(self, state, h, white):
-        """All steps of :meth:`step` at once: (outputs (T, M), None)."""
+    def compiled(self, state, h, white, y):
+        """All steps of :meth:`step` at once, outputs into y (T, M)."""
         model, u = self.model, h
         if model.tau:
             u = np.empty((len(h) + 1, h.shape[1]))
@@ -110,11 +110,9 @@ class _EscapeStep:
             _neurons.leaky(h, self.decay, 0.0, state.rng.supply("standard_normal", 0), u)
             u = u[1:]
         hazard = model.rate * np.maximum(self.gain((u - model.threshold) / model.width), 0.0) * self.dt
-        y = np.empty_like(h)
         variates = state.rng.supply("standard_exponential", len(h))
         _neurons.fire(state.rest, hazard, self.dt, model.refractory, variates, y)
         state.u = u[-1].copy()
-        return y, None
 
     def step(self, state, h, k):
         model, dt = self.model, self.dt

@@ -128,8 +128,8 @@ class _RateStep:
     def observe(self, state):
         return state.x
 
-    def compiled(self, state, h, white):
-        """All steps of :meth:`step` at once: (outputs (T, M), mean and variance of x after each step (2, T))."""
+    def compiled(self, state, h, white, y):
+        """All steps of :meth:`step` at once: outputs into y (T, M); mean and variance of x after each step (2, T)."""
         n_steps, m = h.shape
         drive = h
         if state.z is not None:
@@ -146,14 +146,13 @@ class _RateStep:
         _neurons.leaky(drive, self.decay, self.kick, kicks, x)
         state.x = x[-1].copy()
         observed = np.array([x[1:].mean(axis=1), np.empty(n_steps)])
-        y = np.empty((n_steps, m))
         for a in range(0, n_steps, ROWS):
             rows = slice(a, min(a + ROWS, n_steps))
             now = x[1:][rows]
             y[rows] = self.gain(now)
             apart = now - observed[0, rows, None]
             observed[1, rows] = np.einsum("ij,ij->i", apart, apart) / m
-        return y, observed
+        return observed
 
     def step(self, state, h, k):
         a = self.decay

@@ -32,9 +32,8 @@ divided by dt.  Optional attributes and methods:
 ==================== =================================================================================================
 
 A class of one's own is named ``"module:Class"`` in a model file, a gain ``"module:function"``; the module is looked for
-beside the file, then on
-Python's path.  The other keys of the population's table are the arguments of the class; an argument ``dt`` is filled
-in.
+beside the file, then on Python's path.  The other keys of the population's table are the arguments of the class; an
+argument ``dt`` is filled in.
 """
 
 from __future__ import annotations
