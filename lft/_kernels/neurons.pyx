@@ -11,12 +11,57 @@ Design.
   88 / 26), leaky integrator with noise 17 / 18 (55 / 15), binary 11 / 11 (31 / 11).  Small M is what replicas have; a
   step in NumPy costs its calls whatever M, and with many neurons the random numbers, which both make alike, are most of
   the time.
-- Not built, and not measured: a (neuron, step) layout, whose draws would be strided, and single precision.
+- Normals of input paths are drawn, centered and stored row by row while a row is in the first-level cache, in the
+  precision in which the product that follows is taken: 12 ms for 2000 x 1250 (drawn, copied, centered and scaled as whole
+  arrays: 22).
+- Not built, and not measured: a (neuron, step) layout, whose draws would be strided, and steps in single precision.
 """
 from libc.math cimport exp, sqrt
 from libc.stdint cimport uint32_t, uint64_t
 from lft._kernels cimport noise
 import numpy as np
+
+
+ctypedef fused real:
+    float
+    double
+
+
+def centered_normals(real[:, ::1] z, uint32_t stream, uint64_t key):
+    """Normals (rows, samples) of which each row has the sample mean 0, times sqrt(m/(m - 1)) for what that takes."""
+    cdef Py_ssize_t n = z.shape[0], m = z.shape[1], k, i
+    cdef double[::1] u = np.empty(max(m, 1)), v = np.empty(max(m, 1))
+    cdef double *row
+    cdef double mean, scale = sqrt(m / (m - 1.0)) if m > 1 else 1.0
+    with nogil:
+        for k in range(n):
+            if k & 1 == 0:
+                noise.uniforms(0, 1, m, k >> 1, stream, 0, key, &u[0], &v[0])
+                noise.normals(&u[0], &v[0], m)
+            row = &v[0] if k & 1 else &u[0]
+            mean = 0.0
+            for i in range(m):
+                mean += row[i]
+            mean /= m
+            for i in range(m):
+                z[k, i] = <real> (scale * (row[i] - mean))
+
+
+def low_pass_pairs(double[:, ::1] c, double b):
+    """A C A^T in place for ``(A x)_k = b (A x)_(k-1) + (1 - b) x_k``, on and below the diagonal of a symmetric C.
+
+    Both filters in one pass over rows: 6 ms for 2000 x 2000 (``scipy.signal.lfilter`` along either axis: 72).
+    """
+    cdef Py_ssize_t n = c.shape[0], k, l
+    cdef double along, share = 1 - b
+    with nogil:
+        for k in range(n):
+            along = 0.0
+            for l in range(k):
+                along = b * along + share * c[k, l]
+                c[k, l] = b * c[k - 1, l] + share * along
+            along = b * along + share * c[k, k]
+            c[k, k] = b * (c[k, k - 1] if k else 0.0) + share * along
 
 
 cdef class Supply:

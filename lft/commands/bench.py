@@ -218,20 +218,20 @@ def _mean_field_sweep(neuron, weight, dt, n_steps=2000, m=1250, **drive):
     def measure(scale):
         from lft.meanfield.model import Connection, FixedIndegree, Model, Population, Solve
         from lft.meanfield.saddle.averaging import mix
-        from lft.meanfield.saddle.two_time import System, from_silence, moments, outputs
+        from lft.meanfield.saddle.two_time import Summary, System, from_silence, sweep
 
         n, paths = max(100, int(n_steps * min(1, scale))), max(32, int(m * min(1, scale)))
         cells = tuple(Population(p, neuron, **drive) for p in "EI")
         weights = {"E": FixedIndegree(1000, weight), "I": FixedIndegree(250, -5 * weight)}
         links = tuple(Connection(source, target, weights[source], 4 * dt) for source in "EI" for target in "EI")
         system = System(Model(cells, links, Solve("two-time", dt, n * dt, samples=8 * paths)))
-        state, count = [from_silence(system)], [0]
+        state, summary, count = from_silence(system), Summary(system.n + 1), [0]
 
         def run(repeats):
             for _ in range(repeats):
                 count[0] += 1
-                new = [part for found in outputs(system, state[0], count[0], 0) for part in moments(*found)]
-                state[0] = mix(state[0], new, 0.5)  # undamped, inhibition makes it alternate
+                new, _ = sweep(system, state, count[0], 0, summary)
+                mix(state, new, 0.5)  # undamped, inhibition makes it alternate
 
         run(3)
         return 2 * n * paths / roofs.median_ns(run, 1, 1)

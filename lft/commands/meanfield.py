@@ -9,7 +9,8 @@ import numpy as np
 
 from lft.archive import check_output, on_root
 from lft.errors import InputError, LftError
-from lft.meanfield.neurons.registry import module_file, raised
+from lft.meanfield.neurons.beside import raised
+from lft.meanfield.neurons.registry import module_files
 from lft.meanfield.reading import build_tree, read_model
 from lft.meanfield.result import save_solution
 from lft.meanfield.solver import solve
@@ -27,11 +28,11 @@ def solve_file(args, comm):
     except (LftError, MemoryError):
         raise
     except Exception as error:
-        own = {p.name: module_file(p.neuron) for p in model.populations}
-        found = raised(error, own.values())
+        own = {p.name: module_files(p.neuron) for p in model.populations}
+        found = raised(error, [file for files in own.values() for file in files])
         if found is None:
             raise
-        names = [f", [population.{name}]" for name, file in own.items() if file == found[0]]
+        names = [f", [population.{name}]" for name, files in own.items() if found[0] in files]
         raise InputError(f"{args.config}{''.join(names)}: the neuron raised {found[1]}") from error
 
 

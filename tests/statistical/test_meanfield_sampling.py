@@ -6,14 +6,26 @@ import numpy as np
 import pytest
 
 from lft.errors import ConvergenceError, InputError
-from lft.meanfield.model import Connection, FixedIndegree, Gaussian, InputNoise, Model, Poisson, Population, Solve
+from lft.meanfield.model import (
+    Connection,
+    FixedIndegree,
+    Gaussian,
+    InputNoise,
+    Model,
+    Poisson,
+    Population,
+    Solve,
+    WeightStatistics,
+)
 from lft.meanfield.network.steps import build_network
 from lft.meanfield.neurons import LIF, Binary, EscapeRate, Rate
 from lft.meanfield.saddle.averaging import Replicas, average
 from lft.meanfield.saddle.closed import siegert
-from lft.meanfield.saddle.draws import Draws
-from lft.meanfield.saddle.paths import circulant_paths, factor, gaussian_paths
+from lft.meanfield.saddle.draws import Draws, sweep_key
+from lft.meanfield.saddle.links import External, Link, input_covariance
+from lft.meanfield.saddle.paths import Root, circulant_paths, factor, gaussian_paths, root
 from lft.meanfield.saddle.simulate import Runner, check_causality, gram
+from lft.meanfield.saddle.two_time import Summary, System, from_silence, outputs, sweep
 from lft.meanfield.solver import _check_agreement, solve
 from lft.rng import Key
 from lft.testing import normality_p_value
@@ -62,9 +74,96 @@ def test_circulant_paths_have_their_spectrum():
     assert kurtosis == pytest.approx(3.0, abs=0.1)
 
 
+def ornstein(n, m, decay=0.9, seed=4):
+    y = np.random.default_rng(seed).normal(size=(n, m))
+    for k in range(1, n):
+        y[k] = decay * y[k - 1] + np.sqrt(1 - decay**2) * y[k]
+    return y
+
+
 def test_rank_update_is_the_product():
-    y = np.random.default_rng(4).normal(size=(600, 70))
-    assert np.allclose(gram(y), y @ y.T / 70, rtol=1e-12, atol=1e-14)
+    """In double, but for whole numbers, which single precision multiplies without an error.  Mutant: single precision
+    of what is no whole number."""
+    y = 300.0 + ornstein(600, 70)
+    spikes = 4000.0 * (y > 301.0)
+    counts = (spikes / 4000).astype(int)
+    assert (gram(spikes, 4000.0) == (4000.0**2 / 70) * (counts @ counts.T)).all()
+    for paths in (y, spikes + 0.1, 1e4 * np.rint(y)):  # the last: whole, and too large
+        exact = paths @ paths.T / 70
+        found = gram(paths, 4000.0 if paths is not y else 1.0)
+        assert np.allclose(found, exact, rtol=1e-12, atol=1e-14) and (found == found.T).all()
+        single = paths.astype(np.float32)
+        assert not np.allclose(single @ single.T / 70, exact, rtol=1e-9)
+
+
+def test_factors_of_covariances():
+    """Single precision where steps bring variance of their own, rows of 0 in front, ranks in between, few modes."""
+    n, m = 120, 2000
+    lag = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    late = np.zeros((n, n))
+    late[7:, 7:] = 0.9 ** lag[7:, 7:]
+    half = np.random.default_rng(3).normal(size=(n, n // 2))
+    cases = {"rough": (0.9**lag, np.float32, True), "late": (late, np.float32, True),
+             "half": (half @ half.T, float, True), "smooth": (np.exp(-0.5 * (lag / 9.0) ** 2), float, False)}
+    for name, (covariance, dtype, is_triangle) in cases.items():
+        found = root(np.tril(covariance) + np.triu(np.full((n, n), np.nan), 1))
+        assert (found.factor.dtype, found.is_triangle) == (dtype, is_triangle), name
+        h = found.paths(np.full(n, 50.0), Key(3), m)
+        # beyond the first M/8 steps normals are matched in mean alone: their covariance has the error of a sample
+        size = np.sqrt(np.diag(covariance)).max()
+        assert np.abs(h.mean(axis=1) - 50.0).max() < 2e-6 * size, name
+        assert np.abs(np.cov(h, bias=True) - covariance).max() < 3e-6 * size**2, name
+    assert found.factor.shape[1] < n // 2
+
+
+def test_single_precision_is_far_below_the_noise():
+    """One sweep of a noisy network as it is and with all in double: moments differ by 1e-4 of their sampling errors."""
+    cells = Population("x", Rate("tanh", noise=0.5), input=0.5)
+    model = Model((cells,), (Connection("x", "x", Gaussian(0.4, 1.2)),), Solve("two-time", 0.1, 8.0, samples=2048))
+    system, lag = System(model), np.abs(np.subtract.outer(np.arange(81), np.arange(81)))
+    state = [np.full(81, 0.3), 0.09 + 0.3 * 0.93**lag, np.zeros((2, 81))]
+    (m, q, _), _ = sweep(system, state, 3, 0, Summary(81))
+    upper = np.linalg.cholesky(system.covariance(0, state[:1], state[1:2])).T
+    h = Root(0, np.asfortranarray(upper), True).paths(system.means(state[:1])[0], sweep_key(1, 3, 0, 0), 256)
+    y, _ = system.runners[0].run(h, Draws(sweep_key(1, 3, 0, 0), 256))
+    assert root(system.covariance(0, state[:1], state[1:2])).factor.dtype == np.float32
+    error = y.std(axis=1).mean() / np.sqrt(256)
+    assert 0 < np.abs(m - y.mean(axis=1)).max() < 1e-4 * error
+    assert 0 < np.abs(q - y @ y.T / 256).max() < 1e-4 * error
+
+
+def test_populations_with_one_covariance_share_its_factor(monkeypatch):
+    """The drive may differ; another weight or noise is another covariance."""
+    made = []
+    monkeypatch.setattr("lft.meanfield.saddle.two_time.root", lambda c, name: made.append(name) or root(c, name))
+
+    def states(weight, noise):
+        one, other = Rate("tanh", noise=0.3), Rate("relu")
+        cells = (Population("a", one, input=0.1), Population("b", other, input=0.4, noise=noise))
+        links = tuple(Connection(s, t, Gaussian(0.2, 1.0 if t == "a" else weight)) for s in "ab" for t in "ab")
+        system = System(Model(cells, links, Solve("two-time", 0.1, 2.0, samples=1024)))
+        made.clear()
+        return list(outputs(system, from_silence(system), 0, 0)), len(made)
+
+    assert [states(w, n)[1] for w, n in ((1.0, None), (1.1, None), (1.0, InputNoise(0.1)))] == [1, 2, 2]
+
+
+@pytest.mark.parametrize("shift", [0, 3])
+def test_filters_of_a_covariance(shift):
+    """Both sides in one pass, against lfilter along either axis; on and below the diagonal, and whole."""
+    from scipy.signal import lfilter
+
+    y = ornstein(61, 200)
+    second, mean = y @ y.T / 200, y.mean(axis=1)
+    link = Link(0, 0, WeightStatistics(0.0, 0.7, 0.4), shift, 0.8)
+    outside = (External(np.zeros(60), 0.5, None),)
+    whole = input_covariance(0, (link,), outside, [mean], [second], 0.1)
+    pair = (1.1 * second - 0.4 * np.outer(mean, mean))[: 60 - shift, : 60 - shift]
+    expected = 5.0 * np.eye(60)
+    expected[shift:, shift:] += lfilter([0.2], [1, -0.8], lfilter([0.2], [1, -0.8], pair, axis=0), axis=1)
+    assert np.allclose(whole, expected, rtol=1e-12, atol=1e-14)
+    lower = input_covariance(0, (link,), outside, [mean], [second], 0.1, is_lower=True)
+    assert np.allclose(np.tril(lower), np.tril(expected), rtol=1e-12, atol=1e-14)
 
 
 def test_averaging_beats_its_noise_and_knows_it():
@@ -260,7 +359,7 @@ def test_an_unknown_neuron_goes_through_and_agrees_with_its_network():
     x, model, value, z = deviations(0.8, 2400, 24)
     assert np.all(np.abs(z) < 4.5) and np.all(error < 0.05 * value), z
     assert np.abs(deviations(0.0, 512, 15)[3]).max() > 6.0
-    late = dataclasses.replace(model, solve=Solve("two-time", dt, 16.0, samples=800, sweeps=30))
+    late = dataclasses.replace(model, solve=Solve("two-time", dt, 16.0, samples=1200, sweeps=30))
     end, scatter = (v[-40:].mean() for v in solve(late).populations["x"]["output_variance"])
     exact, own = x["output_variance"]
     assert abs(end - exact) < 6.9 * np.hypot(scatter, own) and scatter < 0.02 * exact

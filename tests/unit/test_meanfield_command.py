@@ -153,10 +153,51 @@ def test_outputs_that_become_infinite_are_refused_at_any_step(model, capsys, lim
     assert f"not finite at step {limit + 1}" in capsys.readouterr().err
 
 
-def test_exceptions_of_own_gains_are_one_line(model, capsys, monkeypatch):
-    (model / "mygains.py").write_text(OWN)
-    monkeypatch.syspath_prepend(model)
-    (model / "model.toml").write_text(SCS.replace('"tanh"', '"mygains:gain"'))
+GAINS = """import numpy as np
+from helping import half
+def phi(x):
+    return np.tanh(x) + half * 0.0
+def late(x):
+    if x.size > 3:
+        raise ArithmeticError("too many")
+    return x
+def scalar(x):
+    return 1.0 if x > 0 else 0.0
+def total(x):
+    return x.sum()
+number = 3.0
+"""
+
+
+@pytest.mark.parametrize("gain, words", [
+    ("mygains:late", "model.toml, [population.x]: the neuron raised ArithmeticError: too many (mygains.py, line 7, in"),
+    ("mygains:scalar", "'mygains:scalar': raised ValueError: The truth value of an array with more than one element"),
+    ("mygains:total", "'mygains:total': made shape () of (3,); valid is one value for each of an array"),
+    ("mygains:number", "'mygains:number': is not a function; valid is linear, tanh"),
+    ("mygains:ph", "mygains.py has no 'ph'; valid is linear, tanh"),
+    ("mygain:phi", "mygain cannot be imported (ModuleNotFoundError: No module named 'mygain'; no mygain.py either)"),
+])
+def test_own_gains_that_fail_are_one_line(model, capsys, gain, words):
+    (model / "mygains.py").write_text(GAINS)
+    (model / "helping.py").write_text("half = 0.5\n")
+    (model / "model.toml").write_text(SCS.replace('"tanh"', f'"{gain}"').replace("60.0", "10.0"))
     assert main(["meanfield", "model.toml", "-o", "mf.h5"]) == 2
     err = capsys.readouterr().err
-    assert "NameError: name 'undefined' is not defined (mygains.py, line 27, in gain)" in err and err.count("\n") == 1
+    assert words in err and err.count("\n") == 1 and err.startswith("lft: model.toml, [population.x]"), err
+
+
+def test_own_gain_beside_the_file(model, capsys):
+    """With a module of its own beside it, from another folder: the built-in tanh; in the file as it was named."""
+    beside = model / "beside"
+    beside.mkdir()
+    (beside / "mygains.py").write_text(GAINS)
+    (beside / "helping.py").write_text("half = 0.5\n")
+    found = []
+    for gain in ("mygains:phi", "tanh"):
+        (beside / "model.toml").write_text(SCS.replace('"tanh"', f'"{gain}"').replace("60.0", "10.0"))
+        assert main(["meanfield", "beside/model.toml", "-o", "mf.h5", "--json", "mf.json", "--overwrite"]) == 0
+        found.append(json.loads((model / "mf.json").read_text()))
+    own, tanh = found
+    assert own["config"]["population"]["x"]["gain"] == "mygains:phi"
+    variances = [data["populations"]["x"]["state_variance"]["value"] for data in (own, tanh)]
+    assert variances[0] == pytest.approx(variances[1], rel=1e-6)

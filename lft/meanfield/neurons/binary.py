@@ -18,17 +18,11 @@ import numpy as np
 from lft._kernels import neurons as _neurons
 from lft.errors import InputError
 from lft.meanfield.neurons.forms import GainForm
-from lft.meanfield.neurons.gains import GAINS, Gain, find_gain
+from lft.meanfield.neurons.gains import GAINS, Gain, find_gain, gain_key
 from lft.sections import choice, number
 
 GAIN_NAMES = ("heaviside", "erfc", "logistic")
 LEVELS = {"01": (0.0, 1.0), "pm1": (-1.0, 1.0)}
-
-
-def gain_key(value):
-    """A gain as a model file names it."""
-    find_gain(value, GAIN_NAMES)
-    return value
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,7 @@ class Binary:
 
     name: ClassVar = "binary"
     KEYS: ClassVar = {
-        "gain": (gain_key, ", ".join(GAIN_NAMES) + " or 'module:function'"),
+        "gain": (gain_key(GAIN_NAMES), ", ".join(GAIN_NAMES) + " or 'module:function'"),
         "threshold": (number(), "a number"),
         "width": (number(0, is_open=True), "a number > 0"),
         "tau": (number(0, is_open=True), "a number > 0"),
@@ -132,15 +126,14 @@ class _BinaryStep:
     def output(self, state):
         return state.y
 
-    def compiled(self, state, h, white):
-        """All steps of :meth:`step` at once: (outputs (T, M), None)."""
+    def compiled(self, state, h, white, y):
+        """All steps of :meth:`step` at once, outputs into y (T, M)."""
         distance = h - self.threshold
         p = distance if self.is_sharp else np.ascontiguousarray(self.gain(distance / self.width), float)
-        y, calls = np.empty_like(h), (not self.is_sharp) + (self.p_update < 1.0)
+        calls = (not self.is_sharp) + (self.p_update < 1.0)
         state.y = np.array(state.y, float)
         _neurons.flips(state.y, p, self.is_sharp, self.p_update, self.low, self.high,
                        state.rng.supply("random", calls * len(h)), y)
-        return y, None
 
     def step(self, state, h, k):
         if self.is_sharp:

@@ -17,16 +17,10 @@ import numpy as np
 
 from lft._kernels import neurons as _neurons
 from lft.meanfield.neurons.forms import GainForm
-from lft.meanfield.neurons.gains import Gain, find_gain
+from lft.meanfield.neurons.gains import Gain, find_gain, gain_key
 from lft.sections import number
 
 GAIN_NAMES = ("exp", "relu", "erfc", "logistic", "linear")
-
-
-def gain_key(value):
-    """A gain as a model file names it."""
-    find_gain(value, GAIN_NAMES)
-    return value
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ class EscapeRate:
     name: ClassVar = "escape-rate"
     is_point_process: ClassVar = True
     KEYS: ClassVar = {
-        "gain": (gain_key, ", ".join(GAIN_NAMES) + " or 'module:function'"),
+        "gain": (gain_key(GAIN_NAMES), ", ".join(GAIN_NAMES) + " or 'module:function'"),
         "rate": (number(0, is_open=True), "a number > 0, Hz"),
         "threshold": (number(), "a number"),
         "width": (number(0, is_open=True), "a number > 0"),
@@ -107,8 +101,8 @@ class _EscapeStep:
         """Adaptation acts back on the gain within a run: no array of gains then."""
         return not self.model.adaptation
 
-    def compiled(self, state, h, white):
-        """All steps of :meth:`step` at once: (outputs (T, M), None)."""
+    def compiled(self, state, h, white, y):
+        """All steps of :meth:`step` at once, outputs into y (T, M)."""
         model, u = self.model, h
         if model.tau:
             u = np.empty((len(h) + 1, h.shape[1]))
@@ -116,11 +110,9 @@ class _EscapeStep:
             _neurons.leaky(h, self.decay, 0.0, state.rng.supply("standard_normal", 0), u)
             u = u[1:]
         hazard = model.rate * np.maximum(self.gain((u - model.threshold) / model.width), 0.0) * self.dt
-        y = np.empty_like(h)
         variates = state.rng.supply("standard_exponential", len(h))
         _neurons.fire(state.rest, hazard, self.dt, model.refractory, variates, y)
         state.u = u[-1].copy()
-        return y, None
 
     def step(self, state, h, k):
         model, dt = self.model, self.dt

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lft.errors import InputError
+from lft.meanfield.neurons.beside import find_beside, raised
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ GAINS = {
 """``erf`` is ``erf(sqrt(pi) x/2)``, slope 1 at 0; ``erfc`` is ``erfc(-x/sqrt(2))/2``, a Gaussian threshold."""
 
 
-def find_gain(what, names):
+def find_gain(what, names, folder=None):
     """The gain of a name, of a callable, or of ``"module:function"``.
 
     Parameters
@@ -72,6 +72,8 @@ def find_gain(what, names):
     what : str, Gain or callable
     names : tuple of str
         Names that are valid here.
+    folder : path, optional
+        Where a module is looked for before Python's path (:func:`lft.meanfield.neurons.beside.find_beside`).
 
     Raises
     ------
@@ -93,12 +95,30 @@ def find_gain(what, names):
         raise InputError(f"gain = {what!r}: valid is {valid}")
     if ":" not in what:
         return GAINS[what]
-    module, _, name = what.partition(":")
     try:
-        function = getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever the user's module does when it is loaded
-        raise InputError(f"gain = {what!r}: cannot be imported ({type(error).__name__}: {error}); valid is {valid}"
-                         ) from None
+        function = find_beside(what, folder)
+    except InputError as error:
+        raise InputError(f"gain = {what!r}: {error}; valid is {valid}") from None
     if not callable(function):
         raise InputError(f"gain = {what!r}: is not a function; valid is {valid}")
     return Gain(what, function)
+
+
+def gain_key(names):
+    """The check of ``gain`` in a model file: a name as it is, ``"module:function"`` as its :class:`Gain`."""
+
+    def check(value, folder=None):
+        gain = find_gain(value, names, folder)
+        if ":" not in value:
+            return value
+        x = np.array([-1.0, 0.0, 2.0])
+        try:
+            shape = np.shape(gain(x.copy()))
+        except Exception as error:  # whatever the user's function does
+            found = raised(error) or ("", f"{type(error).__name__}: {error}")
+            raise InputError(f"gain = {value!r}: raised {found[1]}; valid is a function of an array") from error
+        if shape != x.shape:
+            raise InputError(f"gain = {value!r}: made shape {shape} of (3,); valid is one value for each of an array")
+        return gain
+
+    return check

@@ -103,14 +103,13 @@ class _LIFStep:
         v = self.model.reset + spread * rng.random(M)
         return SimpleNamespace(v=v, rest=np.zeros(M), current=np.zeros(M), rng=rng, white=0.0)
 
-    def compiled(self, state, h, white):
-        """All steps of :meth:`step` at once: (outputs (T, M), None)."""
-        model, y = self.model, np.empty_like(h)
+    def compiled(self, state, h, white, y):
+        """All steps of :meth:`step` at once, outputs into y (T, M)."""
+        model = self.model
         _neurons.integrate_and_fire(
             state.v, state.rest, state.current, h, white, self.dt, model.tau, self.decay, self.slow, model.threshold,
             model.reset, model.refractory, state.rng.supply("random", len(h)), y,
         )
-        return y, None
 
     @property
     def takes_jumps(self):

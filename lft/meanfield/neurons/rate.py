@@ -18,18 +18,12 @@ import numpy as np
 
 from lft._kernels import neurons as _neurons
 from lft.meanfield.neurons.forms import GainForm
-from lft.meanfield.neurons.gains import find_gain
+from lft.meanfield.neurons.gains import find_gain, gain_key
 from lft.sections import number
 
 ROWS = 64
 """Steps to which a gain is applied at once: small enough to stay in the cache."""
 GAIN_NAMES = ("linear", "tanh", "erf", "relu", "exp", "logistic")
-
-
-def gain_key(value):
-    """A gain as a model file names it."""
-    find_gain(value, GAIN_NAMES)
-    return value
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ class Rate:
 
     name: ClassVar = "rate"
     KEYS: ClassVar = {
-        "gain": (gain_key, ", ".join(GAIN_NAMES) + " or 'module:function'"),
+        "gain": (gain_key(GAIN_NAMES), ", ".join(GAIN_NAMES) + " or 'module:function'"),
         "tau": (number(0, is_open=True), "a number > 0"),
         "noise": (number(0), "a number >= 0"),
         "noise_tau": (number(0), "a number >= 0"),
@@ -134,8 +128,8 @@ class _RateStep:
     def observe(self, state):
         return state.x
 
-    def compiled(self, state, h, white):
-        """All steps of :meth:`step` at once: (outputs (T, M), mean and variance of x after each step (2, T))."""
+    def compiled(self, state, h, white, y):
+        """All steps of :meth:`step` at once: outputs into y (T, M); mean and variance of x after each step (2, T)."""
         n_steps, m = h.shape
         drive = h
         if state.z is not None:
@@ -152,14 +146,13 @@ class _RateStep:
         _neurons.leaky(drive, self.decay, self.kick, kicks, x)
         state.x = x[-1].copy()
         observed = np.array([x[1:].mean(axis=1), np.empty(n_steps)])
-        y = np.empty((n_steps, m))
         for a in range(0, n_steps, ROWS):
             rows = slice(a, min(a + ROWS, n_steps))
             now = x[1:][rows]
             y[rows] = self.gain(now)
             apart = now - observed[0, rows, None]
             observed[1, rows] = np.einsum("ij,ij->i", apart, apart) / m
-        return y, observed
+        return observed
 
     def step(self, state, h, k):
         a = self.decay

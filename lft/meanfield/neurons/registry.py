@@ -31,29 +31,25 @@ divided by dt.  Optional attributes and methods:
 ``closed_form``      which closed form of :mod:`lft.meanfield.saddle.closed` solves it without sampling
 ==================== =================================================================================================
 
-A class of one's own is named ``"module:Class"`` in a model file; the module is looked for beside the file, then on
-Python's path.  The other keys of the population's table are the arguments of the class; an argument ``dt`` is filled
-in.
+A class of one's own is named ``"module:Class"`` in a model file, a gain ``"module:function"``; the module is looked for
+beside the file, then on Python's path.  The other keys of the population's table are the arguments of the class; an
+argument ``dt`` is filled in.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
-import sys
-import sysconfig
-import traceback
+from functools import partial
 from pathlib import Path
 
 from lft.errors import InputError, LftError
+from lft.meanfield.neurons.beside import PACKAGE, find_beside, raised
 from lft.meanfield.neurons.binary import Binary
 from lft.meanfield.neurons.escape import EscapeRate
 from lft.meanfield.neurons.lif import LIF
 from lft.meanfield.neurons.rate import Rate
 from lft.meanfield.neurons.spiking import EIF, QIF, AdEx
 
-PACKAGE = Path(__file__).resolve().parents[2]
 NEURONS = {n.name: n for n in (Rate, Binary, LIF, EscapeRate, QIF, EIF, AdEx)}
 """Built-in models: a frozen dataclass with ``name`` and ``KEYS = {key: (check, what is valid)}``."""
 
@@ -83,6 +79,7 @@ def read_neuron(section, dt, folder):
     values = {}
     for key, (check_key, valid) in cls.KEYS.items():
         default = getattr(cls, key, ...)
+        check_key = partial(check_key, folder=folder) if key == "gain" else check_key
         values[key] = section.get(key, check_key, valid, default)
     try:
         return cls(**values)
@@ -95,11 +92,10 @@ COMMON = ("size", "neuron", "input", "external", "input_noise", "dale")
 
 
 def _own(section, kind, dt, folder):
-    module, _, name = kind.partition(":")
     try:
-        cls = getattr(_import(module, folder), name)
-    except Exception as error:  # whatever the user's module does when it is loaded
-        section.fail("neuron", f"'module:Class' that can be imported ({type(error).__name__}: {error})")
+        cls = find_beside(kind, folder)
+    except InputError as error:
+        section.fail("neuron", f"'module:Class' that can be imported ({error})")
     values = {k: v for k, v in section.table.items() if k not in COMMON}
     try:
         signature = inspect.signature(cls)
@@ -132,56 +128,17 @@ def check_neuron(neuron, where):
         )
 
 
-def _import(module, folder):
-    """A module beside the model file, else one on Python's path; nothing is added to that path."""
-    path = Path(folder, *module.split(".")).with_suffix(".py")
-    if not path.is_file():
-        return importlib.import_module(module)
-    name = f"_lft_model_{module.replace('.', '_')}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-def module_file(neuron):
-    """File of the class of a user's neuron; None for the built-in ones."""
-    try:
-        file = inspect.getsourcefile(type(neuron))
-    except (TypeError, OSError):
-        return None
-    return file if file and not Path(file).resolve().is_relative_to(PACKAGE) else None
-
-
-def raised(error, own=()):
-    """(file, what to say in one line) of an exception from code of a user; None where no such code took part.
-
-    Parameters
-    ----------
-    error : Exception
-        With its traceback.
-    own : sequence of str, optional
-        Files that count as a user's wherever they lie; else those of neither this package nor Python nor an installed
-        package.
-
-    Examples
-    --------
-    >>> from lft.meanfield.neurons.registry import raised
-    >>> try:
-    ...     [][0]
-    ... except IndexError as error:
-    ...     print(raised(error, ["cells.py"]))
-    None
-    """
-    installed = [PACKAGE, *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib"))]
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        is_strange = path.is_file() and not any(path.resolve().is_relative_to(folder) for folder in installed)
-        if frame.filename in own or is_strange:
-            text = f"{type(error).__name__}: {error} ({path.name}, line {frame.lineno}, in {frame.name})"
-            return frame.filename, text
-    return None
+def module_files(neuron):
+    """Files of a user's code in a neuron: of its class and of its gain."""
+    out = set()
+    for code in (type(neuron), getattr(getattr(neuron, "gain", None), "value", None)):
+        try:
+            file = inspect.getsourcefile(code)
+        except (TypeError, OSError):
+            continue
+        if file and not Path(file).resolve().is_relative_to(PACKAGE):
+            out.add(file)
+    return out
 
 
 def prepared(neuron, dt):

@@ -41,6 +41,9 @@ DRIFT = 100.0
 SMALL = 1e-2
 """... unless it is smaller than this, relative to the state."""
 
+ROWS = 64
+"""Rows of an array that are mixed at once."""
+
 
 @dataclass
 class Settled:
@@ -76,6 +79,7 @@ def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name="", 
     sweep : callable
         (state, number) -> (new state, noise^2 of the summary).
     state : list of ndarray
+        The start; its arrays are used.
     summary : callable
         state -> ndarray, entries of comparable size; ``summary.edges``: where its blocks begin.
     sweeps : int
@@ -165,7 +169,7 @@ def _average(sweep, out, summary, n, tolerance, name):
         residuals.append(residual)
         noises.append(noise2)
         out.state = mix(out.state, new, GAIN * (1.0 - out.damping))
-        mean = new if mean is None else mix(mean, new, 1.0 / k)
+        mean = [np.array(part) for part in new] if mean is None else mix(mean, new, 1.0 / k)
         out.n_averaged = k
         if tolerance and k >= 4 and out.noise / np.sqrt(k) < tolerance:
             break
@@ -219,14 +223,14 @@ def _check_growth(out, name):
 
 
 def mix(old, new, gain):
-    """(1 - gain) old + gain new, array by array; one temporary each."""
-    out = []
+    """(1 - gain) old + gain new into the arrays of old, some rows at a time: they stay in the cache."""
     for a, b in zip(old, new, strict=True):
-        c = b - a
-        c *= gain
-        c += a
-        out.append(c)
-    return out
+        for first in range(0, len(a), ROWS):
+            rows = slice(first, first + ROWS)
+            step = b[rows] - a[rows]
+            step *= gain
+            a[rows] += step
+    return old
 
 
 class Replicas:

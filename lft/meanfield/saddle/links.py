@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lft._kernels import neurons as _neurons
 from lft.meanfield.model import WeightStatistics
 
 ROWS = 64
@@ -53,22 +54,15 @@ def make_links(model, dt):
     return tuple(out), notes
 
 
-def through(link, values, n_steps, axes=(0,)):
-    """Outputs (T + 1 along each axis) filtered and delayed into inputs (T along each axis)."""
+def through(link, values, n_steps):
+    """Outputs (T + 1,) filtered and delayed into inputs (T,)."""
     from scipy.signal import lfilter
 
-    for axis in axes:
-        if link.decay:
-            values = lfilter([1 - link.decay], [1.0, -link.decay], values, axis=axis)
-        if link.shift:
-            out = np.zeros_like(values)
-            head = [slice(None)] * values.ndim
-            tail = list(head)
-            head[axis], tail[axis] = slice(link.shift, None), slice(None, -link.shift)
-            out[tuple(head)] = values[tuple(tail)] if link.shift < values.shape[axis] else 0.0
-            values = out
-        values = values[tuple(slice(n_steps) if a == axis else slice(None) for a in range(values.ndim))]
-    return values
+    if link.decay:
+        values = lfilter([1 - link.decay], [1.0, -link.decay], values)
+    out = np.zeros(n_steps)
+    out[link.shift :] = values[: max(n_steps - link.shift, 0)]
+    return out
 
 
 @dataclass(frozen=True)
@@ -110,31 +104,43 @@ def mean_inputs(links, external, means):
     return mu
 
 
-def input_covariance(target, links, external, means, seconds, dt):
-    """C_a(k, l) of one population from the means and second moments of all."""
-    n = len(external[target].mean)
-    total = external[target].covariance(dt)
-    alike = {}  # links from one source with one filter and delay add up before they are applied
+def variances_into(target, links):
+    """``{(shift, decay): {source: (V, Vc)}}`` of what adds up to the covariance of a population's input: two targets
+    for which it is the same, and whose noise from outside is, have one covariance."""
+    out = {}
     for link in links:
         if link.target == target and link.statistics.variance:
-            both = alike.setdefault((link.source, link.shift, link.decay), [0.0, 0.0, link])
-            both[0] += link.statistics.variance
-            both[1] += link.statistics.covariance
-    for (source, shift, decay), (variance, fixed, link) in alike.items():
-        m = means[source]
-        if decay:
-            pair = seconds[source] * variance
-            if fixed:
-                pair -= np.outer(fixed * m, m)
-            total += through(link, pair, n, (0, 1))
-            continue
-        left = max(n - shift, 0)  # without a filter: a delayed block, added in place, some rows at a time
+            sums = out.setdefault((link.shift, link.decay), {})
+            total, fixed = sums.get(link.source, (0.0, 0.0))
+            sums[link.source] = (total + link.statistics.variance, fixed + link.statistics.covariance)
+    return out
+
+
+def input_covariance(target, links, external, means, seconds, dt, is_lower=False):
+    """C_a(k, l) of one population from the means and second moments of all.
+
+    ``is_lower``: on and below the diagonal; what is above has no meaning.
+    """
+    n = len(external[target].mean)
+    total = external[target].covariance(dt)
+    for (shift, decay), sums in variances_into(target, links).items():
+        left = max(n - shift, 0)  # a delayed block, some rows at a time
+        pair = np.zeros((left, left)) if decay else None
         for first in range(0, left, ROWS):
             rows = slice(first, min(first + ROWS, left))
-            part = variance * seconds[source][rows, :left]
-            if fixed:
-                part -= np.outer(fixed * m[rows], m[:left])
-            total[shift + rows.start : shift + rows.stop, shift : shift + left] += part
+            stop = rows.stop if is_lower or decay else left
+            part = 0.0
+            for source, (variance, fixed) in sums.items():
+                part += variance * seconds[source][rows, :stop]
+                if fixed:
+                    part -= np.outer(fixed * means[source][rows], means[source][:stop])
+            if decay:
+                pair[rows, :stop] = part
+            else:
+                total[shift + rows.start : shift + rows.stop, shift : shift + stop] += part
+        if decay:
+            _neurons.low_pass_pairs(pair, decay)
+            total[shift:, shift:] += pair if is_lower else np.tril(pair) + np.tril(pair, -1).T
     return total
 
 

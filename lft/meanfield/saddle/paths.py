@@ -3,44 +3,124 @@
 Moment matching: the normals of a sweep are rotated so that their sample mean is exactly 0 and their sample covariance
 exactly 1.  The paths then have the mean and covariance that was asked for, which takes away the noise of first and
 second order; what is left is that of the neuron's nonlinearity.
+
+Precision.  Covariances and their factors are in double.  The product of factor and normals, which is half of a sweep's
+arithmetic beside the moments, is in single where every step brings a share of its variance that is far above rounding
+(``ROUGH``): the paths are then off by 1e-6 of their size and the moments of the outputs by 1e-5 of their sampling noise
+(``tests/statistical/test_meanfield_sampling.py``).  Smooth processes have no such steps, and stay in double.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from lft._kernels import neurons as _neurons
 from lft.errors import ConvergenceError
 from lft.meanfield.saddle.draws import normals
+from lft.rng import Stream
 
 RANK_TOLERANCE = 1e-11
 NEGATIVE = 1e-5
+NUGGET = 1e-10
+"""Variance, in units of the largest, that is added to what has modes without any and still no few modes."""
+ROUGH = 1e-4
+"""Least share of a step's variance that is its own, for single precision."""
 
 
-def factor(covariance, name=""):
-    """F (T, r) with ``F F^T = C``: Cholesky with pivoting, which stops at the numerical rank.
+@dataclass(frozen=True)
+class Root:
+    """F with ``F F^T = C``, for processes that are 0 in their first steps (``lead``).
 
-    Smooth processes have few modes: r is small and paths are cheap.  White parts stay whole (r = T).
+    Attributes
+    ----------
+    lead : int
+    factor : ndarray
+        F^T, an upper triangle in Fortran order (double or single precision; what is below it has no meaning), or F of
+        few columns.
+    is_triangle : bool
+    """
+
+    lead: int
+    factor: np.ndarray
+    is_triangle: bool
+
+    def paths(self, mean, key, m):
+        """Fresh paths (T, M) of the process with mean (T,)."""
+        from scipy.linalg.blas import dtrmm, strmm
+
+        if self.is_triangle:
+            z = match(len(self.factor), m, key, self.factor.dtype)
+            product = strmm if z.dtype == np.float32 else dtrmm
+            noise = product(1.0, self.factor, z.T, side=1, lower=0, overwrite_b=1).T  # (L z)^T = z^T L^T
+        else:
+            noise = self.factor @ match(self.factor.shape[1], m, key)
+        h = np.empty((len(mean), m))
+        h[: self.lead] = mean[: self.lead, None]
+        np.add(noise, mean[self.lead :, None], out=h[self.lead :])
+        return h
+
+
+def root(covariance, name=""):
+    """:class:`Root` of a covariance, of which the lower triangle is read.
+
+    Full rank: Cholesky, T^3/3.  Low rank (smooth processes have few modes): Cholesky with pivoting, T r^2.  In between,
+    such as after a first sweep of fewer paths than steps, the first of the two with a nugget.
 
     Raises
     ------
     ConvergenceError
         The matrix is not a covariance (not positive semidefinite).
     """
-    from scipy.linalg.lapack import dpstrf
-
-    diagonal = np.diag(covariance)
+    diagonal = np.diagonal(covariance)
     largest = float(diagonal.max())
-    if not np.isfinite(covariance).all() or largest < 0:
+    if not np.isfinite(diagonal).all() or largest < 0:
         raise ConvergenceError(f"population {name}: the covariance of the input is not finite or negative")
     if largest == 0:
-        return np.zeros((len(diagonal), 0))
-    packed, pivots, rank, _ = dpstrf(covariance.T, tol=RANK_TOLERANCE * largest, lower=1)
-    lower = np.tril(packed[:, :rank])
-    out = np.empty_like(lower)
-    out[pivots - 1] = lower
+        return Root(0, np.zeros((len(diagonal), 0)), False)
+    lead = int(np.argmax(diagonal > 0))
+    inner = covariance[lead:, lead:]
+    upper, failed = _triangle(inner)
+    if failed > len(inner) // 4:
+        inner = np.array(inner)
+        inner.flat[:: len(inner) + 1] += NUGGET * largest
+        upper, failed = _triangle(inner)
+    if failed:
+        return Root(lead, factor(inner, name), False)
+    own = np.diagonal(upper) ** 2
+    if not np.isfinite(own).all():
+        raise ConvergenceError(f"population {name}: the covariance of the input is not finite or negative")
+    is_rough = float(own.min()) > ROUGH * largest
+    return Root(lead, upper.astype(np.float32, order="F") if is_rough else upper, True)
+
+
+def _triangle(covariance):
+    """(upper Cholesky factor in Fortran order, 0), or the number of the first step that brings nothing of its own."""
+    from scipy.linalg.lapack import dpotrf
+
+    return dpotrf(covariance.T, lower=0, clean=0)
+
+
+def factor(covariance, name=""):
+    """F (T, r) with ``F F^T = C``: Cholesky with pivoting, which stops at the numerical rank.
+
+    Raises
+    ------
+    ConvergenceError
+        The matrix is not a covariance (not positive semidefinite).
+    """
+    from scipy.linalg.blas import dsymm
+    from scipy.linalg.lapack import dpstrf
+
+    diagonal = np.diagonal(covariance)
+    largest = float(diagonal.max())
+    packed, pivots, rank, _ = dpstrf(covariance.T, tol=RANK_TOLERANCE * largest, lower=0)
+    out = np.empty((len(diagonal), rank))
+    out[pivots - 1] = np.triu(packed[:rank]).T
     probe = np.cos(np.arange(len(diagonal)) * np.sqrt(2.0))[:, None] * np.array([[1.0, 0.0]])
     probe[:, 1] = np.sign(probe[:, 0])
-    missed = np.abs(covariance @ probe - out @ (out.T @ probe)).max() / (largest * np.sqrt(len(diagonal)))
+    missed = np.abs(dsymm(1.0, covariance.T, probe) - out @ (out.T @ probe)).max() / (largest * len(diagonal) ** 0.5)
     lowest = float((diagonal - np.sum(out**2, axis=1)).min()) / largest
     if missed > NEGATIVE or lowest < -NEGATIVE:
         raise ConvergenceError(
@@ -50,53 +130,22 @@ def factor(covariance, name=""):
     return out
 
 
-def triangle(covariance):
-    """The lower Cholesky factor of a covariance of full rank, or None: half the work of :func:`factor`.
+def match(n, m, key, dtype=float):
+    """Normals (n, M) with sample mean 0 and, for the first rows up to M/8, sample covariance exactly 1."""
+    from scipy.linalg import solve_triangular
 
-    An attempt on a covariance of low rank ends at that rank and costs little.
-    """
-    from scipy.linalg.lapack import dpotrf
-
-    largest = float(np.diagonal(covariance).max())
-    if not largest > 0 or not np.isfinite(largest):
-        return None
-    lower, failed = dpotrf(covariance.T, lower=1, clean=1)
-    if failed or not float(np.diagonal(lower).min()) ** 2 > RANK_TOLERANCE * largest:
-        return None
-    return lower
-
-
-def match(z):
-    """Normals (n, M) with sample mean 0 and, for the first rows up to M/8, sample covariance exactly 1; in place."""
-    n, m = z.shape
-    z -= z.mean(axis=1, keepdims=True)
-    z *= np.sqrt(m / (m - 1.0))
+    z = np.empty((n, m), dtype)
+    _neurons.centered_normals(z, int(Stream.MEANFIELD_INPUT), key.word)
     k = min(n, m // 8)
     if k:
-        covariance = z[:k] @ z[:k].T / m
-        z[:k] = np.linalg.solve(np.linalg.cholesky(covariance), z[:k])
+        head = z[:k].astype(float)
+        z[:k] = solve_triangular(np.linalg.cholesky(head @ head.T / m), head, lower=True, check_finite=False)
     return z
 
 
 def gaussian_paths(mean, covariance, key, m, name=""):
-    """Paths (T, M) of a Gaussian process: mean (T,), covariance (T, T).
-
-    Notes
-    -----
-    Full rank: T^3/3 for the factor and T^2 M for the paths, by a triangular product in place; rank r: T r^2 and
-    2 T r M.
-    """
-    from scipy.linalg.blas import dtrmm
-
-    lower = triangle(covariance)
-    if lower is None:
-        f = factor(covariance, name)
-        h = f @ match(normals(key, f.shape[1], m))
-    else:
-        z = match(normals(key, len(lower), m))
-        h = dtrmm(1.0, lower, z.T, side=1, lower=1, trans_a=1, overwrite_b=1).T  # (L z)^T = z^T L^T
-    h += mean[:, None]
-    return h
+    """Paths (T, M) of a Gaussian process: mean (T,), covariance (T, T).  T^2 M flops beside those of :func:`root`."""
+    return root(covariance, name).paths(mean, key, m)
 
 
 def circulant_paths(spectrum, n_steps, key, m):

@@ -10,6 +10,10 @@ from lft.rng import Key
 
 TILE = 128
 """Side of the tiles in which :func:`gram` mirrors a triangle: two of them fit a second-level cache."""
+ROWS = 64
+"""Steps of the paths that are looked at together."""
+EXACT = 2**24
+"""Integers up to this are exact in single precision, and so are sums of them that stay below."""
 
 
 class Runner:
@@ -63,7 +67,7 @@ class Runner:
             first = neuron.observe(state).copy() if hasattr(neuron, "observe") else None
             sees = white is not None and getattr(neuron, "uses_white", False)
             white = np.ascontiguousarray(white, float) if sees else np.zeros(n_steps)
-            y[1:], after = neuron.compiled(state, np.ascontiguousarray(h, float), white)
+            after = neuron.compiled(state, np.ascontiguousarray(h, float), white, y[1:])
             self._finite(y)
             if after is None or not keep_state:
                 return y, None
@@ -95,6 +99,8 @@ class Runner:
         return y
 
     def _finite(self, y):
+        if np.isfinite(y.sum(axis=1)).all():  # one pass; a sum that overflows is looked at below
+            return
         bad = np.flatnonzero(~np.isfinite(y).all(axis=1))
         if len(bad):
             raise ConvergenceError(
@@ -139,16 +145,46 @@ def check_causality(neuron, name, scale, mean, n_steps=64, m=32):
             )
 
 
-def gram(y):
-    """``y y^T / M`` of (T, M) paths, the rank-M update: one triangle by BLAS, mirrored in tiles."""
-    from scipy.linalg.blas import dsyrk
+def gram(y, unit=1.0):
+    """``y y^T / M`` of (T, M) paths, the rank-M update: one triangle by BLAS, mirrored in tiles.
+
+    What is whole numbers of ``unit`` (spikes, states 0 and 1) is multiplied in single precision, without an error; all
+    else in double: where M < T the product is singular, and errors of 1e-7 made the next input's covariance negative.
+    """
+    from scipy.linalg.blas import dsyrk, ssyrk
 
     n, m = y.shape
-    out = dsyrk(1.0 / m, y.T, trans=1, lower=1).T  # rows of the upper triangle are there
+    counts = _counts(y, unit)
+    if counts is None:
+        part = dsyrk(1.0 / m, y.T, trans=1, lower=1).T  # rows of the upper triangle are there
+    else:
+        part = ssyrk(1.0, counts.T, trans=1, lower=1).T
+    out = part if counts is None else np.empty((n, n))
     for a in range(0, n, TILE):
         rows = slice(a, min(a + TILE, n))
-        for b in range(0, a, TILE):
-            out[rows, b : b + TILE] = out[b : b + TILE, rows].T
-        own = out[rows, rows]
-        out[rows, rows] = np.triu(own) + np.triu(own, 1).T
+        for b in range(a, n, TILE):
+            columns = slice(b, min(b + TILE, n))
+            tile = part[rows, columns]
+            if counts is not None:
+                tile = (unit**2 / m) * tile.astype(float)
+            if a == b:
+                tile = np.triu(tile) + np.triu(tile, 1).T
+            if a == b or counts is not None:
+                out[rows, columns] = tile
+            if a != b:
+                out[columns, rows] = tile.T
     return out
+
+
+def _counts(y, unit):
+    """y in units as single precision, or None where it is no whole numbers or too large ones."""
+    counts, largest = np.empty(y.shape, np.float32), 0.0
+    for first in range(0, len(y), ROWS):
+        rows = slice(first, first + ROWS)
+        part = y[rows] * (1.0 / unit)
+        whole = np.rint(part, out=counts[rows], casting="same_kind")
+        part -= whole
+        largest = max(largest, float(whole.max()), -float(whole.min()))
+        if max(float(part.max()), -float(part.min())) > 1e-9 or largest**2 * y.shape[1] >= EXACT:
+            return None
+    return counts

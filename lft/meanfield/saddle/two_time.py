@@ -23,8 +23,15 @@ from lft.errors import InputError
 from lft.meanfield.neurons import prepared
 from lft.meanfield.saddle.averaging import Replicas, average
 from lft.meanfield.saddle.draws import Draws, sweep_key
-from lft.meanfield.saddle.links import externals, input_covariance, make_links, mean_inputs, white_inputs
-from lft.meanfield.saddle.paths import gaussian_paths
+from lft.meanfield.saddle.links import (
+    externals,
+    input_covariance,
+    make_links,
+    mean_inputs,
+    variances_into,
+    white_inputs,
+)
+from lft.meanfield.saddle.paths import root
 from lft.meanfield.saddle.simulate import Runner, gram
 
 BATCHES = 8
@@ -40,12 +47,14 @@ class System:
         self.external = externals(model, solve.dt, self.n)
         self.point = [bool(getattr(p.neuron, "is_point_process", False)) for p in model.populations]
         self.runners = [Runner(prepared(p.neuron, solve.dt), p.name) for p in model.populations]
+        laws = [(variances_into(a, self.links), p.white, p.colored) for a, p in enumerate(model.populations)]
+        self.first = [laws.index(law) for law in laws]  # of those whose inputs have one covariance
 
     def means(self, means):
         return mean_inputs(self.links, self.external, means)
 
-    def covariance(self, a, means, seconds):
-        return input_covariance(a, self.links, self.external, means, seconds, self.dt)
+    def covariance(self, a, means, seconds, is_lower=False):
+        return input_covariance(a, self.links, self.external, means, seconds, self.dt, is_lower)
 
     def white(self, a, means):
         return white_inputs(a, self.links, self.external, means, self.point)
@@ -119,10 +128,13 @@ class Summary:
 def outputs(system, state, number, replica):
     """(y (T + 1, M), what was observed) of each population in turn, on fresh paths with the inputs of a state."""
     means, seconds = state[0::3], state[1::3]
-    mu, m_paths = system.means(means), samples_of(system.model, replica)
-    for a, runner in enumerate(system.runners):
+    mu, m_paths, roots = system.means(means), samples_of(system.model, replica), {}
+    for a, (runner, first) in enumerate(zip(system.runners, system.first, strict=True)):
         key = sweep_key(system.solve.seed, number, a, replica)
-        h = gaussian_paths(mu[a], system.covariance(a, means, seconds), key, m_paths, runner.name)
+        if first not in roots:
+            roots[first] = root(system.covariance(a, means, seconds, is_lower=True), runner.name)
+        last = a == len(system.first) - 1 or first not in system.first[a + 1 :]
+        h = (roots.pop(first) if last else roots[first]).paths(mu[a], key, m_paths)
         yield runner.run(h, Draws(key, m_paths), system.white(a, means))
 
 
@@ -132,29 +144,28 @@ def from_silence(system):
     return [part for _ in system.runners for part in (np.zeros(n), np.zeros((n, n)), np.zeros((2, n)))]
 
 
-def moments(y, observed):
-    """(m, Q, observed) of a population's outputs."""
-    return [y.mean(axis=1), gram(y), np.zeros((2, len(y))) if observed is None else observed]
+def sweep(system, state, number, replica, summary):
+    """(new state, squared sampling noise of its summary) of one sweep of a replica."""
+    new, noise2 = [], []
+    for a, (y, observed) in enumerate(outputs(system, state, number, replica)):
+        unit = 1.0 / system.dt if system.point[a] else 1.0
+        new += [y.mean(axis=1), gram(y, unit), np.zeros((2, len(y))) if observed is None else observed]
+        parts = [np.array(p) for p in zip(*(summary.of_paths(y[:, b]) for b in batches(y.shape[1])), strict=True)]
+        noise2 += [p.var(axis=0, ddof=1) / BATCHES for p in parts]
+    if summary.scales is None:
+        summary.set_scales(new)
+    return new, np.concatenate([b / s**2 for b, s in zip(noise2, summary.scales, strict=True)])
 
 
 def solve_replica(system, replica):
     """One replica's :class:`~lft.meanfield.saddle.averaging.Settled`: (m, Q, observed) of every population."""
-    model, solve, n = system.model, system.solve, system.n
-    m_paths = samples_of(model, replica)
-    summary = Summary(n + 1)
+    solve, summary = system.solve, Summary(system.n + 1)
 
-    def sweep(state, number):
-        new, noise2 = [], []
-        for y, observed in outputs(system, state, number, replica):
-            new += moments(y, observed)
-            parts = [np.array(p) for p in zip(*(summary.of_paths(y[:, b]) for b in batches(m_paths)), strict=True)]
-            noise2 += [p.var(axis=0, ddof=1) / BATCHES for p in parts]
-        if summary.scales is None:
-            summary.set_scales(new)
-        return new, np.concatenate([b / s**2 for b, s in zip(noise2, summary.scales, strict=True)])
+    def step(state, number):
+        return sweep(system, state, number, replica, summary)
 
     start = from_silence(system)
-    return average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: ")
+    return average(step, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: ")
 
 
 def solve_two_time(model, comm=None):
