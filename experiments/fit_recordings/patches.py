@@ -17,6 +17,7 @@ from lft.errors import DivergenceError, InputError
 from lft.inference.basis import make_basis
 from lft.inference.causal.fit import fit_glm, fit_kinetic
 from lft.inference.likelihood.boltzmann import fit_boltzmann
+from lft.inference.likelihood.counts import continue_potential
 from lft.inference.likelihood.information import multi_information
 from lft.inference.likelihood.model import GibbsModel
 from lft.inference.likelihood.normalization import normalization
@@ -85,6 +86,8 @@ def penalized(model, train, bin_s, strength="auto", **terms):
         return found[0].theta, found[0].errors.influences
 
     fit = fit_gibbs(model, train, test=0.0, bin_s=bin_s, penalize=penalize, **terms)
+    if model == "k-pairwise":
+        fit = continue_potential(fit, train, [])
     return fit, found[0].strength
 
 

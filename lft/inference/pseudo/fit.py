@@ -63,7 +63,9 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     k_max : int
         Directed couplings C_ij(k), k = 1 ... k_max.
     is_counted : bool
-        Whether there is a potential V(K).
+        Whether there is a potential V(K).  Above the largest K that occurs nothing tells it and it stays constant:
+        a flat direction, named in ``unbounded`` and ``warnings``; ``continue_potential`` of
+        :mod:`lft.inference.likelihood.counts` lets it fall, as :func:`lft.inference.neural_fit.fit_k_pairwise` does.
     test, ridge, n_blocks, bin_s, unit
         As in :func:`lft.inference.neural_fit.fit_neural`; the ridge acts on A and, as (ridge/8) C^2, on C.
     comm : mpi4py communicator, optional
