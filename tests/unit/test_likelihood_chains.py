@@ -21,6 +21,7 @@ from lft.inference.likelihood.exact_fit import ExactObjective, Problem
 from lft.inference.likelihood.memory import memory
 from lft.inference.likelihood.operators import Operators
 from lft.inference.likelihood.products import add_products
+from lft.inference.likelihood.sampling import Chains
 from lft.inference.likelihood.stretches import Stretches
 from lft.testing.statistics import assert_agrees
 
@@ -163,13 +164,49 @@ def test_boltzmann_learning_of_sparse_bursts():
     assert top - exactly.evaluate(mutant)[0] > 0.05 * exactly.size
 
 
-def test_a_fit_that_does_not_converge_names_what_is_off():
-    raster = bursts().simulate(5000, seed=3)[0]
-    options = {"model": "lagged", "start": GibbsModel(np.full(4, -3.0)), "ridge": 1.0}
-    with pytest.raises(
-        DivergenceError, match=r"after 1 steps.*\d+ of 26 moments .*C\[1,3,3\] by .*--ridge"
-    ):
-        fit_boltzmann(raster, n_chains=128, accuracy=0.5, max_steps=1, **options)
+NAMED = (
+    r"\d+ of 2\d moments .*: [aCc]\[[\d,]+\] \(\d+ recorded, [\d.e+-]+ in chains, z = [+-][\d.e+]+\).*; give --ridge"
+)
+BURSTS = {"model": "lagged", "start": GibbsModel(np.full(4, -3.0)), "ridge": 1.0, "n_chains": 128, "accuracy": 0.5}
+
+
+def _everything_strays(monkeypatch):
+    def arrived(self, state):
+        return self.stretches(state.theta, state.seeds) if np.array_equal(state.theta, state.back) else None
+
+    monkeypatch.setattr(module._Learner, "arrived", arrived)
+    monkeypatch.setattr(module, "SMALLEST", 0.2)
+
+
+def _nothing_is_gained(monkeypatch):
+    monkeypatch.setattr(module._Learner, "promise", lambda self, residual, moments: (1e4, 1.0))
+    monkeypatch.setattr(module, "STALLED", 2)
+
+
+def _nothing_settles(monkeypatch):
+    def thermalize(self, **trial):
+        self.is_settled = False
+        return 32, 1
+
+    monkeypatch.setattr(Chains, "thermalize", thermalize)
+
+
+@pytest.mark.parametrize(
+    ("ends", "options", "reason"),
+    [
+        (None, {"max_steps": 1}, "not converged after 1 steps; what is left of the gradient promises .* nats"),
+        (_everything_strays, {}, "even small ones lead into another state, which the recording does not visit"),
+        (_nothing_is_gained, {}, r"no progress in the last 2 of \d steps"),
+        (_nothing_settles, {}, "still differ after 2048 sweeps: the model has several states"),
+    ],
+)
+def test_every_end_without_a_maximum_names_what_is_off(monkeypatch, ends, options, reason):
+    raster = bursts().simulate(2000, seed=3)[0]
+    if ends is not None:
+        ends(monkeypatch)
+    with pytest.raises(DivergenceError, match=f"Boltzmann learning: .*{reason}.*{NAMED}") as raised:
+        fit_boltzmann(raster, **BURSTS, **options)
+    assert "\n" not in str(raised.value)
 
 
 MEMORIES = {
@@ -217,7 +254,7 @@ def test_boltzmann_learning_goes_on_after_a_kill(tmp_path, monkeypatch):
     options = {"start": GibbsModel(np.zeros(4)), "n_chains": 128, "seed": 3, "accuracy": 0.2}
     whole = fit_boltzmann(raster, **options)
     path, saves = tmp_path / "f.search", []
-    save = module._Store.save
+    save = module.Store.save
 
     def killed(self, state):
         save(self, state)
@@ -225,10 +262,10 @@ def test_boltzmann_learning_goes_on_after_a_kill(tmp_path, monkeypatch):
         if len(saves) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(module._Store, "save", killed)
+    monkeypatch.setattr(module.Store, "save", killed)
     with pytest.raises(KeyboardInterrupt):
         fit_boltzmann(raster, checkpoint=path, **options)
-    monkeypatch.setattr(module._Store, "save", save)
+    monkeypatch.setattr(module.Store, "save", save)
     with pytest.raises(InputError, match="another fit"):
         fit_boltzmann(raster[:-1], checkpoint=path, **options)
     resumed = fit_boltzmann(raster, checkpoint=path, **options)

@@ -6,11 +6,13 @@ Newton steps on the concave likelihood, from the maximum of the pseudo-likelihoo
 is no guide any more and where the steps end; <O> is measured after every step in more samples, until what is left of
 the gradient is what chains of that length resolve.  Whether the moments are matched is then asked of new chains.
 
-Sparse recordings with bursts have a second state nearby, in which most units fire; quadratic forms do not see it.  So
+Sparse recordings with bursts have a second state nearby, in which most units fire; quadratic forms do not see it
+before chains visit it; once they do, Newton steps lead out of it.  So
 
 * no step raises the weight of a bin, recorded or drawn, by more than some nats: H is raised by a constant;
-* a step that enters that state is taken back to a quarter, and the next ones do not raise the weight of the bins found
-  there (fences), until what is left of the gradient lies across;
+* a step into that state, where chains fire too much, or remember four times as long as those before, is taken back to a
+  quarter, and the next ones do not raise the weight of the bins found there (fences), until what is left of
+  the gradient lies across;
 * a step beyond the maximum along it, which the slope there tells, is taken back to where the slope vanishes.
 
 Bins of a static model are independent draws.  For space-time models chains are stretches with open ends: the ends count
@@ -19,16 +21,15 @@ as they are, the middle stands for the rest of a longer trial (:mod:`lft.inferen
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 
 from lft.errors import DivergenceError, InputError
 from lft.inference import newton
+from lft.inference.likelihood.checkpoint import State, Store
 from lft.inference.likelihood.exact_fit import MODELS, Problem, penalty
 from lft.inference.likelihood.joint import second_state, strayed_bins
 from lft.inference.likelihood.model import LONGEST, GibbsModel, from_fit
@@ -50,36 +51,23 @@ WILD = 10.0
 """Noise of the moments, in units of what the covariance promises at most, beyond which a step has strayed."""
 REACH = 2.0
 """Nats by which the first step may raise the weight of any bin, recorded or drawn; doubled after a good one."""
-FARTHEST = 64.0
+FARTHEST = 16.0
 """Nats to which that grows."""
 ACROSS = 0.3
 """Share of what a free step promises below which a fenced one is given up."""
-STRAY = 1.1
+STRAY = 1.3
 """Spikes of chains, in units of those recorded or before a step, beyond which it is taken back to a quarter."""
 FENCES = 12
 """Kinds of bins, to which steps have strayed, that are remembered."""
-SMALLEST = 0.05
+SWEEPS, PATIENCE = 64, 4
+"""Sweeps to settle, and margins, in units of those before a step or of 64, beyond which it is taken back."""
+SMALLEST = 0.01
 """Log-odds of a step that is not cut any further."""
+STALLED = 15
+"""Steps in which what is left of the gradient must fall by a fifth."""
+ADDED = 1.0
+"""Nats of likelihood that the noise of chains may cost, where that takes less than ``1 / accuracy`` recordings."""
 ADVICE = "give --ridge, or fewer units or lags, or wider bins"
-
-
-@dataclass
-class _State:
-    """Everything that a fit needs to go on after an interruption."""
-
-    theta: np.ndarray
-    step: int
-    covariance: np.ndarray  # of O of the whole training stretch, at the start of the steps
-    n_draws: float  # independent stretches behind it
-    measured_at: np.ndarray  # couplings at which it was measured
-    quality: float  # r . H^-1 r before the last step
-    seeds: int
-    share: float  # inverse length of the next chains, in recordings
-    back: np.ndarray  # couplings before the last step
-    slope: float  # r . step at these
-    spikes: float  # of chains at these
-    reach: float  # nats, of the next step
-    fences: np.ndarray  # (n, size): operators of bins to which steps have strayed, less the recorded ones
 
 
 def fit_boltzmann(
@@ -151,12 +139,12 @@ def fit_boltzmann(
             f"{problem.operators.size} couplings: valid for Boltzmann learning are at most {MAX_PARAMETERS}"
         )
     first = _start(problem, start, test, ridge, comm)
-    learner = _Learner(problem, first, accuracy, n_chains // 64, seed, comm, ridge, _Store(checkpoint, comm))
+    learner = _Learner(problem, first, accuracy, n_chains // 64, seed, comm, ridge, Store(checkpoint, comm))
     state, moments = learner.learn(max_steps)
     theta, noise = learner.settle(state, moments)
     u, warning = problem.influences(learner.information, learner.observed, n_blocks)
     u = np.concatenate([u * learner.shrink, noise])
-    checks, notes = learner.check(theta, first, moments, state.step)
+    checks, notes = learner.check(theta, first, moments, state)
     fit = problem.result(
         theta, u, "boltzmann", bin_s, unit, started, notes + ([warning] if warning else []), checks,
         seed=seed, comm=comm,
@@ -207,19 +195,22 @@ class _Learner:
         self.rate = sum(r.sum(axis=0, dtype=float) for r in problem.train) / problem.n_train
         store.mark(problem, first, accuracy, words, seed, ridge)
 
-    def stretches(self, theta, replica, most=math.inf):
-        """Chains at these couplings; those that fire more than ``most`` times as much as recorded are not settled."""
+    def stretches(self, theta, replica, **trial):
+        """Chains at these couplings; ``trial``: what is too much of them (:class:`Stretches`)."""
         model = theta if isinstance(theta, GibbsModel) else self.operators.model(theta)
-        return Stretches(self.operators, model, self.problem.train, self.words, self.seed, replica, self.comm, most)
+        return Stretches(self.operators, model, self.problem.train, self.words, self.seed, replica, self.comm, **trial)
 
     def arrived(self, state):
-        """Chains where the last step led; None where it is plain, before they have settled, that it strayed."""
+        """Chains where the last step led; None where it strayed, as far as one look tells."""
         model = self.operators.model(state.theta)
         if np.array_equal(state.theta, state.back):
             return self.stretches(model, state.seeds)
-        if model.margin() >= LONGEST or second_state(model, self.rate.sum(), self.seed, self.rate):
+        is_long = model.margin() > min(PATIENCE * max(state.margin, SWEEPS), LONGEST - 1)
+        if is_long or second_state(model, self.rate.sum(), self.seed, self.rate):  # a look that is cheap
             return None
-        return self.stretches(model, state.seeds, 1.2 * max(1.0, state.spikes / self.spikes(self.observed)))
+        most = STRAY * max(1.0, state.spikes / self.spikes(self.observed))
+        chains = self.stretches(model, state.seeds, most=most, patience=PATIENCE * max(state.sweeps, SWEEPS) // 2)
+        return chains if chains.is_settled else None
 
     def gradient(self, theta, moments):
         return self.observed - moments.total - self.penalty * theta
@@ -256,18 +247,23 @@ class _Learner:
         if state is None:
             theta = self.operators.theta(self.first)
             share = min(16 * self.accuracy, 1.0)
-            measured = self.measure(self.stretches(theta, 1))
-            state = _State(theta, 0, *measured, theta, math.inf, 2, share, theta, math.inf, 0.0, REACH,
-                           np.zeros((0, len(theta))))  # fmt: skip
+            chains = self.stretches(theta, 1)
+            state = State(theta, 0, *self.measure(chains), theta, math.inf, 2, share, theta, math.inf, 0.0, REACH,
+                           np.zeros((0, len(theta))), chains.sweeps, chains.margin, math.inf, 0)  # fmt: skip
             self.store.save(state)
         else:
             self._use(state.covariance, state.n_draws)
         while state.step < max_steps:
             chains = self.arrived(state)
             state.seeds += 1
-            if chains is None or not chains.is_settled:
+            if chains is None:
                 state = self.retreat(self.fenced(state), 0.25)
                 continue
+            if not chains.is_settled:
+                raise self.failure(
+                    state, state.theta, chains, f"chains that started silent and at random still differ after "
+                    f"{MOST_SWEEPS} sweeps: the model has several states that single flips do not join"
+                )  # fmt: skip
             moments = chains.moments(state.share)
             residual = self.gradient(state.theta, moments)
             if not np.isfinite(residual).all():
@@ -279,47 +275,69 @@ class _Learner:
             if left is not None:
                 state = self.retreat(state, left)
                 continue
+            state.sweeps, state.margin = chains.sweeps, chains.margin
             quality, noise = self.promise(residual, moments)
             worse = quality > 0.7 * state.quality + 5 * noise or self.moved(state) > 10 * FAR
-            done = quality <= 2.5 * noise and state.share == self.accuracy
+            done = quality <= 2.5 * noise and self.is_close(state, noise)
             # the end is judged by a covariance from which the couplings are no farther than chains resolve
             worse |= done and self.moved(state) * self.problem.n_train > 0.5 * self.operators.size * self.accuracy
             if worse and not np.array_equal(state.theta, state.measured_at):  # that covariance is no guide any more
                 state.covariance, state.n_draws = self.measure(chains)
                 state.measured_at = state.theta
                 quality, noise = self.promise(residual, moments)
-            if quality <= 2.5 * noise:
-                if state.share == self.accuracy:
-                    return state, moments
-                state.share = self.accuracy  # no step from noise: look closer first
-                continue
-            if quality < 50 * noise:
-                state.share = self.accuracy
+            if quality <= 2.5 * noise and self.is_close(state, noise):
+                return state, moments
+            if quality <= 20 * noise:
+                state.share = self.closer(state, noise, quality)
+                if quality <= 2.5 * noise:
+                    continue  # no step from noise: look closer first
+            if quality < 0.8 * state.lowest:
+                state.lowest, state.lowest_step = quality, state.step
+            if state.step >= state.lowest_step + STALLED:
+                raise self.failure(
+                    state, state.theta, chains, f"no progress in the last {STALLED} of {state.step} steps"
+                )
             move = self.bounded(residual, moments, chains, state.fences, state.reach)
             if len(state.fences):
-                reach = min(state.reach, REACH)
-                free = self.bounded(residual, moments, chains, state.fences[:0], reach)
+                free = self.bounded(residual, moments, chains, state.fences[:0], min(state.reach, REACH))
                 if residual @ move < ACROSS * (residual @ free):  # what is left lies across: with care
-                    move, state.fences, state.reach = free, state.fences[:0], reach
+                    move, state.fences, state.reach = free, state.fences[:0], min(state.reach, REACH)
             move = self.relax * move
-            state = _State(
-                state.theta + move, state.step + 1, state.covariance, state.n_draws, state.measured_at, quality,
-                state.seeds, state.share, state.theta, float(residual @ move), self.spikes(moments.total),
-                min(2 * state.reach, FARTHEST), state.fences,
+            state = replace(
+                state, theta=state.theta + move, step=state.step + 1, quality=quality, back=state.theta,
+                slope=float(residual @ move), spikes=self.spikes(moments.total), reach=min(2 * state.reach, FARTHEST),
             )  # fmt: skip
             self.store.save(state)
-        moments = self.stretches(state.back, 2**19).moments(state.share)
-        z = self.gradient(state.back, moments) / np.hypot(self._data_error(), moments.error)
-        raise DivergenceError(
-            f"Boltzmann learning: not converged after {max_steps} steps; what is left of the gradient promises "
-            f"{state.quality / 2:.3g} nats; {self.off(z)}; {ADVICE}"
-        )
+        chains = self.stretches(state.back, 2**19)
+        raise self.failure(state, state.back, chains, f"not converged after {max_steps} steps")
 
-    def off(self, z):
+    def is_close(self, state, noise):
+        """Whether what the noise of chains costs is small enough, or they are as long as they may be."""
+        return state.share <= self.accuracy or noise <= self._enough()
+
+    def closer(self, state, noise, quality):
+        """The share of chains whose noise is a thirtieth of what is left, or small enough; at most 16 times as long."""
+        enough = max(quality / 30, 0.8 * self._enough())
+        return max(self.accuracy, state.share * min(max(enough / noise, 1 / 16), 1.0))
+
+    def _enough(self):
+        return min(2 * ADDED, 0.5 * self.accuracy * self.operators.size)
+
+    def failure(self, state, theta, chains, reason):
+        """The error that ends a fit: why, what is left, which moments differ there, and what to do."""
+        moments = chains.moments(state.share)
+        z = self.gradient(theta, moments) / np.hypot(self._data_error(), moments.error)
+        left = f"; what is left of the gradient promises {state.quality / 2:.3g} nats" * math.isfinite(state.quality)
+        return DivergenceError(f"Boltzmann learning: {reason}{left}; {self.off(z, moments)}; {ADVICE}")
+
+    def off(self, z, moments):
         """Moments beyond 3 standard errors, the worst ones by name."""
         many = int(np.count_nonzero(np.abs(z) > 3))
         names = self.operators.names()
-        listed = [f"{names[k]} by {z[k]:+.2g}" for k in np.argsort(-np.abs(z))[: min(many, 5)]] + ["..."] * (many > 5)
+        listed = [
+            f"{names[k]} ({self.observed[k]:.0f} recorded, {moments.total[k]:.4g} in chains, z = {z[k]:+.2g})"
+            for k in np.argsort(-np.abs(z))[: min(many, 5)]
+        ] + ["..."] * (many > 5)
         return (
             f"{many} of {len(z)} moments of the recording differ from those of the chains by more than 3 standard "
             f"errors: {', '.join(listed) or 'none'}"
@@ -414,24 +432,20 @@ class _Learner:
 
     def retreat(self, state, part):
         """A part of the last step."""
-        if np.array_equal(state.theta, state.back):
-            raise DivergenceError(
-                f"Boltzmann learning: chains that started silent and at random still differ after {MOST_SWEEPS} sweeps "
-                f"at the start: the model has several states that single flips do not join; {ADVICE}"
-            )
         step = state.theta - state.back
         state.theta, state.slope = state.back + part * step, part * state.slope
         state.step, state.reach = state.step + 1, part * state.reach
         if np.abs(part * step).max() < SMALLEST:  # that covariance was none: measure it anew
+            state.theta, state.quality = state.back, math.inf
+            chains = self.stretches(state.theta, state.seeds)
             self.renewed += 1
             if self.renewed > 2:
-                raise DivergenceError(
-                    f"Boltzmann learning: after {state.step} steps even small ones lead into another state, which the "
-                    f"recording does not visit; {ADVICE}"
-                )
-            state.theta, state.quality = state.back, math.inf
-            state.covariance, state.n_draws = self.measure(self.stretches(state.theta, state.seeds))
-            state.measured_at, state.seeds = state.theta, state.seeds + 1
+                raise self.failure(
+                    state, state.theta, chains, f"after {state.step} steps even small ones lead into another state, "
+                    "which the recording does not visit"
+                )  # fmt: skip
+            state.covariance, state.n_draws = self.measure(chains)
+            state.measured_at, state.seeds, state.reach = state.theta, state.seeds + 1, REACH
         self.store.save(state)
         return state
 
@@ -462,18 +476,18 @@ class _Learner:
         noise = self.information.solve(np.ascontiguousarray(words.T)).T / math.sqrt(len(words) * (len(words) - 1))
         return theta, noise * self.shrink
 
-    def check(self, theta, first, moments, steps):
+    def check(self, theta, first, moments, state):
         """What new chains at the couplings say."""
-        chains = self.stretches(theta, 0)
-        new = chains.moments(self.accuracy)
+        new = self.stretches(theta, 0).moments(state.share)
         residual = self.gradient(theta, new)
         data = self._data_error()
         own = np.hypot(new.error, moments.error)
         z, z_chains = residual / np.hypot(data, own), residual / own
         model = self.operators.model(theta)
-        change, error = log_z_difference(
-            first, model, seed=self.seed, n_chains=64 * self.words, n_samples=96, comm=self.comm
-        )
+        many = {"n_chains": 64 * self.words, "n_samples": 96}
+        if model.kind != "static":  # a stretch is many bins
+            many = {"n_chains": 128, "n_samples": 24}
+        change, error = log_z_difference(first, model, seed=self.seed, comm=self.comm, **many)
         n = self.problem.n_train
         step = theta - self.operators.theta(first)
         checks = {
@@ -481,13 +495,13 @@ class _Learner:
             "rms_z": float(np.sqrt((z**2).mean())),
             "rms_z_chains": float(np.sqrt((z_chains**2).mean())),
             "gain_over_start": (float(step @ self.observed - n * change), float(n * error)),
-            "steps": int(steps),
+            "steps": int(state.step),
             "samples": int(new.n_samples),
         }
         notes = []
         if checks["worst_z"] > 3:
             notes.append(
-                f"the fit is not at its maximum: {self.off(z)}; give a smaller --accuracy, --ridge, fewer units, "
+                f"the fit is not at its maximum: {self.off(z, new)}; give a smaller --accuracy, --ridge, fewer units, "
                 "fewer lags, or wider bins"
             )
         return checks, notes
@@ -501,47 +515,3 @@ class _Learner:
         values = blocks_of(self.operators, self.problem.train, 0, n, edges)
         values -= np.diff(edges)[:, None] / n * values.sum(axis=0)
         return np.sqrt(len(values) / (len(values) - 1) * (values**2).sum(axis=0))
-
-
-class _Store:
-    """A checkpoint: an npz file that appears whole, and knows which fit it belongs to."""
-
-    def __init__(self, path, comm):
-        self.path = None if path is None else Path(path)
-        self.is_root = comm is None or comm.Get_rank() == 0
-        self.comm = comm
-
-    def mark(self, problem, first, *options):
-        parts = [repr(options).encode(), problem.model.encode(), repr((problem.operators.lags, problem.k_max)).encode()]
-        parts += [np.ascontiguousarray(r).tobytes() for r in problem.train] + [first.a.tobytes(), first.c.tobytes()]
-        self.stamp = hashlib.sha256(b"|".join(parts)).hexdigest()
-
-    def save(self, state):
-        if self.path is None or not self.is_root:
-            return
-        part = self.path.with_name(self.path.name + ".part")
-        with open(part, "wb") as file:
-            np.savez(file, stamp=self.stamp, **vars(state))
-        part.replace(self.path)
-
-    def load(self):
-        state = self._read() if self.path is not None and self.is_root else None
-        return state if self.comm is None else self.comm.bcast(state)
-
-    def _read(self):
-        if not self.path.is_file():
-            return None
-        try:
-            with np.load(self.path) as file:
-                stamp = str(file["stamp"])
-                values = {f.name: file[f.name] for f in fields(_State)}
-                state = _State(**{name: x if x.ndim else x.item() for name, x in values.items()})
-        except (OSError, ValueError, KeyError) as reason:
-            raise InputError(f"{self.path}: no checkpoint of a fit ({reason})") from None
-        if stamp != self.stamp:
-            raise InputError(f"{self.path}: belongs to another fit; remove it to start afresh")
-        return state
-
-    def remove(self):
-        if self.path is not None and self.is_root:
-            self.path.unlink(missing_ok=True)

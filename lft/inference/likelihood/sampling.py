@@ -109,8 +109,9 @@ class Chains:
         """Sweep until chains that started silent and at random agree, then as long again.
 
         Agreement: mean weight and mean number of spikes of both halves differ by less than 3 standard errors.  Where
-        they do not agree after ``maximum`` sweeps, ``is_settled`` is False, and a warning is given unless ``is_quiet``;
-        so it is, at once and without one, where they have more than ``most`` spikes.
+        they do not agree after ``maximum`` sweeps, ``is_settled`` is False, and a warning is given unless ``is_quiet``.
+        With ``most`` the chains are on trial: no warning, no sweeps beyond ``maximum``, and none at all once they have
+        more spikes.
 
         Returns
         -------
@@ -132,6 +133,8 @@ class Chains:
                 break
             if done >= maximum:
                 self.is_settled = False
+                if most < math.inf:
+                    return done, 1
                 if is_quiet:
                     break
                 warnings.warn(

@@ -27,6 +27,8 @@ FEWEST = 16384
 """Bins behind a covariance, at least."""
 AT_ONCE = 1 << 18
 """Bins whose operators are multiplied at once."""
+FORGOTTEN = 0.4
+"""Part of the margin of a model, 20 times its memory, beyond which no moment shows an open end (e^-8)."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def kinds_of(model, rasters):
     if model.kind == "static":
         n = float(sum(len(r) for r in rasters))
         return [_Kind(1, slice(0, 1), n, 0.0, n, n)]
-    margin, lengths = model.margin(), trial_lengths(rasters)
+    margin, lengths = max(math.ceil(FORGOTTEN * model.margin()), len(model.lagged)), trial_lengths(rasters)
     rows = 2 * margin + max(64, 3 * margin)
     core = slice(margin, rows - margin)
     long = {n: m for n, m in lengths.items() if n > rows}
@@ -94,24 +96,30 @@ class Stretches:
         As in :class:`lft.inference.likelihood.sampling.Chains`; the replica tells the chains of one fit apart.
     most : float
         Spikes, in units of those recorded, beyond which chains are called not settled without waiting for it.
+    patience : int
+        Sweeps after which they are, too.
 
     Attributes
     ----------
     is_settled : bool
         Whether chains that started silent and at random agree (and fire no more than ``most``).
+    sweeps, margin : int
+        Sweeps that this took, both passes together; margin of the model.
     """
 
-    def __init__(self, operators, model, rasters, words, seed, replica, comm=None, most=math.inf):
+    def __init__(self, operators, model, rasters, words, seed, replica, comm=None, most=math.inf, patience=MOST_SWEEPS):
         self.operators, self.comm, self.words = operators, comm, words
-        self.kinds = kinds_of(model, rasters)
+        self.kinds, self.margin = kinds_of(model, rasters), model.margin()
         rate = 1 / (1 + np.exp(-model.c))
         self.rate = sum(r.sum(axis=0) for r in rasters) / sum(len(r) for r in rasters)
-        self.chains, self.spacing = [], []
+        self.chains, self.spacing, self.sweeps = [], [], 0
         for number, kind in enumerate(self.kinds):
             key = Key(seed, 1000 + 64 * replica + number).word
             made = Chains(model, words, kind.rows, seed=key, comm=comm, rate=rate)
             self.chains.append(made)
-            self.spacing.append(made.thermalize(maximum=MOST_SWEEPS, most=most * kind.rows * self.rate.sum())[1])
+            sweeps, spacing = made.thermalize(maximum=patience, most=most * kind.rows * self.rate.sum())
+            self.spacing.append(spacing)
+            self.sweeps = max(self.sweeps, sweeps)
         self.is_settled = all(made.is_settled for made in self.chains)
         self.n_stretches = max(sum(kind.draws for kind in self.kinds), 1.0)
 
@@ -225,7 +233,7 @@ class Stretches:
             second, first = np.zeros((op.size,) * 2), np.zeros(op.size)
             held = []
             for k in range(n):
-                chains.sweep(2 * spacing)
+                chains.sweep(spacing)
                 held.append(chains.values())
                 if sum(map(len, held)) * kind.rows >= AT_ONCE or k == n - 1:
                     add_products(op, np.concatenate(held), first, second)
