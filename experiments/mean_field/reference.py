@@ -75,6 +75,7 @@ show("binary +-1", "tail rate", 0.602810, -math.log(signs[1300] / signs[1200]))
 moving = solve(one(Rate("erf"), Gaussian(0.0, 1.5), mode="two-time", dt=0.1, duration=12.0)).populations["x"]
 show("transient, erf, g = 1.5", "C(5, 5)", 0.566006, moving["state_variance"][0][50])
 show("transient, erf, g = 1.5", "C(11.9, 11.9)", 0.776012, moving["state_variance"][0][119])
+show("transient, erf, g = 1.5", "C(5, 10)", 0.238590, moving["state_covariance"][0][50, 100])
 ramp = solve(one(Rate("linear"), Gaussian(0.0, 0.9), mode="two-time", dt=0.1, duration=5.0)).populations["x"]
 show("transient, linear, g = .9", "C(5, 5), dt = .1", 0.0551, ramp["state_variance"][0][-1])
 for n, k, j, drive, m, variance in (

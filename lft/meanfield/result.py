@@ -36,6 +36,7 @@ DOCS = {
     "site_output_variance": "variance of the output over neurons of a site and time",
     "site_state_mean": "mean of the state by site",
     "site_state_variance": "variance of the state by site, over neurons and time",
+    "state_covariance": "covariance of the state at two times (rate neurons without sampling)",
     "covariance": "covariance of the output at two times, <y(t) y(s)> - m(t) m(s)",
     "second_moment": "second moment of the output at two times, <y(t) y(s)>",
     "input_mean": "mean of the summed input",

@@ -416,8 +416,13 @@ def _settings(model, evidence):
 
 # ---- two times
 def _closed_two_time(model):
-    system, arrays, errors, history = solve_two_time_closed(model)
-    return _two_time_solution(model, "closed", system, arrays, errors, history, {"iterations": len(history)})
+    system, arrays, errors, states, history = solve_two_time_closed(model)
+    out = _two_time_solution(model, "closed", system, arrays, errors, history, {"iterations": len(history)})
+    for result, c in zip(out.populations.values(), states, strict=True):
+        variance, error = result["state_variance"]
+        relative = np.max(error) / max(float(np.max(variance)), 1e-300)
+        result.quantities["state_covariance"] = c, np.full(c.shape, relative * float(np.max(np.abs(c))))
+    return out
 
 
 def _sampled_two_time(model, comm):

@@ -250,6 +250,9 @@ def test_linear_transient_against_bessel():
     for dt in (0.1, 0.05, 0.025):
         x = solve(network(Rate("linear"), Gaussian(0.0, g), "two-time", dt, t)).populations["x"]
         errors.append(x["state_variance"][0][-1] - math.exp(-2 * t) * i0(2 * g * t))
+        early = round(t / 2 / dt)
+        apart = x["state_covariance"][0][-1, early] - math.exp(-1.5 * t) * i0(2 * g * t * math.sqrt(0.5))
+        assert abs(apart) < 0.4 * dt * 0.25 and np.allclose(*(x[k][0] for k in ("state_covariance", "covariance")))
     assert errors[0] == pytest.approx(0.0551 - 0.0496, abs=1e-4)
     assert errors[0] / errors[1] == pytest.approx(2.0, abs=0.15)
     assert errors[1] / errors[2] == pytest.approx(2.0, abs=0.1)
@@ -259,6 +262,8 @@ def test_erf_transient():
     x = solve(network(Rate("erf"), Gaussian(0.0, 1.5), "two-time", 0.1, 12.0)).populations["x"]
     v = x["state_variance"][0]
     assert [v[50], v[119]] == pytest.approx([0.566006, 0.776012], abs=1e-6)
+    c, error = x["state_covariance"]
+    assert c[50, 100] == pytest.approx(0.238590, abs=1e-6) and np.array_equal(np.diag(c), v) and (error < 1e-6).all()
     q = x["second_moment"][0]
     assert np.allclose(q, q.T) and np.linalg.eigvalsh(q).min() > -1e-12
 

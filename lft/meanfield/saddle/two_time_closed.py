@@ -33,6 +33,8 @@ def solve_two_time_closed(model):
     arrays, errors : list
         As :func:`lft.meanfield.saddle.two_time.describe`, seven arrays per population; the errors are what half of the
         Hermite series changes (nothing where the gain has a closed form), and rounding.
+    states : list of ndarray (T + 1, T + 1)
+        Covariance of x at two times.
     history : list of float
 
     Raises
@@ -69,7 +71,7 @@ def solve_two_time_closed(model):
         history.append(change)
         if change < TOLERANCE:
             arrays = _arrays(system, means, seconds, states)
-            return system, arrays, _errors(system, arrays, states), history
+            return system, arrays, _errors(system, arrays, states), [c for _, c in states], history
     raise ConvergenceError(f"no convergence in {most} iterations {shown(history)}: shorten the duration", history)
 
 
