@@ -5,10 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from lft.plotting.figure import COLORS, new_figure, save
+from lft.plotting.units import is_of_units, plot_units
 
 
 def plot_fit(fit, path):
-    """Couplings of a fit with their errors, and the site fields where there are any."""
+    """Couplings of a fit with their errors: matrices of units, else a list, and the site fields where there are any."""
+    arrays = fit.arrays() if callable(fit.arrays) else fit.arrays
+    title = f"{fit.model}, {fit.n_units} units, {fit.n_bins} bins"
+    if is_of_units(arrays):
+        plot_units(arrays, title, path)
+        return
     named = [(n, v, e) for n, (v, e) in fit.named().items() if np.isfinite(v)]
     h = getattr(fit, "h", None)
     is_map = h is not None and np.ndim(h) == 2
@@ -22,7 +28,7 @@ def plot_fit(fit, path):
         ax.set_xticks(x, [n for n, _, _ in shown], rotation=60, ha="right")
     else:
         ax.set_xlabel("coupling")
-    ax.set(ylabel="coupling (dimensionless)", title=f"{fit.model}, {fit.n_units} units, {fit.n_bins} bins")
+    ax.set(ylabel="coupling (dimensionless)", title=title)
     if is_map:
         image = axes[0, 1].imshow(h.T, origin="lower", cmap="viridis", interpolation="none")
         spacing = fit.lattice.spacing

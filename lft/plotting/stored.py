@@ -39,7 +39,7 @@ def _fit(path):
     has_lattice = "axes" in stored.attributes
     return SimpleNamespace(
         model=stored.model, named=lambda: stored.couplings, h=stored.arrays.get("h"), n_units=stored.json["n_units"],
-        n_bins=stored.json["n_bins"], lattice=stored.lattice if has_lattice else None,
+        n_bins=stored.json["n_bins"], arrays=stored.arrays, lattice=stored.lattice if has_lattice else None,
     )  # fmt: skip
 
 
