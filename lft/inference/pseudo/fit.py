@@ -29,8 +29,7 @@ from lft.inference.pseudo.result import MAX_NAMED, PseudoFit, couplings
 from lft.inference.trials import checked_lags, checked_rasters
 
 ERROR_OPERATIONS = 2e13  # multiplications for the factors of all rows: above, errors are left out
-
-
+USER = {"a": "A", "b": "B", "C": "J_lag", "V": "V", "c": "I"}  # names of parameters in results
 @dataclass(frozen=True)
 class _Data:
     """What all ranks know of the recording."""
@@ -96,7 +95,7 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     warnings, unbounded = _silent(bounded)
     strength = ridge if penalize is None else 1.0  # only its being zero matters here
     layout, lost, notes = _bounded(lists, layout, fires, n_train, strength)
-    lost = _pairs_of_silent(bounded) + lost
+    lost, held = _pairs_of_silent(bounded) + lost, _user_names(sorted(layout.held, key=_by_numbers))
     warnings += notes + _few_bins(layout, n_train, strength)
     keeper = Checkpoint(None)
     if checkpoint is not None:
@@ -114,7 +113,7 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     if names:
         warnings.append(
             f"{len(names)} pairs have no finite maximum: {_some(names)}; fixed at {names[0].split('[')[0]} = 0, "
-            "without error (ridge > 0 keeps them)"
+            "without error, and so without error for h, which contains them (ridge > 0 keeps them)"
         )
     if merged:
         warnings.append(
@@ -124,6 +123,16 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     kind, notes = "penalized", []
     if penalize is None:
         u, kind, notes = _influences(objective, theta, info, ridge, n_blocks, keeper, report)
+        carried = _carried(layout, info, u) if held else []
+        u[:, carried] = np.nan
+        unbounded += [USER[name[0]] + name[1:] for name in np.array(layout.names(), object)[carried]]
+    if held:
+        notes.insert(
+            0,
+            f"{len(held)} pairs lack a joint state, so they have no finite maximum: {_some(held)}; held by a prior of "
+            f"standard deviation {newton.HELD_SD:g} (log-odds); neither they nor what they move along, {len(carried)} "
+            "parameters, have errors (ridge > 0 keeps them)",
+        )
     if examine is not None:
         examine(objective, theta, u)
     if n * (n - 1) // 2 + k_max * n * n > MAX_NAMED:
@@ -134,6 +143,10 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     arrays["I"] = -complete[everything.layout.first[4] :]
     if "h" in arrays:
         arrays["h"][~bounded] = -arrays["I"][~bounded] / 2 + 0.0
+        fixed = [name for name in names if name[0] == "A" and bounded[_units_of(name)].all()]
+        arrays["h_error"][[i for name in fixed for i in _units_of(name)]] = np.nan
+        if (held or fixed) and kind != "none":
+            unbounded += [f"h[{i}]" for i in np.flatnonzero(np.isnan(arrays["h_error"]) & bounded)]
     keeper.remove()
     return PseudoFit(
         model=model, score=score, gain=gain, n_units=n, n_bins=data.n_rows, n_train=n_train, n_blocks=len(u),
@@ -184,7 +197,12 @@ def _some(names):
 
 def _user_names(names):
     """``a[0,3]`` -> ``A[0,3]``, ``C[2,0,3]`` -> ``J_lag[2,0,3]``."""
-    return [f"A{name[1:]}" if name[0] == "a" else f"J_lag{name[1:]}" for name in names]
+    return [USER[name[0]] + name[1:] for name in names]
+
+
+def _units_of(name):
+    """The two units of ``A[0,3]``."""
+    return [int(i) for i in name[2:-1].split(",")]
 
 
 def _silent(bounded):
@@ -208,7 +226,18 @@ def _by_numbers(name):
 
 
 def _bounded(lists, layout, fires, n_train, ridge):
-    """Without couplings one of whose four joint states never occurs: (layout, names of those, notes)."""
+    """Couplings one of whose four joint states never occurs, which have no finite maximum.
+
+    Where fewer than ``newton.EVIDENCE`` coincidences were expected their lack says nothing, and the coupling of such
+    rare units changes next to nothing else: these go.  The others are held: taken as 0 they would go into the fields.
+
+    Returns
+    -------
+    layout : Layout
+    lost : list of str
+        Names of the couplings that went.
+    notes : list of str
+    """
     n = layout.n_units
     together = lists.observed(np.array([[0, n_train, 0]]))[0].T
     notes = []
@@ -219,20 +248,25 @@ def _bounded(lists, layout, fires, n_train, ridge):
         notes.append(f"units {_some(pairs)} fire in exactly the same bins: the same unit twice?")
     if ridge > 0:
         return layout, [], notes
+    keep, held = np.ones(layout.size, bool), np.zeros(layout.size, bool)
 
-    def free(n11, i, j):
-        neither = n_train - fires[i] - fires[j] + n11
-        return (n11 > 0) & (n11 < fires[i]) & (n11 < fires[j]) & (neither > 0)
+    def judge(start, n11, i, j):
+        """Cells (both, i alone, j alone, neither) of the couplings from place ``start`` on."""
+        empty = np.array([n11, fires[i] - n11, fires[j] - n11, n_train - fires[i] - fires[j] + n11]) <= 0
+        place = slice(start, start + len(n11))
+        held[place] = empty[1:].any(axis=0) | (empty[0] & (fires[i] * fires[j] >= newton.EVIDENCE * n_train))
+        keep[place] = ~empty.any(axis=0) | held[place]
 
-    keep = np.ones(layout.size, bool)
     f = layout.first
-    keep[: f[1]] = free(together[i, j], i, j)
+    judge(0, together[i, j], i, j)
     if layout.n_directed:
         k, i, j = layout.directed.T
         shift = 2 * np.searchsorted(layout.directed_lags, k) + 1
-        keep[f[2] : f[3]] = free(together[shift * n + j, i], i, j)
-    names = np.array(layout.names(), object)[~keep].tolist() if not keep.all() else []
-    return without(layout, ~keep), names, notes
+        judge(f[2], together[shift * n + j, i], i, j)
+    if keep.all() and not held.any():
+        return layout, [], notes
+    names = np.array(layout.names(), object)
+    return replace(without(layout, ~keep), held=frozenset(names[held])), names[~keep].tolist(), notes
 
 
 def _few_bins(layout, n_train, ridge):
@@ -258,7 +292,7 @@ def _influences(objective, theta, info, ridge, n_blocks, keeper, report):
     """Scaled influences of the blocks (blocks, size), what they are made of, and notes."""
     layout = objective.layout
     edges = newton.fine_edges(objective.n_rows, objective.size, n_blocks)
-    extra = penalty(layout, ridge) if ridge else None
+    extra = penalty(layout, ridge) if ridge or layout.held else None
     f = layout.first
     classes = [np.arange(f[k], f[k + 1]) for k in range(5) if f[k] < f[k + 1]]
     longest = max([*layout.lags, *layout.directed_lags], default=0)
@@ -292,6 +326,27 @@ def _influences(objective, theta, info, ridge, n_blocks, keeper, report):
         )
         return np.full((1, objective.size), np.nan), "none", notes
     return u, kind, ([warning] if warning else []) + notes
+
+
+def _carried(layout, info, u):
+    """Places without an error: what is held, and what would move by more than its error if one of these moved by its
+    prior.
+
+    The maximum over the rest, given a held coupling h, moves as ``dtheta_p/dtheta_h = H^-1_ph/H^-1_hh``; the curvature
+    at the held value itself says nothing, as the likelihood flattens on the way to infinity.
+    """
+    held = np.flatnonzero(layout.is_held())
+    out = np.zeros(layout.size, bool)
+    out[held] = True
+    error = np.sqrt((u**2).sum(axis=0))
+    for start in range(0, len(held), 64):
+        some = held[start : start + 64]
+        unit = np.zeros((layout.size, len(some)))
+        unit[some, np.arange(len(some))] = 1.0
+        moved = info.solve(unit)
+        moved = np.abs(moved) / moved[some, np.arange(len(some))]
+        out |= (moved * newton.HELD_SD > error[:, None]).any(axis=1)
+    return np.flatnonzero(out)
 
 
 # ---- scores

@@ -37,6 +37,9 @@ class Layout:
         Lags whose shifts are features: shift 0, then -k, +k for each.
     level : ndarray (n_units + 2,) or None
         Place of V(K) among the free levels, -1 where V(K) = 0 by the gauge; K = 0 ... n_units + 1.
+    held : frozenset of str
+        Names of couplings of pairs without a finite maximum that a Gaussian prior of standard deviation
+        ``newton.HELD_SD`` keeps finite, on the side to which they run.
     """
 
     n_units: int
@@ -46,6 +49,7 @@ class Layout:
     directed: np.ndarray | None = None
     directed_lags: tuple = ()
     level: np.ndarray | None = None
+    held: frozenset = frozenset()
 
     @property
     def n_pairs(self):
@@ -100,6 +104,10 @@ class Layout:
         if self.n_levels:
             out += [f"V[{int(np.flatnonzero(self.level == v)[0])}]" for v in range(self.n_levels)]
         return out + [f"c[{i}]" for i in self.units]
+
+    def is_held(self):
+        """Mask of the couplings in ``held``."""
+        return np.isin(self.names(), sorted(self.held)) if self.held else np.zeros(self.size, bool)
 
     def kinds(self):
         return np.repeat(["a", "b", "C", "V", "c"], np.diff(self.first))
