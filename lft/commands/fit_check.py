@@ -111,12 +111,13 @@ def constraints_of(fit):
 
 
 def n_parameters(fit):
-    """Free parameters with a finite maximum."""
+    """Free parameters with a finite maximum; all fields of a Gibbs model count, also those without an error."""
     arrays = fit.arrays()
     if fit.model in CAUSAL:
         names = ("h_error", "weights_error", "own_weights_error", "input_error")
         return int(sum(np.count_nonzero(np.isfinite(arrays[n]) & (arrays[n] > 0)) for n in names))
-    return sum(bool(np.isfinite(error)) for _, error in fit.named().values())
+    couplings = [error for name, (_, error) in fit.named().items() if name[0] not in "hI"]
+    return int(np.isfinite(couplings).sum()) + fit.n_units
 
 
 # ---- parts of a verdict

@@ -155,7 +155,8 @@ class Plan:
         maximum.  ``objective`` is that of a Gibbs model, whose ridge is not known to it."""
         args = self.args
         if not self.penalized:
-            return {"ridge": ridge_of(objective.layout, args.ridge)} if args.ridge and objective is not None else {}
+            ridge = None if objective is None else ridge_of(objective.layout, args.ridge)
+            return {} if ridge is None or not ridge.any() else {"ridge": ridge}
         strength = self.penalized[target]["report"]["strength"]
         options = {"mix": args.mix or 0.0, "refit": args.refit}
         return {"fit": lambda sample, start: estimate(sample, args.penalty, strength, start=start, **options)}

@@ -35,7 +35,7 @@ def fit_neural(rasters, *, lags=(1,), test=0.2, ridge=0.0, n_blocks=None, bin_s=
     test : float
         Fraction at the end, 0 <= test < 1, that is scored, not fitted.
     ridge : float
-        L2 penalty on A in nats, >= 0.  With 0, pairs without a finite maximum are fixed at A = 0 and reported.
+        L2 penalty on A in nats, >= 0.  With 0, pairs without a finite maximum are held or fixed, and reported.
     n_blocks : int, optional
         Blocks behind the errors; default 20 to 100, chosen from the correlation of the scores.
     bin_s : float, optional

@@ -18,6 +18,8 @@ from lft.errors import DivergenceError, InputError
 
 TOLERANCE = 1e-8
 ROUGHLY = 0.05  # how far below the tolerance a promised gain must be that an information estimates
+EVIDENCE = 5.0  # events that a coupling without a finite maximum must lack to be more than noise
+HELD_SD = 5.0  # prior that keeps it finite, log-odds or log-rate: a factor of 150, beyond what data can measure
 RUNAWAY = 100.0  # a standard error this large, in log-odds: the likelihood has no maximum in that direction
 MAX_FINE = 400
 MAX_BLOCKS = 100

@@ -240,6 +240,30 @@ def test_separable_data():
     assert fit_kinetic(raster[:, [0, 1, 0]], ridge=1.0).warnings
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_unit_that_fires_behind_one_source_alone(turned):
+    """The strongest coupling there is: kept on its side, with the score and the other couplings of the limit."""
+    rng = np.random.default_rng(3)
+    raster = (rng.random((4000, 3)) < 0.2).astype(np.int8)
+    raster[1:, 2] = raster[:-1, 0] & (rng.random(3999) < 0.4)
+    raster[0, 2] = 0
+    if turned:  # it pauses behind this source alone
+        raster[:, 2] = 1 - raster[:, 2]
+    fit = fit_glm(raster, test=0.0)
+    assert (fit.J_lag[0, 2, 0] > 4) != turned and abs(fit.J_lag[0, 2, 0]) > 4  # a weight fixed at 0 fails here
+    assert {"J[1,2,0]", "h[2]"} <= set(fit.unbounded) and np.isnan([fit.J_lag_error[0, 2, 0], fit.h_error[2]]).all()
+    behind = raster[1:][raster[:-1, 0] == 1, 2]
+    q = behind.mean()
+    limit = (q * np.log(q) + (1 - q) * np.log(1 - q)) * len(behind) / 3999
+    others = fit_glm(raster[:, :2], test=0.0).score["train"]
+    assert abs(3 * fit.score["train"] - (2 * others + limit)) < 3e-3  # and the couplings from unit 2 itself
+    # in the limit the rows that are left are those behind the source: the other couplings are of these alone
+    X = np.column_stack([np.ones(len(behind)), raster[:-1][raster[:-1, 0] == 1][:, 1:]])
+    alone = irls(X, behind.astype(float), "logit")
+    assert np.allclose(fit.J_lag[0, 2, 1:], alone[1:], atol=0.02)
+    assert np.isclose(fit.h[2] + fit.J_lag[0, 2, 0], alone[0], atol=0.05)
+
+
 def test_a_smooth_basis_without_a_maximum_is_found_at_the_maximum():
     fit = fit_glm(refractory_raster(5), basis=make_basis("bspline", 5, 10), test=0.0)
     assert any(name.startswith("w[") for name in fit.unbounded) and np.abs(fit.J_lag).max() < 50

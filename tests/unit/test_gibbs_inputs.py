@@ -172,8 +172,19 @@ def test_weights_without_a_maximum_are_named(ridge):
     terms = InputDesign([EventLocked([events], 0, 4, 4)])
     found = fit_pairwise(raster, test=0.0, ridge=ridge, inputs=terms)
     assert {"u[0,1]", "u[1,1]"} <= set(found.unbounded)
-    assert found.input_weights[1, :2].tolist() == [0, 0] and np.isnan(found.input_error[1, :2]).all()
+    assert (found.input_weights[1, :2] < -2).all() and np.isnan(found.input_error[1, :2]).all()
+    without = fit_pairwise(np.delete(raster, np.concatenate([events, events + 1]), axis=0), test=0.0, ridge=ridge)
+    assert abs(found.I[1] - without.I[1]) < 0.1 * without.I_error[1] + 0.02  # what is held does not move the field
     assert np.isfinite(found.input_error[1, 2:]).all() and any("weights of inputs" in w for w in found.warnings)
+
+
+def test_a_penalty_leaves_such_weights_out():
+    rng, events = np.random.default_rng(9), np.arange(5, 990, 20)
+    raster = (rng.random((1000, 3)) < 0.3).astype(np.int8)
+    raster[events, 1] = 0
+    terms = InputDesign([EventLocked([events], 0, 4, 4)])
+    found = fit_pairwise(raster, test=0.0, inputs=terms, penalize=lambda o: (o.start(), np.ones((2, o.size))))
+    assert "u[0,1]" in found.unbounded and found.input_weights[1, 0] == 0 and np.isnan(found.input_error[1, 0])
 
 
 def test_a_unit_that_stops_has_no_drift_of_a_finite_size():

@@ -9,8 +9,10 @@ fewer say nothing, and the weight is fixed at 0.  All are listed as unbounded, w
 
 A weight of a function of several lags, or of an input, that runs away at the maximum is *held*: a Gaussian prior of
 standard deviation ``HELD_SD`` on it alone gives it a finite value on the side to which it runs, and what it does not
-touch is as good as in the limit.  A unit that fires (or pauses) less often than it has parameters says nothing about
-them: only its rate is fitted.
+touch is as good as in the limit.  So is the weight of a source behind which alone a unit fires (pauses), where
+``EVIDENCE`` spikes (pauses) were expected elsewhere: the constant then runs to -infinity (+infinity) as the weight runs
+to the other side, and has no error either.  A unit that fires (or pauses) less often than it has parameters says
+nothing about them: only its rate is fitted.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ import numpy as np
 from lft import links
 from lft._kernels import lagged
 from lft.inference.causal.design import LANES
+from lft.inference.newton import EVIDENCE
 
-EVIDENCE = 5.0
 MIN_EVENTS = 20  # spikes of a source per function, or of a target per parameter, below which a sandwich is too small
-HELD_SD = 5.0  # log-odds or log-rate: a factor of 150, beyond any coupling that data can measure
+HELD = "held"
 
 
 @dataclass
@@ -33,8 +35,9 @@ class Bounds:
     """What one target has to do without.
 
     ``keep`` free places; ``certain`` cells (lag k, source, sign); ``dropped`` cells (k, source, why); ``pinned``
-    (rows, sign) or None; ``held`` places (part of ``keep``); ``rare`` (spikes or pauses, parameters) of a unit of which
-    only the rate is fitted.
+    (rows, sign) or None; ``held`` places (part of ``keep``); ``alone`` places of sources behind which alone the unit
+    fires or pauses (part of ``held``); ``rare`` (spikes or pauses, parameters) of a unit of which only the rate is
+    fitted.
     """
 
     keep: np.ndarray
@@ -42,6 +45,7 @@ class Bounds:
     dropped: list = field(default_factory=list)
     pinned: tuple | None = None
     held: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    alone: list = field(default_factory=list)
     rare: tuple | None = None
 
 
@@ -86,6 +90,7 @@ def find(batch, exposed, refractory, is_penalized):
         if not is_penalized:
             _check_cells(d, i, bounds, exposed, together[:, :, lane], total[lane])
             _check_count(d, i, bounds, total[lane])
+            bounds.held = np.array(bounds.alone, np.int64)
         bounds.pinned = pinned_rows(d, dead + bounds.certain)
         out.append(bounds)
     return out, (together, total)
@@ -131,9 +136,13 @@ def _check_cells(d, i, bounds, exposed, together, total):
                 continue
             k = int(lags[0])
             why, sign = _cell(exposed[k, j], together[k, j], total, n, binary)
+            place = d.n_dense + s * d.width + m
+            if sign is HELD:
+                bounds.alone.append(place)
+                continue
             if not why:
                 continue
-            free[d.n_dense + s * d.width + m] = False
+            free[place] = False
             if sign:
                 bounds.certain.append((k + 1, int(j), sign))
             else:
@@ -152,11 +161,12 @@ def _check_count(d, i, bounds, total):
         number = m + 1 if d.is_identity else m
         bounds.dropped.append((number, int(d.sources[s]), "fewer spikes than parameters"))
     bounds.certain.clear()
+    bounds.alone.clear()
     bounds.keep = np.zeros(1, np.int64)
 
 
 def _cell(exposed, both, total, n, binary):
-    """(why there is no maximum or "", sign of the infinity or 0 where there is too little evidence)."""
+    """(why there is no maximum or "", sign of the infinity, 0 where there is too little evidence, or HELD)."""
     if exposed == 0 or exposed == n:
         return "the source never (or always) fires there", 0
     expected = exposed * total / n
@@ -165,11 +175,12 @@ def _cell(exposed, both, total, n, binary):
     if not binary:
         return "", 0
     if total - both <= 0:
-        return "the unit fires behind this source alone", 0
+        return "the unit fires behind this source alone", HELD if total - expected >= EVIDENCE else 0
     if both >= exposed:
         return "always together", 1 if exposed - expected >= EVIDENCE else 0
     if n - exposed - total + both <= 0:
-        return "the unit pauses behind this source alone", 0
+        pauses = (n - exposed) * (n - total) / n  # expected elsewhere
+        return "the unit pauses behind this source alone", HELD if pauses >= EVIDENCE else 0
     return "", 0
 
 

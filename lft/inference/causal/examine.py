@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lft.inference import newton
 from lft.inference.causal import boundary
 from lft.inference.causal.objective import CausalObjective
 from lft.inference.causal.rows import write_out
@@ -57,7 +58,7 @@ class Examined:
         """Ridge and what is held, by parameter of :meth:`objective`: the fit has ``-(1/2) sum penalty theta^2``."""
         keep = self.bounds.keep
         out = np.where(keep < self.task.design.n_dense, 0.0, self.task.ridge)
-        out[np.isin(keep, self.bounds.held)] = boundary.HELD_SD**-2
+        out[np.isin(keep, self.bounds.held)] = newton.HELD_SD**-2
         return out
 
     def on_grid(self, samples, whole=False):

@@ -328,6 +328,8 @@ def fit_batch(task, targets):
         plain[0, lane] = links.inverse(design.link, task.rates[i])
     ridge = np.full((design.size, LANES), task.ridge)
     ridge[: design.n_dense] = 0.0
+    for lane, b in enumerate(bounds):
+        ridge[b.held, lane] = newton.HELD_SD**-2
     if task.penalize is not None:
         return _penalized(task, batch, bounds, theta)
     if serves(design):
@@ -401,7 +403,7 @@ def _hold_runaways(bounds, theta, plain, information, ridge):
 
 def _hold(bounds, places, ridge):
     bounds.held = np.union1d(bounds.held, places)
-    ridge[places] = boundary.HELD_SD**-2
+    ridge[places] = newton.HELD_SD**-2
 
 
 def _penalized(task, batch, bounds, theta):
@@ -475,12 +477,12 @@ def _assemble(model, task, results, basis, own, bin_s, unit, warnings, started):
     warnings += too_short[:1]
     if task.ridge == 0 and task.penalize is None:
         off = ~np.eye(n, dtype=bool)[:, :, None]
-        rough = off & np.isfinite(out["weights_error"]) & (out["weights_expected"] < boundary.EVIDENCE)
+        rough = off & np.isfinite(out["weights_error"]) & (out["weights_expected"] < newton.EVIDENCE)
         if rough.any():
             names = (f"{'J' if design.is_identity else 'w'}[{m + design.is_identity},{i},{j}]"
                      for i, j, m in itertools.islice(np.argwhere(rough).tolist(), 6))  # fmt: skip
             warnings.append(
-                f"{int(rough.sum())} couplings rest on fewer than {boundary.EVIDENCE:g} expected spikes "
+                f"{int(rough.sum())} couplings rest on fewer than {newton.EVIDENCE:g} expected spikes "
                 f"({_some(list(names))}): skewed estimates with rough errors; a posterior has right intervals"
             )
     totals = _totals(task, results, silent, n)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lft.inference import newton
 from lft.inference.causal import boundary
 
 
@@ -101,6 +102,8 @@ def finish_target(task, batch, lane, bounds, theta, table, information, influenc
     there = np.flatnonzero(at[c[1:]] >= 0)
     rows["input_error"][there] = spread.each[at[c[1:]][there]] / half
     rows["h"], rows["h_error"], rows["h_error_information"] = _field(task, spread, filters, values, at, i)
+    if bounds.alone:  # the constant runs away with them
+        rows["h_error"] = rows["h_error_information"] = np.nan
     unbounded, notes = _names(task, bounds, i)
     if task.refractory:
         unbounded += [f"J[{k},{i},{i}]" for k in range(1, task.refractory + 1)]
@@ -138,8 +141,14 @@ def _names(task, bounds, i):
     for place in bounds.held:
         s, m = divmod(int(place) - d.n_dense, d.width)
         name = f"u[{place - 1},{i}]" if place < d.n_dense else f"w[{m},{i},{d.sources[s]}]"
+        if place >= d.n_dense and d.is_identity:
+            name = f"J[{m + 1},{i},{d.sources[s]}]"
         unbounded.append(name)
-        notes.append(f"{name} (held by a prior of standard deviation {boundary.HELD_SD:g})")
+        why = ""
+        if place in bounds.alone:
+            why = "the unit fires, or pauses, behind this source alone, so h has no maximum either; "
+        notes.append(f"{name} ({why}held by a prior of standard deviation {newton.HELD_SD:g})")
+    unbounded += [f"h[{i}]"] * bool(bounds.alone)
     for k, j, why in bounds.dropped:
         name = f"J[{k},{i},{j}]" if d.is_identity else f"w[{k},{i},{j}]"
         unbounded.append(name)

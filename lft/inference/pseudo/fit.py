@@ -30,6 +30,8 @@ from lft.inference.pseudo.result import MAX_INPUT_CELLS, MAX_NAMED, PseudoFit, c
 from lft.inference.trials import checked_lags, checked_rasters
 
 ERROR_OPERATIONS = 2e13  # multiplications for the factors of all rows: above, errors are left out
+USER = {"a": "A", "b": "B", "C": "J_lag", "V": "V", "c": "I", "u": "u"}
+"""Names of parameters in results."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,8 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     warnings, unbounded = _silent(bounded)
     strength = ridge if penalize is None else 1.0  # only its being zero matters here
     layout, lost, notes = _bounded(lists, layout, fires, n_train, strength)
-    layout, undriven = _driven_within(lists, layout, fires, n_train)
-    lost = _pairs_of_silent(bounded) + lost
+    layout, undriven = _driven_within(lists, layout, fires, n_train, penalize is None)
+    lost, held = _pairs_of_silent(bounded) + lost, _user_names(sorted(layout.held, key=_by_numbers))
     warnings += notes + _few_bins(layout, n_train, strength)
     keeper = Checkpoint(None)
     if checkpoint is not None:
@@ -128,18 +130,23 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
         theta, u = penalize(objective)
     layout = objective.layout
     merged = sorted(merged + [int(name[2:-1]) for name in runaway if name[0] == "V"])
-    undriven = sorted(undriven + [name for name in runaway if name[0] == "u"], key=_by_numbers)
+    gone = sorted((name for name in runaway if name[0] == "u"), key=_by_numbers)
+    unbounded += gone + (undriven if penalize is not None else [])
     names = _user_names(sorted(lost, key=_by_numbers) + [name for name in runaway if name[0] in "aC"])
     if names:
         warnings.append(
             f"{len(names)} pairs have no finite maximum: {_some(names)}; fixed at {names[0].split('[')[0]} = 0, "
-            "without error (ridge > 0 keeps them)"
+            "without error, and so without error for h, which contains them (ridge > 0 keeps them)"
         )
     if undriven:
         warnings.append(
             f"{len(undriven)} weights of inputs, u[input,unit], have no finite maximum, as the unit never (or always) "
-            f"fires where the input acts: {_some(undriven)}; fixed at 0, without error"
+            f"fires where the input acts: {_some(undriven)}; "
+            + (f"held by a prior of standard deviation {newton.HELD_SD:g}" if penalize is None else "fixed at 0")
+            + ", without error"
         )
+    if gone:
+        warnings.append(f"{len(gone)} weights of inputs run away: {_some(gone)}; fixed at 0, without error")
     if merged:
         warnings.append(
             f"{len(merged)} numbers of firing units do not occur, or lie above one that does not, or have no finite "
@@ -148,6 +155,17 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     kind, notes = "penalized", []
     if penalize is None:
         u, kind, notes = _influences(objective, theta, info, ridge, n_blocks, keeper, report)
+        carried = _carried(layout, info, u) if held else []
+        u[:, carried] = np.nan
+        unbounded += [USER[name[0]] + name[1:] for name in np.array(layout.names(), object)[carried]]
+    pairs = [name for name in held if name[0] != "u"]
+    if pairs:
+        notes.insert(
+            0,
+            f"{len(pairs)} pairs lack a joint state, so they have no finite maximum: {_some(pairs)}; held by a prior "
+            f"of standard deviation {newton.HELD_SD:g} (log-odds); neither they nor what they move along, "
+            f"{len(carried)} parameters, have errors (ridge > 0 keeps them)",
+        )
     if examine is not None:
         examine(objective, theta, u)
     if n * (n - 1) // 2 + k_max * n * n > MAX_NAMED:
@@ -162,11 +180,15 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
                    "mean_input": rows @ data.drive.table / n_train}  # fmt: skip
     if "h" in arrays:
         arrays["h"][~bounded] = -arrays["I"][~bounded] / 2 + 0.0
+        fixed = [name for name in names if name[0] == "A" and bounded[_units_of(name)].all()]
+        arrays["h_error"][[i for name in fixed for i in _units_of(name)]] = np.nan
+        if (held or fixed) and kind != "none":
+            unbounded += [f"h[{i}]" for i in np.flatnonzero(np.isnan(arrays["h_error"]) & bounded)]
     keeper.remove()
     return PseudoFit(
         model=model, score=score, gain=gain, n_units=n, n_bins=data.n_rows, n_train=n_train, n_blocks=len(u),
         bin_s=bin_s, warnings=warnings + notes, unit=unit, errors_from=kind,
-        unbounded=unbounded + names + undriven + [f"V[{k}]" for k in merged], **arrays,
+        unbounded=unbounded + names + [f"V[{k}]" for k in merged], **arrays,
         seconds=time.perf_counter() - started,
     )  # fmt: skip
 
@@ -219,7 +241,12 @@ def _some(names):
 
 def _user_names(names):
     """``a[0,3]`` -> ``A[0,3]``, ``C[2,0,3]`` -> ``J_lag[2,0,3]``."""
-    return [f"A{name[1:]}" if name[0] == "a" else f"J_lag{name[1:]}" for name in names]
+    return [USER[name[0]] + name[1:] for name in names]
+
+
+def _units_of(name):
+    """The two units of ``A[0,3]``."""
+    return [int(i) for i in name[2:-1].split(",")]
 
 
 def _silent(bounded):
@@ -243,7 +270,18 @@ def _by_numbers(name):
 
 
 def _bounded(lists, layout, fires, n_train, ridge):
-    """Without couplings one of whose four joint states never occurs: (layout, names of those, notes)."""
+    """Couplings one of whose four joint states never occurs, which have no finite maximum.
+
+    Where fewer than ``newton.EVIDENCE`` coincidences were expected their lack says nothing, and the coupling of such
+    rare units changes next to nothing else: these go.  The others are held: taken as 0 they would go into the fields.
+
+    Returns
+    -------
+    layout : Layout
+    lost : list of str
+        Names of the couplings that went.
+    notes : list of str
+    """
     n = layout.n_units
     together = lists.observed(np.array([[0, n_train, 0]]))[0].T
     notes = []
@@ -254,29 +292,34 @@ def _bounded(lists, layout, fires, n_train, ridge):
         notes.append(f"units {_some(pairs)} fire in exactly the same bins: the same unit twice?")
     if ridge > 0:
         return layout, [], notes
+    keep, held = np.ones(layout.size, bool), np.zeros(layout.size, bool)
 
-    def free(n11, i, j):
-        neither = n_train - fires[i] - fires[j] + n11
-        return (n11 > 0) & (n11 < fires[i]) & (n11 < fires[j]) & (neither > 0)
+    def judge(start, n11, i, j):
+        """Cells (both, i alone, j alone, neither) of the couplings from place ``start`` on."""
+        empty = np.array([n11, fires[i] - n11, fires[j] - n11, n_train - fires[i] - fires[j] + n11]) <= 0
+        place = slice(start, start + len(n11))
+        held[place] = empty[1:].any(axis=0) | (empty[0] & (fires[i] * fires[j] >= newton.EVIDENCE * n_train))
+        keep[place] = ~empty.any(axis=0) | held[place]
 
-    keep = np.ones(layout.size, bool)
     f = layout.first
-    keep[: f[1]] = free(together[i, j], i, j)
+    judge(0, together[i, j], i, j)
     if layout.n_directed:
         k, i, j = layout.directed.T
         shift = 2 * np.searchsorted(layout.directed_lags, k) + 1
-        keep[f[2] : f[3]] = free(together[shift * n + j, i], i, j)
-    names = np.array(layout.names(), object)[~keep].tolist() if not keep.all() else []
-    return without(layout, ~keep), names, notes
+        judge(f[2], together[shift * n + j, i], i, j)
+    if keep.all() and not held.any():
+        return layout, [], notes
+    names = np.array(layout.names(), object)
+    return replace(without(layout, ~keep), held=frozenset(names[held])), names[~keep].tolist(), notes
 
 
-def _driven_within(lists, layout, fires, n_train):
-    """Without the u of inputs that act in rows of one kind alone, spikes or pauses: (layout, names of those)."""
+def _driven_within(lists, layout, fires, n_train, is_held):
+    """u of inputs that act in rows of one kind alone, spikes or pauses: (layout in which they are held, or which lacks
+    them; their names)."""
     if not layout.n_driven:
         return layout, []
-    everywhere = np.array([[0, n_train, 0]])
     place = slice(layout.counted.stop, layout.counted.stop + layout.n_values)
-    spikes = lists.observed(everywhere)[0][:, place]
+    spikes = lists.observed(np.array([[0, n_train, 0]]))[0][:, place]
     rows = lists.rows_with([(0, n_train)], layout.counted.stop, layout.n_values)
     acts = layout.values != 0
     unit, q = layout.driven.T
@@ -284,7 +327,10 @@ def _driven_within(lists, layout, fires, n_train):
     # an input that acts everywhere, such as a drift, is told by the fields; others where both occur
     keep = (within[q] == n_train) | ((spikes[unit, q] > 0) & (spikes[unit, q] < within[q]))
     drop = np.append(np.zeros(layout.first[5], bool), ~keep)
-    return without(layout, drop), np.array(layout.names(), object)[drop].tolist()
+    if not drop.any():
+        return layout, []
+    names = np.array(layout.names(), object)[drop].tolist()
+    return replace(layout, held=layout.held | set(names)) if is_held else without(layout, drop), names
 
 
 def _kept_columns(data, k_max):
@@ -320,7 +366,7 @@ def _influences(objective, theta, info, ridge, n_blocks, keeper, report):
     """Scaled influences of the blocks (blocks, size), what they are made of, and notes."""
     layout = objective.layout
     edges = newton.fine_edges(objective.n_rows, objective.size, n_blocks)
-    extra = penalty(layout, ridge) if ridge else None
+    extra = penalty(layout, ridge) if ridge or layout.held else None
     f = layout.first
     classes = [np.arange(f[k], f[k + 1]) for k in range(len(f) - 1) if f[k] < f[k + 1]]
     longest = max([*layout.lags, *layout.directed_lags], default=0)
@@ -354,6 +400,27 @@ def _influences(objective, theta, info, ridge, n_blocks, keeper, report):
         )
         return np.full((1, objective.size), np.nan), "none", notes
     return u, kind, ([warning] if warning else []) + notes
+
+
+def _carried(layout, info, u):
+    """Places without an error: what is held, and what would move by more than its error if one of these moved by its
+    prior.
+
+    The maximum over the rest, given a held coupling h, moves as ``dtheta_p/dtheta_h = H^-1_ph/H^-1_hh``; the curvature
+    at the held value itself says nothing, as the likelihood flattens on the way to infinity.
+    """
+    held = np.flatnonzero(layout.is_held())
+    out = np.zeros(layout.size, bool)
+    out[held] = True
+    error = np.sqrt((u**2).sum(axis=0))
+    for start in range(0, len(held), 64):
+        some = held[start : start + 64]
+        unit = np.zeros((layout.size, len(some)))
+        unit[some, np.arange(len(some))] = 1.0
+        moved = info.solve(unit)
+        moved = np.abs(moved) / moved[some, np.arange(len(some))]
+        out |= (moved * newton.HELD_SD > error[:, None]).any(axis=1)
+    return np.flatnonzero(out)
 
 
 # ---- scores

@@ -43,6 +43,9 @@ class Layout:
         x_q of every value of the time-dependent inputs (:class:`lft.inference.pseudo.drive.Drive`).
     driven : ndarray (n_driven, 2) or None
         (unit, q) of the u.
+    held : frozenset of str
+        Names of couplings of pairs and inputs without a finite maximum that a Gaussian prior of standard deviation
+        ``newton.HELD_SD`` keeps finite, on the side to which they run.
     """
 
     n_units: int
@@ -54,6 +57,7 @@ class Layout:
     level: np.ndarray | None = None
     values: np.ndarray | None = None
     driven: np.ndarray | None = None
+    held: frozenset = frozenset()
 
     @property
     def n_pairs(self):
@@ -128,6 +132,10 @@ class Layout:
             out += [f"V[{int(np.flatnonzero(self.level == v)[0])}]" for v in range(self.n_levels)]
         out += [f"c[{i}]" for i in self.units]
         return out + ([f"u[{q},{i}]" for i, q in self.driven] if self.n_driven else [])
+
+    def is_held(self):
+        """Mask of the couplings in ``held``."""
+        return np.isin(self.names(), sorted(self.held)) if self.held else np.zeros(self.size, bool)
 
     def kinds(self):
         return np.repeat(["a", "b", "C", "V", "c", "u"], np.diff(self.first))

@@ -36,10 +36,11 @@ FORCING = {True: (0.02, 1e-3), False: (0.5, 0.03)}  # whether the rows fit in me
 
 
 def penalty(layout, ridge):
-    """Diagonal of the information of the ridge: (ridge/2) A^2 = (ridge/8) a^2, the same for C."""
+    """Diagonal of the information of the ridge, (ridge/2) A^2 = (ridge/8) a^2, the same for C, and of what is held."""
     f = layout.first
     extra = np.zeros(layout.size)
     extra[: f[1]] = extra[f[2] : f[3]] = ridge / 4
+    extra[layout.is_held()] += newton.HELD_SD**-2
     return extra
 
 
