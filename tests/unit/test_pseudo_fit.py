@@ -289,3 +289,16 @@ def test_large_fits_name_fields_alone(monkeypatch):
     monkeypatch.setattr("lft.inference.pseudo.result.MAX_NAMED", 10)
     fit = fit_pairwise(raster())
     assert set(fit.named()) == {f"h[{i}]" for i in range(6)} and fit.arrays()["J"].shape == (6, 6)
+
+
+def test_fields_beside_a_held_pair_have_no_error_where_rows_do_not_fit(monkeypatch):
+    from lft.inference.pseudo import fit, information, maximum
+
+    raster = (np.random.default_rng(0).random((20000, 8)) < 0.1).astype(np.int8)
+    raster[raster[:, 0] == 1, 1] = 0
+    whole = fit.fit_gibbs("neural", raster, test=0.0)
+    for module in (fit, information, maximum):
+        monkeypatch.setattr(module, "ROWS_BYTES", 0)
+    by_rows = fit.fit_gibbs("neural", raster, test=0.0)
+    assert {"A[0,1]", "I[0]", "I[1]"} <= set(by_rows.unbounded) and np.isfinite(by_rows.I_error[2:]).all()
+    assert "A[0,1]" in whole.unbounded and np.abs(whole.A - by_rows.A).max() < 1e-4

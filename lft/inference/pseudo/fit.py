@@ -245,7 +245,7 @@ def _user_names(names):
 
 
 def _units_of(name):
-    """The two units of ``A[0,3]``."""
+    """The two units of ``A[0,3]``; of ``J_lag[1,0,3]`` the last two numbers."""
     return [int(i) for i in name[2:-1].split(",")]
 
 
@@ -407,11 +407,16 @@ def _carried(layout, info, u):
     prior.
 
     The maximum over the rest, given a held coupling h, moves as ``dtheta_p/dtheta_h = H^-1_ph/H^-1_hh``; the curvature
-    at the held value itself says nothing, as the likelihood flattens on the way to infinity.
+    at the held value itself says nothing, as the likelihood flattens on the way to infinity.  Where the rows do not fit
+    in memory a solution is many passes over the data, and the fields of the two units stand for what moves.
     """
     held = np.flatnonzero(layout.is_held())
     out = np.zeros(layout.size, bool)
     out[held] = True
+    if rows_bytes(layout) > ROWS_BYTES:
+        near = {unit for name in layout.held for unit in _units_of(name)[-2:]}
+        out[layout.first[4] + np.flatnonzero(np.isin(layout.units, sorted(near)))] = True
+        return np.flatnonzero(out)
     error = np.sqrt((u**2).sum(axis=0))
     for start in range(0, len(held), 64):
         some = held[start : start + 64]
