@@ -35,7 +35,9 @@ cdef class Model:
         self.c.c, self.c.start, self.c.to, self.c.w = &c[0], &start[0], &to[0], &w[0]
         self.c.late_start, self.c.late_to, self.c.late_by = &late_start[0], &late_to[0], &late_by[0]
         self.c.late_w = &late_w[0]
-        self.c.step = NULL if step is None else &step[0]
+        self.c.step = NULL
+        if step is not None:
+            self.c.step = &step[0]
         self.c.folded = folded
 
     def sweep(self, uint64_t[:, :, ::1] state, uint64_t first, uint64_t t, uint32_t stream, uint64_t key,

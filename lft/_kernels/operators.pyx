@@ -32,8 +32,10 @@ def pack(const int8_t[:, ::1] values, uint64_t[:, ::1] minus):
 def count(const uint64_t[:, ::1] minus, const int32_t[:, ::1] to, const int32_t[::1] term, const int32_t[::1] base,
           Py_ssize_t n_base, uint64_t[:, ::1] planes):
     """Vertical counter of the products that are -1; ``base`` None: all products start at sites 0 .. n_base - 1."""
-    lft_products_count(&minus[0, 0], &to[0, 0], to.shape[1], &term[0], <int>term.shape[0],
-                       NULL if base is None else &base[0], n_base, &planes[0, 0])
+    cdef const int32_t *starts = NULL
+    if base is not None:
+        starts = &base[0]
+    lft_products_count(&minus[0, 0], &to[0, 0], to.shape[1], &term[0], <int>term.shape[0], starts, n_base, &planes[0, 0])
 
 
 cdef class Environment:
