@@ -100,6 +100,24 @@ def test_objective_is_consistent():
         assert np.allclose(information.solve((down[1] - up[1]) / 2e-5), np.eye(objective.size)[k], atol=1e-5)
 
 
+@pytest.mark.parametrize("lags", [1, 2])
+def test_covariance_of_long_stretches(lags):
+    """All that the bins of a stretch share, against differences of exact moments."""
+    rng = np.random.default_rng(lags)
+    directed = np.indices((lags, 3, 3)).reshape(3, -1).T[::2] + np.array([1, 0, 0])
+    op = Operators(3, np.array([[0, 1], [1, 2]]), (1,), ((3,),), np.array([0, 2]), np.full(3, -1.0), directed, lags)
+    theta = rng.normal(0, 0.6, op.size)
+    transfer = exact.Transfer(op.model(theta))
+    longer, shorter = (
+        ExactObjective(op, [np.tile([[1, 0, 1], [1, 1, 0], [1, 1, 1]], (n, 1))])._differences(theta) for n in (900, 500)
+    )
+    found = transfer.covariance(op)
+    assert np.allclose(found, (longer - shorter) / 1200, atol=1e-7) and np.allclose(found, found.T, atol=1e-14)
+    joint = transfer.joint(4000) / 4000
+    alone = (joint.sum(axis=0) @ transfer.bits[:, 0]) * (1 - joint.sum(axis=0) @ transfer.bits[:, 0])
+    assert abs(found[op.at["c"].start, op.at["c"].start] / alone - 1) > 0.02  # the mutant: bins as independent
+
+
 def test_fit_matches_moments_and_beats_the_pseudo_likelihood():
     raster = GibbsModel([-1.0, -0.5, -1.0, 0.0], np.full((4, 4), 0.8) - 0.8 * np.eye(4)).simulate(3000, seed=1)[0]
     fit, other = fit_exact(raster, test=0), fit_pairwise([raster], test=0)

@@ -3,8 +3,8 @@
     theta <- theta + H^-1 (O(data) - <O>),       H = cov(O)
 
 Newton steps on the concave likelihood, from the maximum of the pseudo-likelihood.  H is measured once, again where it
-is no guide any more and where the steps end; <O> is measured after every step in more samples, until what is left of
-the gradient is what chains of that length resolve.  Whether the moments are matched is then asked of new chains.
+is no guide any more and where the steps end; <O> is measured after every step, in the more samples the less is left of
+the gradient, until that is what chains resolve.  Whether the moments are matched is then asked of new chains.
 
 Sparse recordings with bursts have a second state nearby, in which most units fire; quadratic forms do not see it
 before chains visit it; once they do, Newton steps lead out of it.  So
@@ -86,8 +86,9 @@ def fit_boltzmann(
     start : GibbsModel or Fit, optional
         Default: the maximum of the pseudo-likelihood.
     accuracy : float
-        Chains are ``1 / accuracy`` times as long as the recording.  What they add to the variance of the couplings is
-        less than this share of what the recording gives (a tenth of it for pairs), and is part of the errors.
+        Chains end ``1 / accuracy`` times as long as the recording, or earlier where what they add is small enough: half
+        this share of the variance that the recording gives the couplings, on average, and one nat of likelihood.  What
+        they add is part of the errors.
     n_chains : int, optional
         Multiple of 64, at least 128; default 4096, for space-time models 512.
     seed : int

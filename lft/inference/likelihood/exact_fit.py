@@ -24,6 +24,8 @@ from lft.inference.pseudo.fit import fit_gibbs
 from lft.inference.trials import checked_lags, checked_rasters, split_trials
 
 _STEP = 1e-4
+LONG = 20
+"""Stretches so many times as long as an end is felt count as without ends in the covariance."""
 FARTHEST = {"a": 30.0, "b": 30.0, "C": 30.0, "V": 300.0, "c": 300.0}
 MODELS = ("pairwise", "k-pairwise", "neural", "lagged")
 """Log-odds beyond which a coupling is taken to run to infinity; V makes up for whole sums of the others."""
@@ -57,7 +59,13 @@ class ExactObjective:
             return self.n_rows * log_z, self.n_rows * mean, lambda: self.n_rows * covariance
         transfer = self._transfer(theta)
         log_z = sum(n * transfer.log_z(bins) for bins, n in self.lengths.items())
-        return log_z, self._transfer_mean(transfer), lambda: self._differences(theta)
+        return log_z, self._transfer_mean(transfer), lambda: self._covariance(transfer, theta)
+
+    def _covariance(self, transfer, theta):
+        """cov(O): that of the bins of long stretches; of short ones, by differences, with their ends."""
+        if min(self.lengths) > LONG * len(transfer.left):
+            return self.n_rows * transfer.covariance(self.operators)
+        return self._differences(theta)
 
     def _transfer(self, theta):
         return exact.Transfer(self.operators.model(theta), max(self.lengths))
@@ -111,7 +119,7 @@ def fit_exact(
     rasters : ndarray (T, N), or sequence of them
         0/1; several are trials.
     model : {"pairwise", "k-pairwise", "neural", "lagged"}
-        Static models have at most 20 units; with lags, units times longest lag <= 12.
+        Static models have at most 20 units; with lags, units times longest lag <= 12 and units times (lag + 1) <= 24.
     lags : tuple of int
         Of ``neural``.
     k_max : int
@@ -139,7 +147,8 @@ def fit_exact(
     Notes
     -----
     Errors: sandwich with blocks of time.  Cost of a step for 20 units: 20 2^20 additions and a matrix of 210 x 210;
-    with lags two transfer matrices per coupling: 3 units, lags up to 2 (24 couplings): 1 CPU s.
+    with lags a system of 2^(N lag) equations: 8 retinal units and one lag 1 CPU s in all, 12 units some minutes; two
+    transfer matrices per coupling where trials are not 20 times as long as an end is felt.
 
     Examples
     --------
@@ -157,7 +166,7 @@ def fit_exact(
     longest = problem.operators.longest
     size = problem.n_units * max(longest, 1)
     limit = exact.MAX_BITS if longest else exact.MAX_UNITS
-    if size > limit or (longest and problem.n_units * (longest + 1) > exact.MAX_JOINT):
+    if size > limit or (longest and problem.n_units * (longest + 1) > exact.MAX_FITTED):
         what = f"{problem.n_units} units" + (f" and lags up to {longest}" if longest else "")
         raise InputError(
             f"{what}: the exact sum is for at most {exact.MAX_UNITS} units without lags, and units times lags <= "
@@ -172,23 +181,55 @@ def fit_exact(
 
 
 def _start(problem, test, ridge):
-    """Independent units; with a V, whose large counts they never reach, and with directed couplings, where a step is
-    dear, the maximum of the pseudo-likelihood."""
-    if problem.model not in ("k-pairwise", "lagged"):
+    """Independent units; with a V, whose large counts they never reach, the maximum of the pseudo-likelihood."""
+    if problem.model != "k-pairwise":
         return start_theta(problem.operators, problem.train)
     return problem.start_at(from_fit(problem.pseudo(test, ridge)))
 
 
 def _maximum(objective, start):
     """(theta, information); couplings that run to infinity are named."""
+    search = _climb if objective.operators.longest else newton.maximize
     try:
-        theta, _, information = newton.maximize(objective.evaluate, start)
+        theta, _, information = search(objective.evaluate, start)
     except newton.DivergenceError:
         if objective.far is None:
             raise
         far = np.flatnonzero(np.abs(objective.far) > objective.farthest)
         newton.raise_runaway([objective.operators.names()[k] for k in far], objective.far[far])
     return theta, information
+
+
+def _climb(evaluate, theta, most=2.0, max_steps=100):
+    """Newton steps that end where the slope along them has fallen: as :func:`lft.inference.newton.maximize`.
+
+    Where units keep each other active log Z has an edge, beyond which they all fire: a quadratic form does not see it
+    from below, and sees little else from above.  On the edge, which bisection of the slope finds, it sees both.
+    """
+    value, gradient, make = evaluate(theta)
+    part = 1.0
+    for _ in range(max_steps):
+        information = make(None)
+        step = information.solve(gradient)
+        promised = float(gradient @ step)
+        if promised < newton.TOLERANCE:
+            return theta, value, information
+        longest = min(1.0, most / np.abs(step).max())
+        low, high, part = 0.0, None, min(longest, 4 * part)
+        while high is None or high - low > 1e-9 * longest:
+            new = evaluate(theta + part * step)
+            slope = float(new[1] @ step) if np.isfinite(new[0]) else -np.inf
+            if slope < -0.5 * promised:
+                high = part
+            elif slope > 0.7 * promised and part < longest:
+                low = part
+            else:
+                break
+            part = min(2 * part, longest) if high is None else (low + high) / 2
+        else:
+            break
+        theta, (value, gradient, make) = theta + part * step, new
+    raise newton.DivergenceError(f"fit: no step raises the likelihood, promised gain {promised:.3g} nats")
 
 
 class Problem:
