@@ -19,6 +19,7 @@ from lft.meanfield.fluctuations.integrate_fire import (
 from lft.meanfield.fluctuations.stability import stability
 from lft.meanfield.neurons import prepared
 from lft.meanfield.result import PopulationResult, Solution
+from lft.meanfield.saddle.agreement import check_replicas
 from lft.meanfield.saddle.shots import check_shots
 from lft.meanfield.saddle.simulate import check_causality
 from lft.meanfield.saddle.stationary import PARTS, solve_stationary
@@ -32,6 +33,9 @@ STARTS = {"guess": (1.0, 0.0), "low": (0.01, -1.0), "high": (1.0, 1.0)}
 """Variance and push of the mean to begin with."""
 APART = 0.1
 """Gap between the means of replicas, in units of the output's size, at which they count as different states."""
+
+REMEMBERED = 1e-3
+"""Probability that replicas that have settled count as remembering their start."""
 
 
 def solve(model, comm=None, start="guess"):
@@ -192,31 +196,6 @@ def _check_neurons(model):
         check_causality(prepared(p.neuron, model.solve.dt), p.name, scale, p.drive(0.0))
 
 
-def _check_agreement(model, total):
-    """Raise where the replicas have ended in two groups: several states are stable.
-
-    A gap between the means of few replicas may be chance.  Between states that are stable no iteration goes to and fro:
-    the ranges of the means over the sweeps that were averaged do not overlap either.
-    """
-    n_pop = len(model.populations)
-    for a, p in enumerate(model.populations):
-        mean, frozen, lags = total.mean[(PARTS + 1) * a : (PARTS + 1) * a + 3]
-        values = np.array([parts[(PARTS + 1) * a][0] for parts in total.small])
-        ranges = np.array([parts[(PARTS + 1) * n_pop + a] for parts in total.small])
-        order = np.argsort(values)
-        values, ranges = values[order], ranges[order]
-        gaps = np.diff(values)
-        at = int(np.argmax(gaps))
-        within = max(np.ptp(values[: at + 1]), np.ptp(values[at + 1 :]))
-        size = max(abs(float(mean[0])), math.sqrt(max(float(frozen[0]) + float(np.abs(lags[1:3]).max()), 0.0)))
-        is_apart = ranges[: at + 1, 1].max() < ranges[at + 1 :, 0].min()
-        if is_apart and gaps[at] > APART * size and gaps[at] > 3.0 * within:
-            raise ConvergenceError(
-                f"population {p.name}: the replicas end in different states, with mean outputs "
-                f"{', '.join(f'{v:.4g}' for v in values)}: several are stable; begin low or high (start, solve_from)"
-            )
-
-
 def _coarse_notes(model):
     """Populations whose time constant the grid does not resolve."""
     dt = model.solve.dt
@@ -306,7 +285,7 @@ def _sampled_stationary(model, comm, start):
     _check_neurons(model)
     notes = _coarse_notes(model)  # what is rounded in delays plays no part here
     _, grid, total, evidence = solve_stationary(model, comm, start, _feedback(model, notes), _first_rates(model, start))
-    _check_agreement(model, total)
+    notes += check_replicas(model, total)
     populations = {}
     for a, p in enumerate(model.populations):
         pairs = list(zip(total.mean, total.error, strict=True))[(PARTS + 1) * a : (PARTS + 1) * (a + 1)]

@@ -19,6 +19,7 @@ from lft.meanfield.model import (
 )
 from lft.meanfield.network.steps import build_network
 from lft.meanfield.neurons import LIF, Binary, EscapeRate, Rate
+from lft.meanfield.saddle.agreement import check_agreement
 from lft.meanfield.saddle.averaging import Replicas, average
 from lft.meanfield.saddle.closed import siegert
 from lft.meanfield.saddle.draws import Draws, sweep_key
@@ -26,7 +27,7 @@ from lft.meanfield.saddle.links import External, Link, input_covariance
 from lft.meanfield.saddle.paths import Root, circulant_paths, factor, gaussian_paths, root
 from lft.meanfield.saddle.simulate import Runner, check_causality, gram
 from lft.meanfield.saddle.two_time import Summary, System, from_silence, outputs, sweep
-from lft.meanfield.solver import _check_agreement, solve
+from lft.meanfield.solver import solve
 from lft.rng import Key
 from lft.testing import normality_p_value
 
@@ -292,12 +293,12 @@ def test_two_stable_states_are_found_and_never_averaged():
         total = Replicas()
         for m in (0.1, 0.9, 0.11, 0.89, 0.1, 0.9, 0.9, 0.1):
             total.add([np.array([m]), np.zeros(1), np.full(9, 0.01), np.zeros(2), np.zeros(3),
-                       np.array([m - wander, m + wander])])
+                       np.array([m - wander, m + wander, 0.5])])
         if wander < 0.1:
             with pytest.raises(ConvergenceError, match="different states"):
-                _check_agreement(model, total)
+                check_agreement(model, total)
         else:  # replicas whose own iterates go to and fro between the groups: noise
-            _check_agreement(model, total)
+            check_agreement(model, total)
 
 
 # ---- one's own neuron

@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from lft.errors import ConvergenceError
 from lft.meanfield.fluctuations.integrate_fire import white_noise_rates
 from lft.meanfield.model import Connection, FixedIndegree, Model, Poisson, Population, Solve
 from lft.meanfield.neurons import LIF
+from lft.meanfield.saddle.agreement import check_agreement, check_memory, side_notes
 from lft.meanfield.saddle.stationary import PARTS, solve_stationary
 from lft.meanfield.solver import solve
 from lft.testing import normality_p_value
@@ -49,6 +51,32 @@ def rates(weight, seed, samples, **settings):
     """(mean, error) of both populations, without what the public call adds of modes of the network: (2, 2)."""
     _, _, total, _ = solve_stationary(small(weight, seed, samples, **settings), rates=RATES)
     return np.array([[part[(PARTS + 1) * a][0] for a in (0, 1)] for part in (total.mean, total.error)])
+
+
+JUMPS = [pytest.param(0.3, marks=pytest.mark.validate), 0.5, pytest.param(0.7, marks=pytest.mark.validate)]
+
+
+@pytest.mark.parametrize("weight", JUMPS)
+def test_what_has_not_settled_is_refused(weight, monkeypatch):
+    """Replicas begin on both sides.  Mutants: pools that are never renewed, which leaves replicas where their first
+    rates put them, are refused; replicas that all begin below are named, though they may have settled."""
+    from lft.meanfield.saddle.shots import ShotDrive
+
+    def solved(first, sweeps=15):
+        model = small(weight, 3, 256, sweeps=sweeps)
+        _, _, total, _ = solve_stationary(model, rates=np.full(2, first))
+        check_agreement(model, total)
+        check_memory(model, total)
+        return total.mean[0][0], total.error[0][0], side_notes(model, total)
+
+    value, error, notes = solved(20.0, 30)
+    assert error < 0.03 * value and not notes
+    other, own, notes = solved(5.0)
+    assert len(notes) == 2 and all("began below" in note for note in notes)
+    assert abs(other - value) < 5.4 * np.hypot(error, own)  # Student's t, 7 degrees of freedom: 1e-3
+    monkeypatch.setattr(ShotDrive, "follow", lambda self, state, key: None)
+    with pytest.raises(ConvergenceError, match="remember where they began"):
+        solved(20.0)
 
 
 def deviations(found):

@@ -57,6 +57,8 @@ from lft.rng import Stream
 
 FIRST_RATE = 0.1
 """Rate of the first pool, Poisson trains, in spikes per timescale of the neuron."""
+SPREAD = 2.0 / 3.0
+"""Exponent of the scales 2^-1.5 to 2^1.5 of replicas: first rates from half to twice of what is expected."""
 MAX_LINKS = 60
 FIRST = 255
 """Draw number of what is no connection: the first pool, and what is kept of one."""
@@ -182,7 +184,7 @@ class ShotDrive:
         self.rates, self.pools = [], []  # of the first sweep
         for a, runner in enumerate(system.runners):
             slow = max(float(getattr(runner.neuron, "timescale", 10 * grid.dt)), 2 * grid.dt)
-            rate = scale * FIRST_RATE / slow if rates is None else scale**0.25 * float(rates[a])
+            rate = scale * FIRST_RATE / slow if rates is None else scale**SPREAD * float(rates[a])
             jumps = _shots.Shots([], [(rate, 1.0, FIRST)], self.window, self.window, 0, int(Stream.MEANFIELD_TRAIN),
                                  key.word)
             self.pools.append(Pool(*_shots.trains(jumps, n_pairs)))

@@ -197,8 +197,8 @@ class GaussianDrive:
 
 
 def solve_replica(system, grid, inputs, replica, begin, rates=None):
-    """One replica's :class:`~lft.meanfield.saddle.averaging.Settled` state, and between which values each mean went
-    while it was averaged, (P, 2); ``begin`` sets the start."""
+    """One replica's :class:`~lft.meanfield.saddle.averaging.Settled` state, and of each mean the least and largest
+    value while it was averaged and the one with which it began, (P, 3); ``begin`` sets the start."""
     model, solve = system.model, system.solve
     n_pairs = max(samples_of(model, replica) // 2, 8)
     scale = begin[0] * 2.0 ** ((replica % 4) - 1.5)  # replicas start apart: what has not settled shows in their scatter
@@ -237,10 +237,11 @@ def solve_replica(system, grid, inputs, replica, begin, rates=None):
         slow = 2 * max(float(getattr(runner.neuron, "timescale", 10 * grid.dt)), 2 * grid.dt)
         first = np.full(1, drive.rates[a] if is_shot else 0.0)
         start += [first, np.full(1, SEED * scale), scale * np.exp(-grid.lags / slow), np.zeros(2)]
+    begun = [float(first[0]) for first in start[::PARTS]]
     settled = average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: ",
                       shots.FIRST_GAIN if is_shot else 1.0)
     seen = np.array(visited[-max(settled.n_averaged, 1):])
-    return settled, np.stack([seen.min(axis=0), seen.max(axis=0)], axis=1)
+    return settled, np.stack([seen.min(axis=0), seen.max(axis=0), begun], axis=1)
 
 
 def solve_stationary(model, comm=None, begin=(1.0, 0.0), fed_back=None, rates=None):
@@ -265,7 +266,8 @@ def solve_stationary(model, comm=None, begin=(1.0, 0.0), fed_back=None, rates=No
     grid : Grid
     total : lft.meanfield.saddle.averaging.Replicas
         For each population the arrays m, e, A, observed mean and variance, (mu, frozen, variance without white part);
-        then for each the least and largest mean of the sweeps that were averaged.  A of each replica is kept.
+        then for each the least and largest mean of the sweeps that were averaged, and the first mean.  A of each
+        replica is kept.
     evidence : dict
     """
     system, domain = System(model), replica_domain(model, comm)
