@@ -31,12 +31,6 @@ from lft.meanfield.structured import structure_of
 ARRAYS = 7
 STARTS = {"guess": (1.0, 0.0), "low": (0.01, -1.0), "high": (1.0, 1.0)}
 """Variance and push of the mean to begin with."""
-APART = 0.1
-"""Gap between the means of replicas, in units of the output's size, at which they count as different states."""
-
-REMEMBERED = 1e-3
-"""Probability that replicas that have settled count as remembering their start."""
-
 
 def solve(model, comm=None, start="guess"):
     """The self-consistent state of a network.
