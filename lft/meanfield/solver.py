@@ -32,6 +32,7 @@ ARRAYS = 7
 STARTS = {"guess": (1.0, 0.0), "low": (0.01, -1.0), "high": (1.0, 1.0)}
 """Variance and push of the mean to begin with."""
 
+
 def solve(model, comm=None, start="guess"):
     """The self-consistent state of a network.
 
