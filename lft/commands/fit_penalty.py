@@ -93,11 +93,12 @@ class Plan:
         if args.bootstrap:
             options = self._again(objective=objective)
             b = bootstrap(objective, theta, n_samples=args.bootstrap, seed=_seed(args), **options)
-            low, high = b.interval()
-            self.arrays |= {"bootstrap_error": b.error, "bootstrap_low": low, "bootstrap_high": high}
+            known = np.isfinite(u).all(axis=0)  # not what has no maximum, nor what moves with it
+            low, high, error = (np.where(known, part, np.nan) for part in (*b.interval(), b.error))
+            self.arrays |= {"bootstrap_error": error, "bootstrap_low": low, "bootstrap_high": high}
             self.report["bootstrap"] = {
                 "samples": args.bootstrap, "blocks": len(b.edges) - 1, "unit": b.unit, "failed": b.n_failed,
-                "ratio_to_sandwich": float(np.nanmedian(b.error / np.sqrt((u**2).sum(axis=0)))),
+                "ratio_to_sandwich": float(np.nanmedian(error / np.sqrt((u**2).sum(axis=0)))),
             }  # fmt: skip
             self.warnings += b.warnings
             ratio = self.report["bootstrap"]["ratio_to_sandwich"]
@@ -216,6 +217,12 @@ class Plan:
             self.warnings.append(
                 f"discovery: a null of {found.n_null} draws cannot show one coupling among {tested} at "
                 f"{args.discovery:g}: take --surrogates {wanted} or more"
+            )
+        untested = [n for n, p in zip(names, found.p, strict=True) if not np.isfinite(p)]
+        if untested:
+            self.warnings.append(
+                f"discovery: {len(untested)} couplings have no error and are not tested, strong as they may be: "
+                f"{', '.join(untested[:5])}{', ...' if untested[5:] else ''} (--ridge or --penalty l1 gives them one)"
             )
         self.arrays |= {"discovery_names": np.array(names, dtype="S"), "discovery_z": found.z, "discovery_p": found.p,
                         "discovery_q": found.q, "discovery_found": found.found}  # fmt: skip

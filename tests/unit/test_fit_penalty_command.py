@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from lft.commands.fit_penalty import Plan
+from lft.inference.result import load_fit
 from tests.helpers import load_json, run_lft
 from tests.objectives import ising_exact
 
@@ -159,3 +160,15 @@ def test_any_number_of_ranks_gives_the_same(tmp_path):
             forms.append((data, {name: file[name][()] for name in file if file[name].dtype.kind == "f"}))
     assert forms[0][0] == forms[1][0]
     assert all(np.array_equal(v, forms[1][1][k], equal_nan=True) for k, v in forms[0][1].items())
+
+
+def test_couplings_without_an_error_are_neither_tested_nor_bootstrapped_in_silence(lft_main, tmp_path):
+    x = (np.random.default_rng(1).random((2500, 4)) < 0.25).astype(np.int8)
+    x[:, 1] &= 1 - x[:, 0]  # never together
+    np.savez("held.npz", raster=x.T, bin_s=0.02)
+    lft_main("fit held.npz --model pairwise --discovery 0.1 --bootstrap 12 -o f.h5")
+    stored = load_fit("f.h5")
+    assert any("1 couplings have no error and are not tested" in w and "J[0,1]" in w for w in stored.json["warnings"])
+    at = stored["parameter_names"].astype(str).tolist().index("a[0,1]")
+    assert np.flatnonzero(np.isnan(stored["bootstrap_error"])).tolist() == [at]
+    assert np.isnan(stored["J_error"][0, 1]) and np.isfinite(stored["J_error"][2, 3])
