@@ -143,15 +143,15 @@ def bursts():
     return GibbsModel([-5.5, -5.0, -4.2, -4.0], a, None, None, C[None])
 
 
-def test_boltzmann_learning_of_sparse_bursts():
+def check_bursts(seed):
     """Directed couplings of few spikes, from independent units: the maximum of the transfer matrix, nothing else."""
     truth = bursts()
-    raster = truth.simulate(20_000, seed=3)[0]
+    raster = truth.simulate(20_000, seed=seed + 2)[0]
     options = {"model": "lagged", "test": 0.0, "ridge": 1.0}
     best = fit_exact(raster, **options)
     rate = raster.mean(axis=0)
     start = GibbsModel(np.log(rate / (1 - rate)))
-    fit = fit_boltzmann(raster, start=start, n_chains=256, seed=1, accuracy=0.03, **options)
+    fit = fit_boltzmann(raster, start=start, n_chains=256, seed=seed, accuracy=0.03, **options)
     exactly = ExactObjective(Problem(raster, "lagged", (), 0.0, 1.0, 1).operators, [raster], 1.0)
     theta = exactly.operators.theta(load_model(fit))
     value = exactly.evaluate(theta)[0]
@@ -162,6 +162,10 @@ def test_boltzmann_learning_of_sparse_bursts():
     assert not any("not at its maximum" in line for line in fit.warnings)
     mutant = exactly.operators.theta(truth.scaled(0.9))  # couplings a tenth too small
     assert top - exactly.evaluate(mutant)[0] > 0.05 * exactly.size
+
+
+def test_boltzmann_learning_of_sparse_bursts():
+    check_bursts(1)
 
 
 NAMED = (
@@ -315,6 +319,27 @@ def test_errors_of_exact_fits_are_calibrated():
     z = np.array(z)
     assert 0.9 < z.std() < 1.1 and np.abs(z.mean(axis=0)).max() < 4.5 / 10
     assert 0.93 < (np.abs(z) < 1.96).mean() < 0.97
+
+
+@pytest.mark.validate
+@pytest.mark.parametrize("seed", range(2, 10))
+def test_boltzmann_learning_of_bursts_over_seeds(seed):
+    check_bursts(seed)
+
+
+@pytest.mark.validate
+@pytest.mark.parametrize("accuracy", [0.02, 0.05])
+def test_chains_add_no_more_than_accuracy_allows(accuracy):
+    """Distance from the exact maximum, in standard errors of the recording, over 20 recordings."""
+    z = []
+    for seed in range(20):
+        raster = pairwise(5).simulate(1500, seed=seed)[0]
+        best = fit_exact(raster, test=0.0, ridge=1.0).named()
+        fit = fit_boltzmann(raster, test=0.0, ridge=1.0, n_chains=512, seed=seed, accuracy=accuracy).named()
+        z.append([(fit[name][0] - value) / error for name, (value, error) in best.items()])
+    z = np.array(z)
+    print(f"accuracy {accuracy}: rms {np.sqrt((z**2).mean()):.3f}, largest {np.abs(z).max():.3f}")
+    assert np.sqrt((z**2).mean()) < np.sqrt(accuracy) and np.abs(z).max() < 4.5 * np.sqrt(accuracy)
 
 
 @pytest.mark.validate

@@ -66,7 +66,7 @@ SMALLEST = 0.01
 STALLED = 15
 """Steps in which what is left of the gradient must fall by a fifth."""
 ADDED = 1.0
-"""Nats of likelihood that the noise of chains may cost, where that takes less than ``1 / accuracy`` recordings."""
+"""Nats of likelihood that the noise of chains may cost before the last step, whose chains are ``1 / accuracy`` long."""
 ADVICE = "give --ridge, or fewer units or lags, or wider bins"
 
 
@@ -86,9 +86,9 @@ def fit_boltzmann(
     start : GibbsModel or Fit, optional
         Default: the maximum of the pseudo-likelihood.
     accuracy : float
-        Chains end ``1 / accuracy`` times as long as the recording, or earlier where what they add is small enough: half
-        this share of the variance that the recording gives the couplings, on average, and one nat of likelihood.  What
-        they add is part of the errors.
+        The last chains are ``1 / accuracy`` times as long as the recording.  What they add to the variance of the
+        couplings is less than this share of what the recording gives (a tenth of it for pairs), and is part of the
+        errors.
     n_chains : int, optional
         Multiple of 64, at least 128; default 4096, for space-time models 512.
     seed : int
@@ -243,7 +243,7 @@ class _Learner:
         self.shrink = math.sqrt((n - p) * (n - p - 1) * (n - p - 3) / (n**2 * (n - 1)))
 
     def learn(self, max_steps):
-        """Steps until the gradient is what sampling resolves; (state, moments at its couplings)."""
+        """Steps until the gradient is what sampling resolves; (state, moments of long chains at its couplings)."""
         state = self.store.load()
         if state is None:
             theta = self.operators.theta(self.first)
@@ -287,7 +287,7 @@ class _Learner:
                 state.measured_at = state.theta
                 quality, noise = self.promise(residual, moments)
             if quality <= 2.5 * noise and self.is_close(state, noise):
-                return state, moments
+                return state, moments if state.share <= self.accuracy else chains.moments(self.accuracy)
             if quality <= 20 * noise:
                 state.share = self.closer(state, noise, quality)
                 if quality <= 2.5 * noise:
