@@ -59,8 +59,10 @@ STRAY = 1.3
 """Spikes of chains, in units of those recorded or before a step, beyond which it is taken back to a quarter."""
 FENCES = 12
 """Kinds of bins, to which steps have strayed, that are remembered."""
-SWEEPS, PATIENCE = 64, 4
-"""Sweeps to settle, and margins, in units of those before a step or of 64, beyond which it is taken back."""
+PATIENCE = 4
+"""Margins, in units of those before a step or of 64 bins, beyond which it is taken back."""
+SWEEPS = 256
+"""Sweeps in which chains after a step must settle, or twice those that it took before."""
 SMALLEST = 0.01
 """Log-odds of a step that is not cut any further."""
 STALLED = 15
@@ -206,11 +208,11 @@ class _Learner:
         model = self.operators.model(state.theta)
         if np.array_equal(state.theta, state.back):
             return self.stretches(model, state.seeds)
-        is_long = model.margin() > min(PATIENCE * max(state.margin, SWEEPS), LONGEST - 1)
+        is_long = model.margin() > min(PATIENCE * max(state.margin, 64), LONGEST - 1)
         if is_long or second_state(model, self.rate.sum(), self.seed, self.rate):  # a look that is cheap
             return None
         most = STRAY * max(1.0, state.spikes / self.spikes(self.observed))
-        chains = self.stretches(model, state.seeds, most=most, patience=PATIENCE * max(state.sweeps, SWEEPS) // 2)
+        chains = self.stretches(model, state.seeds, most=most, patience=max(2 * state.sweeps, SWEEPS))
         return chains if chains.is_settled else None
 
     def gradient(self, theta, moments):
