@@ -73,8 +73,10 @@ if __name__ == "__main__":
     for number, size in enumerate(sizes):
         both, network = compared(size, args)
         row = both.row("mean", "E")
-        print(f"\nN = {size}: mean rate of E {row.theory:.2f}({row.theory_error:.2f}), "
-              f"networks {row.network:.2f}({row.network_error:.2f}) Hz")
+        print(
+            f"\nN = {size}: mean rate of E {row.theory:.2f}({row.theory_error:.2f}), "
+            f"networks {row.network:.2f}({row.network_error:.2f}) Hz"
+        )
         names = ("draws", "rms %", "error %", "theory %", "offset", "error", "largest %", "within", "or 2 errors")
         print("".join(f"{name:>{width}}" for name, width in zip(names, WIDTHS, strict=True)))
         rows = both.bands(EDGES)[: len(EDGES) - 1]
