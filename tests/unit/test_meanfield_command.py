@@ -1,12 +1,14 @@
 """``lft meanfield``: files, JSON keys, exit codes, the figure."""
 
 import json
+import sys
 
 import h5py
 import numpy as np
 import pytest
 
 from lft.cli import main
+from lft.meanfield.neurons.beside import find_beside
 
 SCS = """
 [population.x]
@@ -187,7 +189,8 @@ def test_own_gains_that_fail_are_one_line(model, capsys, gain, words):
 
 
 def test_own_gain_beside_the_file(model, capsys):
-    """With a module of its own beside it, from another folder: the built-in tanh; in the file as it was named."""
+    """With a module of its own beside it, from another folder: the built-in tanh; in the file as it was named.  A
+    module of the same name beside another model is another one."""
     beside = model / "beside"
     beside.mkdir()
     (beside / "mygains.py").write_text(GAINS)
@@ -199,5 +202,11 @@ def test_own_gain_beside_the_file(model, capsys):
         found.append(json.loads((model / "mf.json").read_text()))
     own, tanh = found
     assert own["config"]["population"]["x"]["gain"] == "mygains:phi"
+    other = model / "other"
+    other.mkdir()
+    (other / "mygains.py").write_text("from helping import half\ndef phi(x):\n    return half * x\n")
+    (other / "helping.py").write_text("half = 0.25\n")
+    assert find_beside("mygains:phi", other)(8.0) == 2.0 and find_beside("mygains:phi", beside)(0.0) == 0.0
+    assert "helping" not in sys.modules and str(other) not in sys.path
     variances = [data["populations"]["x"]["state_variance"]["value"] for data in (own, tanh)]
     assert variances[0] == pytest.approx(variances[1], rel=1e-6)

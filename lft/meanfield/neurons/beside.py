@@ -31,8 +31,8 @@ def find_beside(what, folder=None):
 
     Notes
     -----
-    A module beside the file is loaded anew for every model and never found by ``import``; while it is loaded, it can
-    itself import modules that lie beside it.
+    A module beside the file is loaded anew for every model and never found by ``import``; while it is loaded (not
+    later, within functions), it can itself import modules that lie beside it.
 
     Examples
     --------
@@ -67,11 +67,16 @@ def _load(module, folder):
     spec = importlib.util.spec_from_file_location(name, path)
     loaded = importlib.util.module_from_spec(spec)
     sys.modules[name] = loaded
-    sys.path.insert(0, str(Path(folder).resolve()))
+    own, before = str(Path(folder).resolve()), set(sys.modules)
+    sys.path.insert(0, own)
     try:
         spec.loader.exec_module(loaded)
     finally:
-        sys.path.pop(0)
+        if own in sys.path:
+            sys.path.remove(own)
+        for other in set(sys.modules) - before:  # another folder may have modules of the same names
+            if Path(getattr(sys.modules[other], "__file__", None) or "/").is_relative_to(own):
+                del sys.modules[other]
     return loaded
 
 
