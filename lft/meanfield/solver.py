@@ -19,7 +19,7 @@ from lft.meanfield.fluctuations.integrate_fire import (
 from lft.meanfield.fluctuations.stability import stability
 from lft.meanfield.neurons import prepared
 from lft.meanfield.result import PopulationResult, Solution
-from lft.meanfield.saddle.agreement import check_replicas
+from lft.meanfield.saddle.agreement import check_replicas, frozen_doubt
 from lft.meanfield.saddle.shots import check_shots
 from lft.meanfield.saddle.simulate import check_causality
 from lft.meanfield.saddle.stationary import PARTS, solve_stationary
@@ -285,6 +285,10 @@ def _sampled_stationary(model, comm, start):
     for a, p in enumerate(model.populations):
         pairs = list(zip(total.mean, total.error, strict=True))[(PARTS + 1) * a : (PARTS + 1) * (a + 1)]
         mean, frozen, lags, seen, inputs = pairs
+        doubt, more = frozen_doubt(model, total, a)
+        if doubt:  # what is missing in the frozen variance is in A instead
+            frozen, lags = ((value, np.hypot(error, doubt)) for value, error in (frozen, lags))
+            notes += more
         has_state = hasattr(prepared(p.neuron, model.solve.dt), "observe")
         q = {
             "mean": _item(mean, 0),

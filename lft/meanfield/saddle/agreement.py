@@ -91,3 +91,23 @@ def side_notes(model, total):
             out.append(f"{p.name}: all replicas began {side} the solution ({begun.min():.3g} to {begun.max():.3g}, now "
                        f"{ended:.3g}): what has not settled may not show in the errors; compare with more sweeps")
     return out
+
+
+def frozen_doubt(model, total, a):
+    """(how far the frozen variance of a population may be off beside its scatter, notes that say why)."""
+    from scipy.stats import t
+
+    value, error = (part[(PARTS + 1) * a + 1][0] for part in (total.mean, total.error))
+    rows = np.array([parts[(PARTS + 1) * len(model.populations) + a] for parts in total.small])
+    name, missed, moved, n = model.populations[a].name, rows[:, 3].mean(), rows[:, 4], len(rows)
+    doubt, notes = 0.0, []
+    if value > 0 and missed:
+        doubt = float(missed)
+        notes.append(f"{name}: the frozen variance stands out of its noise in a part of the sweeps alone: up to "
+                     f"{missed:.2g} may count as autocovariance instead (in the errors of both); take more samples")
+    apart = abs(float(moved.mean()))
+    if n > 2 and apart > error and apart > t.isf(0.5 * REMEMBERED, n - 1) * moved.std(ddof=1) / math.sqrt(n):
+        doubt = math.hypot(doubt, apart)
+        notes.append(f"{name}: the frozen variance still moved, by {moved.mean():+.2g} between the halves of the "
+                     "averaged sweeps (in its error); take more sweeps")
+    return doubt, notes

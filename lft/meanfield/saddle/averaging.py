@@ -44,6 +44,9 @@ SMALL = 1e-2
 ROWS = 64
 """Rows of an array that are mixed at once."""
 
+SMALLEST = 5
+"""Numbers in an array up to which it is kept of every replica."""
+
 
 @dataclass
 class Settled:
@@ -254,7 +257,7 @@ class Replicas:
     def add(self, arrays):
         self.n += 1
         self.kept.append([np.array(arrays[k], float) for k in self.keep])
-        self.small.append([np.array(a, float) if np.size(a) <= 3 else None for a in arrays])
+        self.small.append([np.array(a, float) if np.size(a) <= SMALLEST else None for a in arrays])
         if self.mean is None:
             self.mean = [np.array(a, float) for a in arrays]
             self._square = [np.zeros_like(a) for a in self.mean]

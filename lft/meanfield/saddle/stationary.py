@@ -12,8 +12,8 @@ by its own fluctuations; it is known for LIF neurons with delta synapses
 
 The frozen part is told from slow fluctuations by pairs: two neurons share their frozen offset (quantiles of the normal
 distribution, not draws) and nothing else, so that ``e = <ybar_1 ybar_2> - m^2`` however short the window, and
-half the difference of the two has the covariance A alone.  Where e is within three of its standard errors of 0,
-it counts as 0: its noise would drive a frozen input that is not there.
+half the difference of the two has the covariance A alone.  Where e, over the last sweeps (``Excess``), is within three
+of its standard errors of 0, it counts as 0: its noise would drive a frozen input that is not there.
 
 A is estimated without bias (each lag by its own number of pairs of times) up to ``max_lag`` and tapered to 0 over the
 upper half of the lags for the embedding; what is negative in the spectrum then is set to 0 and its share is reported.
@@ -32,6 +32,8 @@ from lft.rng import Stream
 
 CHUNK = 256
 SIGNIFICANT = 3.0
+MEMORY = 1.0 / 16.0
+"""Weight of the last sweep in what is known of a frozen variance."""
 WARMUP = 10.0
 """Warm-up in units of the neuron's timescale."""
 SEED = 0.01
@@ -117,8 +119,34 @@ def autocovariance(y, n_lags):
     return irfft(power / y.shape[1], size)[:n_lags] / (n - np.arange(n_lags))
 
 
-def measure(first, second, has_frozen, n_lags):
+class Excess:
+    """A frozen variance and its noise over the last sweeps, by which it is told from 0.
+
+    A single sweep cannot tell: where e is a few times its noise, to take it as 0 whenever it does not stand out would
+    leave out small values and keep large ones, or cut the feedback without which there is none.
+    """
+
+    def __init__(self):
+        self.mean, self.variance, self.n = 0.0, 0.0, 0
+
+    def stands_out(self, excess, error):
+        """Take in the value of a sweep and its standard error."""
+        self.n += 1
+        share = max(1.0 / self.n, MEMORY)
+        self.mean += share * (excess - self.mean)
+        self.variance = (1.0 - share) ** 2 * self.variance + (share * error) ** 2
+        return self.mean > self.unseen
+
+    @property
+    def unseen(self):
+        """Size below which a frozen variance does not stand out."""
+        return SIGNIFICANT * float(np.sqrt(self.variance))
+
+
+def measure(first, second, has_frozen, n_lags, known=None):
     """(m, e, A) and the squared noise of each from paired paths (W, n) that share their frozen input.
+
+    ``known``: the :class:`Excess` of the sweeps before; default: this one alone.
 
     Returns
     -------
@@ -132,7 +160,8 @@ def measure(first, second, has_frozen, n_lags):
     shared = mean_1 * mean_2
     excess = float(shared.mean())
     error = float(shared.std() / np.sqrt(n))
-    is_frozen = has_frozen and excess > SIGNIFICANT * error
+    stands_out = (Excess() if known is None else known).stands_out(excess, error)
+    is_frozen = has_frozen and stands_out
     ms, es, covariances = [], [], []
     for b in batches(n):
         ms.append(0.5 * (first[:, b].mean() + second[:, b].mean()))
@@ -197,12 +226,15 @@ class GaussianDrive:
 
 
 def solve_replica(system, grid, inputs, replica, begin, rates=None):
-    """One replica's :class:`~lft.meanfield.saddle.averaging.Settled` state, and of each mean the least and largest
-    value while it was averaged and the one with which it began, (P, 3); ``begin`` sets the start."""
+    """One replica's :class:`~lft.meanfield.saddle.averaging.Settled` state, and (P, 5) of each mean the least and
+    largest value while it was averaged and the one with which it began, of the frozen variance the share of these
+    sweeps in which it did not stand out times the size up to which it would not, and by how much it moved between
+    their halves; ``begin`` sets the start."""
     model, solve = system.model, system.solve
     n_pairs = max(samples_of(model, replica) // 2, 8)
     scale = begin[0] * 2.0 ** ((replica % 4) - 1.5)  # replicas start apart: what has not settled shows in their scatter
-    summary, is_shot, visited = Summary(), solve.input == "shot", []
+    summary, is_shot, visited, missed, frozen = Summary(), solve.input == "shot", [], [], []
+    known = [Excess() for _ in system.runners]
     if is_shot:
         drive = shots.ShotDrive(system, grid, n_pairs, sweep_key(solve.seed, 0, 0, replica), scale, rates)
     else:
@@ -221,13 +253,15 @@ def solve_replica(system, grid, inputs, replica, begin, rates=None):
             key = sweep_key(solve.seed, number, 0 if is_shot else a, replica)
             y, seen, has_frozen = drive.run(a, state, key, begin[1] if number == 0 else 0.0)
             y = y[1 + grid.warmup :]
-            values, noise2 = measure(y[:, :n_pairs], y[:, n_pairs:], has_frozen, grid.n_lags)
+            values, noise2 = measure(y[:, :n_pairs], y[:, n_pairs:], has_frozen, grid.n_lags, known[a])
             state_moments = np.zeros(2) if seen is None else seen[:, 1 + grid.warmup :].mean(axis=1)
             new += [*values, state_moments]
             noise += [noise2[0], noise2[1], noise2[2][:1], noise2[2][1:]]
         if is_shot:
             drive.keep(state, new)
         visited.append([m[0] for m in new[::PARTS]])
+        missed.append([e[0] == 0 for e in new[1::PARTS]])
+        frozen.append([e[0] for e in state[1::PARTS]])
         if summary.scales is None:
             summary.set_scales(new)
         return new, summary.scaled(noise, 2)
@@ -240,8 +274,12 @@ def solve_replica(system, grid, inputs, replica, begin, rates=None):
     begun = [float(first[0]) for first in start[::PARTS]]
     settled = average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: ",
                       shots.FIRST_GAIN if is_shot else 1.0)
-    seen = np.array(visited[-max(settled.n_averaged, 1):])
-    return settled, np.stack([seen.min(axis=0), seen.max(axis=0), begun], axis=1)
+    last = max(settled.n_averaged, 1)
+    seen = np.array(visited[-last:])
+    unseen = np.mean(missed[-last:], axis=0) * [k.unseen for k in known]
+    half = max(last // 2, 1)
+    moved = np.mean(frozen[-half:], axis=0) - np.mean(frozen[-last:][:half], axis=0)
+    return settled, np.stack([seen.min(axis=0), seen.max(axis=0), begun, unseen, moved], axis=1)
 
 
 def solve_stationary(model, comm=None, begin=(1.0, 0.0), fed_back=None, rates=None):
@@ -266,8 +304,8 @@ def solve_stationary(model, comm=None, begin=(1.0, 0.0), fed_back=None, rates=No
     grid : Grid
     total : lft.meanfield.saddle.averaging.Replicas
         For each population the arrays m, e, A, observed mean and variance, (mu, frozen, variance without white part);
-        then for each the least and largest mean of the sweeps that were averaged, and the first mean.  A of each
-        replica is kept.
+        then for each the least and largest mean of the sweeps that were averaged, the first mean, how large a frozen
+        variance would have been missed, and by how much it moved.  A of each replica is kept.
     evidence : dict
     """
     system, domain = System(model), replica_domain(model, comm)
