@@ -42,8 +42,8 @@ CHECK = {"max_triples": 1000, "n_labels": 2999}
 GROUPS, GROUP_UNITS = 3, 10
 SHORT = "pairwise; kinetic; glm; pairwise, likelihood"
 PATCHES = {  # units, bins at most, families: each recording within 10 minutes of one core
-    "retina_P11_m1r2": (20, 90_000, SHORT),
-    "retina_P9_7mar": (20, 90_000, SHORT),
+    "retina_P11_m1r2": (40, 90_000, SHORT),
+    "retina_P9_7mar": (40, 90_000, SHORT),
     "culture_ctx_DIV28": (40, 30_000, SHORT),
     "aplysia_Jun0514_da01": (40, 30_000, SHORT + "; k-pairwise; neural; neural, likelihood"),
     "aplysia_Jun0514_da02": (40, 30_000, SHORT),
@@ -232,7 +232,7 @@ def main():
     parser.add_argument("data", nargs="?", default=os.environ.get("LFT_DATA"))
     parser.add_argument("-o", "--output", default="fit_patches_output")
     parser.add_argument("--only", choices=list(RECORDINGS), action="append")
-    parser.add_argument("--units", type=int, help="default: 20 on the retinae, 40 elsewhere")
+    parser.add_argument("--units", type=int, help="default: 40")
     parser.add_argument("--bins", type=int, help="from the start of the recording, at most")
     parser.add_argument("--families", help=f"separated by semicolons; default: {SHORT}, and more on some")
     each_recording(parser, study)

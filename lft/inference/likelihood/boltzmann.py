@@ -194,6 +194,7 @@ class _Learner:
         self.accuracy, self.words, self.seed, self.comm, self.store = accuracy, words, seed, comm, store
         self.observed = sum(self.operators.total(r) for r in problem.train)
         self.penalty, self.renewed = penalty(self.operators, ridge), 0
+        self.slack = min(4 * ADDED, 2 * accuracy * self.operators.size)  # for the last step, which ends it
         self._rare = np.r_[tuple(self.operators.at[kind] for kind in "aCV")]  # coincidences and counts
         self.rate = sum(r.sum(axis=0, dtype=float) for r in problem.train) / problem.n_train
         store.mark(problem, first, accuracy, words, seed, ridge)
@@ -281,18 +282,18 @@ class _Learner:
             state.sweeps, state.margin = chains.sweeps, chains.margin
             quality, noise = self.promise(residual, moments)
             worse = quality > 0.7 * state.quality + 5 * noise or self.moved(state) > 10 * FAR
-            done = quality <= 2.5 * noise and self.is_close(state, noise)
+            done = quality <= 2.5 * noise + self.slack and self.is_close(state, noise)
             # the end is judged by a covariance from which the couplings are no farther than chains resolve
             worse |= done and self.moved(state) * self.problem.n_train > 0.5 * self.operators.size * self.accuracy
             if worse and not np.array_equal(state.theta, state.measured_at):  # that covariance is no guide any more
                 state.covariance, state.n_draws = self.measure(chains)
                 state.measured_at = state.theta
                 quality, noise = self.promise(residual, moments)
-            if quality <= 2.5 * noise and self.is_close(state, noise):
+            if quality <= 2.5 * noise + self.slack and self.is_close(state, noise):
                 return state, moments if state.share <= self.accuracy else chains.moments(self.accuracy)
-            if quality <= 20 * noise:
+            if quality <= 20 * noise + self.slack:
                 state.share = self.closer(state, noise, quality)
-                if quality <= 2.5 * noise:
+                if quality <= 2.5 * noise + self.slack:
                     continue  # no step from noise: look closer first
             if quality < 0.8 * state.lowest:
                 state.lowest, state.lowest_step = quality, state.step
