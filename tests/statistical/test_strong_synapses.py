@@ -165,7 +165,7 @@ class OnGrid(LIF):
 
 @pytest.mark.validate
 def test_strong_synapses_agree_with_the_network_on_its_grid():
-    """0.7 mV, dt = 0.05 ms: what is left is 4 %, order 1/N.  Mutant: neurons without a grid."""
+    """0.7 mV, dt = 0.05 ms: 4 % are left, whose cause is not known.  Mutant: neurons without a grid."""
     network, scatter = NETWORKS[0.7]
     exact = strong(0.7, input="shot", replicas=8)
     cell = OnGrid()

@@ -96,6 +96,8 @@ class Runner:
         y = np.asarray(y)
         if y.shape != shape:
             raise InputError(f"population {self.name}: the neuron returned shape {y.shape}; valid is {shape}")
+        if y.dtype.kind not in "biuf":
+            raise InputError(f"population {self.name}: the neuron returned {y.dtype} numbers; valid are real ones")
         return y
 
     def _finite(self, y):
