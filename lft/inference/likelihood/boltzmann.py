@@ -484,7 +484,8 @@ class _Learner:
         """What new chains at the couplings say."""
         new = self.stretches(theta, 0).moments(state.share)
         residual = self.gradient(theta, new)
-        data = self._data_error()
+        # blocks have no error for an event that never occurs, or once: that of the model is the least
+        data = np.maximum(self._data_error(), np.sqrt(np.diagonal(state.covariance)))
         own = np.hypot(new.error, moments.error)
         z, z_chains = residual / np.hypot(data, own), residual / own
         model = self.operators.model(theta)
