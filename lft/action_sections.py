@@ -225,7 +225,7 @@ def _inputs(section, fit):
         return {}
     if "inputs" not in fit:
         raise InputError(
-            f"{section.source}: this fit has inputs whose columns are not in its file (more than 4194304 numbers, or "
+            f"{section.source}: this fit has inputs whose columns are not in its file (too many numbers, or "
             "several trials with couplings in time): it cannot be simulated as it is"
         )
     return {"input_weights": fit["input_weights"], "inputs": fit["inputs"]}

@@ -15,6 +15,9 @@ import numpy as np
 from lft.errors import InputError
 from lft.inference.basis import bspline, make_basis
 
+MAX_CELLS = 2**22
+"""Numbers in the columns of inputs up to which the file of a fit keeps them."""
+
 
 @dataclass(frozen=True)
 class EventLocked:

@@ -93,9 +93,9 @@ def test_rank_update_is_the_product():
     for paths in (y, spikes + 0.1, 1e4 * np.rint(y)):  # the last: whole, and too large
         exact = paths @ paths.T / 70
         found = gram(paths, 4000.0 if paths is not y else 1.0)
-        assert np.allclose(found, exact, rtol=1e-12, atol=1e-14) and (found == found.T).all()
+        assert np.allclose(found, exact, rtol=1e-12, atol=1e-14) and (found == found.T).all()  # rounding of doubles
         single = paths.astype(np.float32)
-        assert not np.allclose(single @ single.T / 70, exact, rtol=1e-9)
+        assert not np.allclose(single @ single.T / 70, exact, rtol=1e-9)  # single precision is off by some 1e-7
 
 
 def test_factors_of_covariances():
@@ -163,9 +163,9 @@ def test_filters_of_a_covariance(shift):
     pair = (1.1 * second - 0.4 * np.outer(mean, mean))[: 60 - shift, : 60 - shift]
     expected = 5.0 * np.eye(60)
     expected[shift:, shift:] += lfilter([0.2], [1, -0.8], lfilter([0.2], [1, -0.8], pair, axis=0), axis=1)
-    assert np.allclose(whole, expected, rtol=1e-12, atol=1e-14)
+    assert np.allclose(whole, expected, rtol=1e-12, atol=1e-14)  # rounding, in another order of sums
     lower = input_covariance(0, (link,), outside, [mean], [second], 0.1, is_lower=True)
-    assert np.allclose(np.tril(lower), np.tril(expected), rtol=1e-12, atol=1e-14)
+    assert np.allclose(np.tril(lower), np.tril(expected), rtol=1e-12, atol=1e-14)  # rounding, as above
 
 
 def test_averaging_beats_its_noise_and_knows_it():

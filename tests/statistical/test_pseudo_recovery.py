@@ -176,7 +176,7 @@ def test_errors_from_rows_agree_with_the_joint_ones(monkeypatch):
         for name in ("A_error", "I_error", "h_error", "V_error", "J_lag_error"):
             one, two = getattr(joint, name), getattr(rows, name)
             if one is not None:
-                assert np.allclose(one, two, rtol=0.12, equal_nan=True), (fit.__name__, name)  # 50 blocks: 1/sqrt(98)
+                assert np.allclose(one, two, rtol=0.12, equal_nan=True), (fit.__name__, name)  # 1/sqrt(98); same nan
 
 
 def test_inverse_information_is_too_small(monkeypatch):

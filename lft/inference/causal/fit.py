@@ -22,11 +22,11 @@ from lft.inference.causal.approach import approach, serves
 from lft.inference.causal.design import LANES, Batch, Design
 from lft.inference.causal.examine import Examined
 from lft.inference.causal.objective import SingularTarget, maximize_batch
-from lft.inference.causal.result import MAX_INPUT_CELLS, CausalFit
+from lft.inference.causal.result import CausalFit
 from lft.inference.causal.spikes import MAX_COUNT, SpikeTable
 from lft.inference.causal.target import finish_target
 from lft.inference.causal.together import Together
-from lft.inference.inputs import BoundInputs, InputDesign
+from lft.inference.inputs import MAX_CELLS, BoundInputs, InputDesign
 from lft.inference.trials import checked_rasters
 
 MAX_BYTES = 16e9
@@ -488,7 +488,7 @@ def _assemble(model, task, results, basis, own, bin_s, unit, warnings, started):
     totals = _totals(task, results, silent, n)
     score, gain = _scores(totals, n)
     inputs = None
-    if q and q * design.table.n_bins <= MAX_INPUT_CELLS:
+    if q and q * design.table.n_bins <= MAX_CELLS:
         inputs = design.inputs.columns(0, design.table.n_bins)
     elif q:
         warnings.append("the columns of the inputs are too long for the file: this fit cannot be simulated as it is")

@@ -9,10 +9,10 @@ import numpy as np
 from lft import links
 from lft.errors import InputError
 from lft.inference.causal.model import CausalModel
+from lft.inference.inputs import MAX_CELLS
 from lft.inference.result import Fit
 
 MAX_NAMED = 10**5
-MAX_INPUT_CELLS = 2**22
 
 
 @dataclass(kw_only=True, repr=False)
@@ -118,7 +118,7 @@ def parts_of(arrays):
     if u.shape[1] and inputs is None:
         raise InputError(
             f"this fit has {u.shape[1]} time-dependent inputs whose columns are not in its file (more than "
-            f"{MAX_INPUT_CELLS} numbers): it cannot be simulated as it is"
+            f"{MAX_CELLS} numbers): it cannot be simulated as it is"
         )
     if not u.shape[1]:
         inputs = u = None

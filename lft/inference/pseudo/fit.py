@@ -17,6 +17,7 @@ import numpy as np
 from lft.archive import on_root
 from lft.errors import InputError
 from lft.inference import newton
+from lft.inference.inputs import MAX_CELLS
 from lft.inference.pseudo import errors
 from lft.inference.pseudo import patterns as pattern_lists
 from lft.inference.pseudo.checkpoint import Checkpoint, identity
@@ -26,7 +27,7 @@ from lft.inference.pseudo.layout import Layout, all_pairs, levels_of, without
 from lft.inference.pseudo.maximum import find_maximum, penalty
 from lft.inference.pseudo.memory import check_memory
 from lft.inference.pseudo.objective import GibbsObjective
-from lft.inference.pseudo.result import MAX_INPUT_CELLS, MAX_NAMED, PseudoFit, couplings
+from lft.inference.pseudo.result import MAX_NAMED, PseudoFit, couplings
 from lft.inference.trials import checked_lags, checked_rasters
 
 ERROR_OPERATIONS = 2e13  # multiplications for the factors of all rows: above, errors are left out
@@ -337,7 +338,7 @@ def _kept_columns(data, k_max):
     """The columns of the inputs; None where they would need more than 2^22 numbers, or no field of one piece has them:
     several trials with couplings in time."""
     is_joined = len(data.spikes[0]) > 2 and (data.lags or k_max)
-    if is_joined or data.n_rows * data.drive.n_inputs > MAX_INPUT_CELLS:
+    if is_joined or data.n_rows * data.drive.n_inputs > MAX_CELLS:
         return None
     return data.drive.columns(0, data.n_rows)
 

@@ -9,7 +9,6 @@ import numpy as np
 from lft.inference.result import NeuralFit
 
 MAX_NAMED = 10**5
-MAX_INPUT_CELLS = 2**22
 
 
 @dataclass(kw_only=True, repr=False)
