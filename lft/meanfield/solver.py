@@ -302,8 +302,10 @@ def _sampled_stationary(model, comm, start):
         if not has_state and _has_white_input(model, p):
             del q["state_variance"]
         if not _is_spiking(p):
-            value = float(lags[0][0] + frozen[0][0])
-            q["output_variance"] = (value, math.hypot(float(lags[1][0]), float(frozen[1][0])))
+            # of each replica: what is missing in the frozen part is in A
+            parts = zip(total.kept, total.small, strict=True)
+            whole = [kept[a][0] + small[(PARTS + 1) * a + 1][0] for kept, small in parts]
+            q["output_variance"] = float(np.mean(whole)), float(np.std(whole, ddof=1)) / math.sqrt(len(whole))
         populations[p.name] = PopulationResult(q)
         notes += _tail_note(p, grid, lags)
         if frozen[1][0] == 0:

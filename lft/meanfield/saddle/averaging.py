@@ -30,6 +30,9 @@ GAIN = 0.4
 """Share of the new state while averaging: the noise that stays in the iterate is GAIN/(2 - GAIN) of a sweep's."""
 AT_NOISE = 4.0
 """Residual^2 over noise^2 at which a state counts as settled (2 for two independent sweeps)."""
+FAR = 16.0
+"""The same, with the mean noise of the last sweeps, at which what turns back counts as overshooting.  At 4 a single
+number of noise does so in every twelfth sweep; by the noise of one sweep, from eight batches, in every eightieth."""
 WINDOW = 8
 """Sweeps over which the mean of the residual is judged."""
 ALTERNATING = -0.7
@@ -40,6 +43,9 @@ DRIFT = 100.0
 """Squared residual or drift over its sampling noise that is an error, in the worst block of the summary ..."""
 SMALL = 1e-2
 """... unless it is smaller than this, relative to the state."""
+FADED = 1e-2
+"""What dies away, such as the motion of a network with a stable fixed point, drifts relative to no less than this share
+of its first size."""
 
 ROWS = 64
 """Rows of an array that are mixed at once."""
@@ -74,7 +80,7 @@ class Settled:
     damping: float = 0.0
 
 
-def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name="", first_gain=1.0):
+def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name="", first_gain=1.0, polish=None):
     """Settle, then average.
 
     Parameters
@@ -92,6 +98,8 @@ def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name="", 
         Relative noise of the average at which to stop early; 0: never.
     first_gain : float, optional
         Most that the first sweep counts; below 1, single numbers that overshoot in the next sweeps are damped as well.
+    polish : callable, optional
+        (state, damping) -> state between settling and averaging.
 
     Returns
     -------
@@ -103,20 +111,18 @@ def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name="", 
         The residual stays above the noise, or the average drifts; carries the residuals.
     """
     out = Settled(state, damping=damping)
-    previous, calm, end, ratio, recent = None, 0, None, np.inf, []
+    calm, end, ratio, recent = 0, None, np.inf, []
     for number in range(max(2 * sweeps // 3, 1)):
         new, noise2 = sweep(out.state, number)
         old = summary(out.state)
         residual = summary(new) - old
         ratio = _judge(out, residual, summary(new), noise2, summary)
         out.n_settling = number + 1
-        if previous is not None and ratio > AT_NOISE and (
-            residual @ previous < -0.5 * (previous @ previous)
-            or (first_gain < 1 and number < EARLY and out.damping < 0.5
-                and _one_overshoots(residual, previous, noise2, summary))
+        if _overshoots([*recent, (residual, noise2)], summary) or (
+            first_gain < 1 and 0 < number < EARLY and out.damping < 0.5
+            and _one_overshoots(residual, recent[-1][0], noise2, summary)
         ):
             out.damping = max(0.5, 0.5 * (1 + out.damping))  # period 2: the loop overshoots
-        previous = residual
         out.state = mix(out.state, new, min(1.0 - out.damping, 1.0 if number else first_gain))
         recent = [*recent[1 - WINDOW :], (residual, noise2)]
         flat = number >= 7 and np.mean(out.residuals[-3:]) > 0.8 * np.mean(out.residuals[-6:-3])
@@ -133,8 +139,24 @@ def average(sweep, state, summary, sweeps, damping=0.0, tolerance=0.0, name="", 
             f"its noise (residuals {', '.join(f'{r:.2g}' for r in out.residuals[-6:])}); try damping = 0.5 or "
             "more sweeps", out.residuals,
         )
+    if polish is not None:
+        out.state = polish(out.state, out.damping)
     _average(sweep, out, summary, sweeps - out.n_settling, tolerance, name)
     return out
+
+
+def _overshoots(recent, summary):
+    """Whether the state turns back by more than half, beyond its noise; or a block of it twice, far beyond."""
+    if len(recent) < 2:
+        return False
+    residuals = [residual for residual, _ in recent[-3:]]
+    noise2 = np.mean([noise for _, noise in recent], axis=0)
+    last, before = residuals[-1], residuals[-2]
+    if last @ before < -0.5 * (before @ before) and last @ last > AT_NOISE * recent[-1][1].sum():
+        return True
+    turns = [by_block(a * b, summary) < -0.5 * by_block(b * b, summary) for b, a in itertools.pairwise(residuals)]
+    far = [by_block(r * r, summary) > FAR * by_block(noise2, summary) for r in residuals]
+    return len(residuals) == 3 and bool(np.any(np.all(turns + far, axis=0)))
 
 
 def _one_overshoots(residual, previous, noise2, summary):
@@ -184,6 +206,9 @@ def _average(sweep, out, summary, n, tolerance, name):
         difference = np.mean(halves[:half], axis=0) - np.mean(halves[half:], axis=0)
         expected = np.mean(noises, axis=0) * (1 / half + 1 / (len(halves) - half))
         moved, level = by_block(difference**2, summary), by_block(np.mean(halves, axis=0) ** 2, summary)
+        fades = by_block(np.mean(halves[:half], axis=0) ** 2, summary) > level
+        faded = FADED**2 * by_block(np.ones(len(difference)), summary)
+        level = np.where(fades, np.maximum(level, faded), level)
         expected = by_block(expected, summary) * _enlarged(residuals, noises, summary)
         drifts = moved / np.maximum(expected, 1e-300)
         worst = int(np.argmax(np.where(moved > 1e-6 * level, drifts, 0.0)))

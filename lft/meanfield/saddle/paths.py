@@ -176,10 +176,12 @@ def circulant_paths(spectrum, n_steps, key, m):
 
 
 def frozen_offsets(key, n, stream):
-    """n values with mean 0, variance 1 and the distribution of N(0, 1): its quantiles at a common random shift."""
+    """n ascending values with the distribution of N(0, 1), one in each n-th of it (stratified; error of a mean n^-3/2).
+
+    Not scaled to variance 1: the farthest of 125 offsets move that by 1.3 %, which a neuron that saturates does not
+    see, while the scale would move the others (variance of tanh(xi): 0.6 %) and put a bias of order 1/n into what
+    neurons make of them.  Nor one shift for all: it moves the mean of tanh(xi) by 0.6/n.
+    """
     from scipy.special import ndtri
 
-    shift = key.uniform(0, stream)
-    z = ndtri((np.arange(n) + shift) / n)
-    z -= z.mean()
-    return z / z.std()
+    return ndtri((np.arange(n) + key.fill("uniform", 0, 1, n, 0, stream)[0]) / n)

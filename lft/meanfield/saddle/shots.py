@@ -202,7 +202,8 @@ class ShotDrive:
         return np.searchsorted(bdtr(np.arange(size), size, weights.probability), u).astype(np.int64)
 
     def run(self, a, state, key, push):
-        """Outputs (steps + 1, 2 n) of population a, what was observed, True: pairs may share a frozen input.
+        """Outputs (steps + 1, 2 n) of population a, what was observed, True: pairs may share a frozen input,
+        and None: their slow input is not known apart from it.
 
         Its new trains wait for :meth:`follow`.  ``push``: part of the input by which the drive is moved.
         """
@@ -234,7 +235,7 @@ class ShotDrive:
             start, times = runner.neuron.on_jumps(runner.neuron.init(2 * self.n_pairs, draws), superposed(0.0), drive,
                                                   grid.steps)
             self.fresh[a] = _windowed(start, times, grid)
-            return binned(start, times, grid.steps, grid.dt), None, True
+            return binned(start, times, grid.steps, grid.dt), None, True, None
         h = np.zeros((grid.steps, 2 * self.n_pairs))
         for decay in filtered:
             part = np.zeros((grid.steps, 2 * self.n_pairs))
@@ -246,7 +247,7 @@ class ShotDrive:
         white = p.noise.intensity if p.noise is not None and p.noise.tau == 0 else 0.0
         y, seen = runner.run(h, draws, np.full(grid.steps, white))
         self.fresh[a] = _windowed(*spike_times(y[1:], grid.dt), grid)
-        return y, seen, True
+        return y, seen, True, None
 
     def noise_power(self, p):
         """Spectrum of the Gaussian noise from outside."""

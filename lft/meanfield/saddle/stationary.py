@@ -13,7 +13,8 @@ by its own fluctuations; it is known for LIF neurons with delta synapses
 The frozen part is told from slow fluctuations by pairs: two neurons share their frozen offset (quantiles of the normal
 distribution, not draws) and nothing else, so that ``e = <ybar_1 ybar_2> - m^2`` however short the window, and
 half the difference of the two has the covariance A alone.  Where e, over the last sweeps (``Excess``), is within three
-of its standard errors of 0, it counts as 0: its noise would drive a frozen input that is not there.
+of its standard errors of 0, it counts as 0: its noise would drive a frozen input that is not there.  Where it does not,
+:mod:`lft.meanfield.saddle.frozen` leads it to its fixed point, to which sweeps alone would creep.
 
 A is estimated without bias (each lag by its own number of pairs of times) up to ``max_lag`` and tapered to 0 over the
 upper half of the lags for the embedding; what is negative in the spectrum then is set to 0 and its share is reported.
@@ -26,18 +27,32 @@ import numpy as np
 from lft.meanfield.saddle import shots
 from lft.meanfield.saddle.averaging import average
 from lft.meanfield.saddle.draws import Draws, sweep_key
+from lft.meanfield.saddle.frozen import (
+    ALONE,
+    DAMPED,
+    LEAST_PAIRS,
+    NEAR,
+    STEPS,
+    TRACK_SWEEPS,
+    Excess,
+    Feedback,
+    controlled,
+)
 from lft.meanfield.saddle.paths import circulant_paths, frozen_offsets
-from lft.meanfield.saddle.two_time import BATCHES, System, batches, combine, replica_domain, samples_of
+from lft.meanfield.saddle.two_time import BATCHES, System, combine, replica_domain, samples_of
 from lft.rng import Stream
 
 CHUNK = 256
-SIGNIFICANT = 3.0
-MEMORY = 1.0 / 16.0
-"""Weight of the last sweep in what is known of a frozen variance."""
 WARMUP = 10.0
 """Warm-up in units of the neuron's timescale."""
 SEED = 0.01
 """Frozen variance at the start, relative to A(0): it grows where a state without frozen part is unstable."""
+TRACKS = 1 << 20
+"""Number of the first sweep of tracks with held frozen variances: other random numbers than those of all sweeps."""
+MEMORIES = (2.0, 8.0)
+"""Decay of the autocovariance at the start in units of the neuron's timescale: where frozen and slow fluctuations do
+the same to a neuron its tail settles slowly, and from below alone it would take the frozen variance to one side.
+Damping would keep a long one: damped loops have the first alone."""
 PARTS = 4
 """Arrays per population in the state: m, e, A, (mean and variance of the state variable)."""
 
@@ -119,34 +134,19 @@ def autocovariance(y, n_lags):
     return irfft(power / y.shape[1], size)[:n_lags] / (n - np.arange(n_lags))
 
 
-class Excess:
-    """A frozen variance and its noise over the last sweeps, by which it is told from 0.
-
-    A single sweep cannot tell: where e is a few times its noise, to take it as 0 whenever it does not stand out would
-    leave out small values and keep large ones, or cut the feedback without which there is none.
-    """
-
-    def __init__(self):
-        self.mean, self.variance, self.n = 0.0, 0.0, 0
-
-    def stands_out(self, excess, error):
-        """Take in the value of a sweep and its standard error."""
-        self.n += 1
-        share = max(1.0 / self.n, MEMORY)
-        self.mean += share * (excess - self.mean)
-        self.variance = (1.0 - share) ** 2 * self.variance + (share * error) ** 2
-        return self.mean > self.unseen
-
-    @property
-    def unseen(self):
-        """Size below which a frozen variance does not stand out."""
-        return SIGNIFICANT * float(np.sqrt(self.variance))
-
-
-def measure(first, second, has_frozen, n_lags, known=None):
+def measure(first, second, has_frozen, n_lags, stands_out=None, slow=None):
     """(m, e, A) and the squared noise of each from paired paths (W, n) that share their frozen input.
 
-    ``known``: the :class:`Excess` of the sweeps before; default: this one alone.
+    Parameters
+    ----------
+    first, second : ndarray (W, n)
+    has_frozen : bool
+        Whether there is a frozen input.
+    n_lags : int
+    stands_out : callable, optional
+        (frozen variance, its standard error) -> whether it counts; default: an :class:`Excess` that knows no more.
+    slow : tuple of ndarray, optional
+        (average dynamic input of each neuron (2, n), frozen offset of each pair (n,)): :func:`controlled`.
 
     Returns
     -------
@@ -155,24 +155,30 @@ def measure(first, second, has_frozen, n_lags, known=None):
         From batches of pairs.
     """
     n = first.shape[1]
-    m = 0.5 * (first.mean() + second.mean())
-    mean_1, mean_2 = first.mean(axis=0) - m, second.mean(axis=0) - m
-    shared = mean_1 * mean_2
+    averages = np.stack([first.mean(axis=0), second.mean(axis=0)])
+    if slow is not None:
+        averages = controlled(averages, *slow)
+    m = averages.mean()
+    shared = (averages[0] - m) * (averages[1] - m)
     excess = float(shared.mean())
     error = float(shared.std() / np.sqrt(n))
-    stands_out = (Excess() if known is None else known).stands_out(excess, error)
-    is_frozen = has_frozen and stands_out
+    is_frozen = (stands_out or Excess().stands_out)(excess, error) and has_frozen
     ms, es, covariances = [], [], []
-    for b in batches(n):
-        ms.append(0.5 * (first[:, b].mean() + second[:, b].mean()))
+    # pairs are in the order of their offsets: a batch has every eighth of them
+    parts = [slice(b, None, BATCHES) for b in range(BATCHES)]
+    for b in parts:
+        ms.append(averages[:, b].mean())
         es.append(shared[b].mean())
         if is_frozen:
             covariances.append(0.5 * autocovariance(first[:, b] - second[:, b], n_lags))
         else:
-            both = np.concatenate([first[:, b], second[:, b]], axis=1) - m
+            both = np.concatenate([first[:, b], second[:, b]], axis=1) - first.mean() / 2 - second.mean() / 2
             covariances.append(autocovariance(both, n_lags))
-    sizes = np.array([b.stop - b.start for b in batches(n)]) / n
+    sizes = np.array([len(range(n)[b]) for b in parts]) / n
     lags = np.tensordot(sizes, np.array(covariances), 1)
+    if is_frozen:  # paths that add up to 0 are not independent: what the two of a pair share shows in the mean of all
+        mean = 0.5 * (first.mean(axis=1) + second.mean(axis=1))
+        lags += autocovariance((mean - mean.mean())[:, None], n_lags) - lags / (2 * n)
     noise2 = [np.array([np.var(ms, ddof=1)]) / BATCHES, np.array([np.var(es, ddof=1)]) / BATCHES,
               np.var(covariances, axis=0, ddof=1) / BATCHES]
     return [np.array([m]), np.array([excess if is_frozen else 0.0]), lags], noise2
@@ -212,17 +218,126 @@ class GaussianDrive:
         self.system, self.grid, self.inputs, self.n_pairs = system, grid, inputs, n_pairs
 
     def run(self, a, state, key, push):
-        """Outputs (steps + 1, 2 n) of population a, what was observed, and whether pairs share a frozen input."""
+        """Outputs (steps + 1, 2 n) of population a, what was observed, whether pairs share a frozen input, and what
+        :func:`controlled` takes."""
         mu, frozen, power, white, _ = self.inputs(a, state)
         h = circulant_paths(power, self.grid.steps, key, 2 * self.n_pairs)
+        slow, offsets = h[self.grid.warmup :].mean(axis=0).reshape(2, -1), np.zeros(self.n_pairs)
         h += mu
         if push:
             h += push * (abs(mu) + 3.0 * h.std())
         if frozen:
-            offset = np.sqrt(frozen) * frozen_offsets(key, self.n_pairs, Stream.MEANFIELD_STATIC)
-            h += np.concatenate([offset, offset])
+            offsets = frozen_offsets(key, self.n_pairs, Stream.MEANFIELD_STATIC)
+            h += np.sqrt(frozen) * np.concatenate([offsets, offsets])
         y, seen = self.system.runners[a].run(h, Draws(key, 2 * self.n_pairs), np.full(self.grid.steps, white))
-        return y, seen, frozen > 0
+        return y, seen, frozen > 0, (slow, offsets)
+
+
+class Replica:
+    """One replica: its neurons, what is known of frozen variances, and what the sweeps have shown.
+
+    Parameters
+    ----------
+    system, grid, inputs
+    number : int
+    begin, rates
+        As :func:`solve_stationary` has them.
+    """
+
+    def __init__(self, system, grid, inputs, number, begin, rates=None):
+        self.system, self.grid, self.inputs, self.number, self.push = system, grid, inputs, number, begin[1]
+        solve, self.n_pairs = system.model.solve, max(samples_of(system.model, number) // 2, 8)
+        # replicas start apart in size and in memory: what has not settled shows in their scatter
+        self.scale = begin[0] * 2.0 ** ((number % 4) - 1.5)
+        self.memory = MEMORIES[0 if solve.damping else (number + number // 4) % 2]
+        self.seed, self.is_shot = solve.seed, solve.input == "shot"
+        self.summary, self.known = Summary(), [Excess() for _ in system.runners]
+        self.feedback, self.visited, self.missed, self.frozen = None, [], [], []
+        if self.is_shot:
+            key = sweep_key(self.seed, 0, 0, number)
+            self.drive = shots.ShotDrive(system, grid, self.n_pairs, key, self.scale, rates)
+        else:
+            self.drive = GaussianDrive(system, grid, inputs, self.n_pairs)
+
+    def start(self):
+        """The state with which it begins."""
+        out = []
+        for a, runner in enumerate(self.system.runners):
+            slow = self.memory * max(float(getattr(runner.neuron, "timescale", 10 * self.grid.dt)), 2 * self.grid.dt)
+            first = np.full(1, self.drive.rates[a] if self.is_shot else 0.0)
+            out += [first, np.full(1, SEED * self.scale), self.scale * np.exp(-self.grid.lags / slow), np.zeros(2)]
+        return out
+
+    def outcome(self, drive, state, number, push=0.0, stands_out=None):
+        """(new arrays of every population, squared noise of each) after one sweep on the input of a state;
+        ``stands_out``: of each population, as :func:`measure` has it."""
+        new, noise = [], []
+        for a in range(len(self.system.runners)):
+            if self.is_shot and drive.first[a] < a:  # what is alike has the same numbers
+                twin = slice(PARTS * drive.first[a], PARTS * (drive.first[a] + 1))
+                new += [part.copy() for part in new[twin]]
+                noise += noise[twin]
+                continue
+            key = sweep_key(self.seed, number, 0 if self.is_shot else a, self.number)
+            y, seen, has_frozen, slow = drive.run(a, state, key, push)
+            y, n = y[1 + self.grid.warmup :], y.shape[1] // 2
+            values, noise2 = measure(y[:, :n], y[:, n:], has_frozen, self.grid.n_lags, stands_out[a], slow)
+            state_moments = np.zeros(2) if seen is None else seen[:, 1 + self.grid.warmup :].mean(axis=1)
+            new += [*values, state_moments]
+            noise += [noise2[0], noise2[1], noise2[2][:1], noise2[2][1:]]
+        return new, noise
+
+    def sweep(self, state, number):
+        """(new state, squared noise of its summary), as :func:`~lft.meanfield.saddle.averaging.average` needs it."""
+        if self.is_shot:
+            self.drive.follow(state, sweep_key(self.seed, number, 0, self.number))
+        push = self.push if number == 0 else 0.0
+        new, noise = self.outcome(self.drive, state, number, push, [known.stands_out for known in self.known])
+        if self.is_shot:
+            self.drive.keep(state, new)
+        self.visited.append([m[0] for m in new[::PARTS]])
+        self.missed.append([e[0] == 0 for e in new[1::PARTS]])
+        self.frozen.append([e[0] for e in state[1::PARTS]])
+        if self.summary.scales is None:
+            self.summary.set_scales(new)
+        if self.feedback is not None:
+            new = self.feedback.lead(state, new)
+            self.feedback.enlarge(noise)
+        return new, self.summary.scaled(noise, 2)
+
+    def settle_frozen(self, state, damping):
+        """Before averaging: lead the frozen variances to where they give themselves.  Spike trains as input have their
+        memory in pools, which tracks would have to share: they go without, as do loops that need much damping."""
+        for attempt in range(0 if self.is_shot or damping > DAMPED else STEPS):
+            found = [a for a, known in enumerate(self.known) if state[PARTS * a + 1][0] > known.unseen > 0]
+            if not found:
+                break
+            n_pairs = min(max(self.n_pairs // (len(found) + 1), LEAST_PAIRS), self.n_pairs)
+            few = GaussianDrive(self.system, self.grid, self.inputs, n_pairs)
+            counts = [lambda *_, is_found=a in found: is_found for a in range(len(self.known))]
+
+            def track(held, k, first=TRACKS + attempt * TRACK_SWEEPS, few=few, counts=counts):
+                new, noise2 = self.outcome(few, held, first + k, stands_out=counts)
+                return new, noise2
+
+            self.feedback = Feedback(state, found, PARTS, damping, track)
+            state, size = self.feedback.step()
+            if self.feedback.is_zero() and self._feeds_itself_alone(state):
+                state[1::PARTS] = [np.zeros(1) for _ in self.known]
+                self.feedback, self.known = None, [Excess() for _ in self.known]
+            if size < NEAR:
+                break
+        return state
+
+    def _feeds_itself_alone(self, state):
+        """Whether frozen input comes from the frozen variance of outputs alone, so that 0 is a solution."""
+        without = list(state)
+        without[1::PARTS] = [np.zeros(1) for _ in self.known]
+        for a in range(len(self.known)):
+            _, frozen, power, _, _ = self.inputs(a, without)
+            if frozen > ALONE * (power[0] + 2 * power[1:-1].sum() + power[-1]) / self.grid.period:
+                return False
+        return True
 
 
 def solve_replica(system, grid, inputs, replica, begin, rates=None):
@@ -230,55 +345,16 @@ def solve_replica(system, grid, inputs, replica, begin, rates=None):
     largest value while it was averaged and the one with which it began, of the frozen variance the share of these
     sweeps in which it did not stand out times the size up to which it would not, and by how much it moved between
     their halves; ``begin`` sets the start."""
-    model, solve = system.model, system.solve
-    n_pairs = max(samples_of(model, replica) // 2, 8)
-    scale = begin[0] * 2.0 ** ((replica % 4) - 1.5)  # replicas start apart: what has not settled shows in their scatter
-    summary, is_shot, visited, missed, frozen = Summary(), solve.input == "shot", [], [], []
-    known = [Excess() for _ in system.runners]
-    if is_shot:
-        drive = shots.ShotDrive(system, grid, n_pairs, sweep_key(solve.seed, 0, 0, replica), scale, rates)
-    else:
-        drive = GaussianDrive(system, grid, inputs, n_pairs)
-
-    def sweep(state, number):
-        new, noise = [], []
-        if is_shot:
-            drive.follow(state, sweep_key(solve.seed, number, 0, replica))
-        for a in range(len(system.runners)):
-            if is_shot and drive.first[a] < a:  # what is alike has the same numbers
-                twin = slice(PARTS * drive.first[a], PARTS * (drive.first[a] + 1))
-                new += [part.copy() for part in new[twin]]
-                noise += noise[twin]
-                continue
-            key = sweep_key(solve.seed, number, 0 if is_shot else a, replica)
-            y, seen, has_frozen = drive.run(a, state, key, begin[1] if number == 0 else 0.0)
-            y = y[1 + grid.warmup :]
-            values, noise2 = measure(y[:, :n_pairs], y[:, n_pairs:], has_frozen, grid.n_lags, known[a])
-            state_moments = np.zeros(2) if seen is None else seen[:, 1 + grid.warmup :].mean(axis=1)
-            new += [*values, state_moments]
-            noise += [noise2[0], noise2[1], noise2[2][:1], noise2[2][1:]]
-        if is_shot:
-            drive.keep(state, new)
-        visited.append([m[0] for m in new[::PARTS]])
-        missed.append([e[0] == 0 for e in new[1::PARTS]])
-        frozen.append([e[0] for e in state[1::PARTS]])
-        if summary.scales is None:
-            summary.set_scales(new)
-        return new, summary.scaled(noise, 2)
-
-    start = []
-    for a, runner in enumerate(system.runners):
-        slow = 2 * max(float(getattr(runner.neuron, "timescale", 10 * grid.dt)), 2 * grid.dt)
-        first = np.full(1, drive.rates[a] if is_shot else 0.0)
-        start += [first, np.full(1, SEED * scale), scale * np.exp(-grid.lags / slow), np.zeros(2)]
+    solve, run = system.model.solve, Replica(system, grid, inputs, replica, begin, rates)
+    start = run.start()
     begun = [float(first[0]) for first in start[::PARTS]]
-    settled = average(sweep, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: ",
-                      shots.FIRST_GAIN if is_shot else 1.0)
+    settled = average(run.sweep, start, run.summary, solve.sweeps, solve.damping, solve.tolerance,
+                      f"replica {replica}: ", shots.FIRST_GAIN if run.is_shot else 1.0, run.settle_frozen)
     last = max(settled.n_averaged, 1)
-    seen = np.array(visited[-last:])
-    unseen = np.mean(missed[-last:], axis=0) * [k.unseen for k in known]
+    seen = np.array(run.visited[-last:])
+    unseen = np.mean(run.missed[-last:], axis=0) * [k.unseen for k in run.known]
     half = max(last // 2, 1)
-    moved = np.mean(frozen[-half:], axis=0) - np.mean(frozen[-last:][:half], axis=0)
+    moved = np.mean(run.frozen[-half:], axis=0) - np.mean(run.frozen[-last:][:half], axis=0)
     return settled, np.stack([seen.min(axis=0), seen.max(axis=0), begun, unseen, moved], axis=1)
 
 
