@@ -95,6 +95,23 @@ def run_lft(args, cwd, ranks=None, timeout=120, env=None):
     return run_python(["-m", "lft", *args], cwd, ranks, timeout, env)
 
 
+LINES = """
+import sys
+from lft.cli import main
+for line in sys.argv[1:]:
+    code = main(line.split())
+    if code:
+        sys.exit(code)
+"""
+
+
+def run_lines(lines, cwd, ranks=None, timeout=120):
+    """Several command lines of ``lft`` one after the other in one start, which costs a second per rank."""
+    done = run_python(["-c", LINES, *lines], cwd, ranks, timeout)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def load_json(path):
     """JSON as the contract wants it: no NaN, no Infinity."""
 
