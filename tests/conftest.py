@@ -37,3 +37,9 @@ sys.dont_write_bytecode = False
 root = str(Path(__file__).resolve().parent.parent)
 if root not in sys.path:
     sys.path.append(root)
+
+
+def pytest_configure(config):
+    """pytest-xdist hands out the files with the most tests first; the few long ones would then come last and alone."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
