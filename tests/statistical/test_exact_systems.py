@@ -585,14 +585,14 @@ def test_metropolis_and_hmc_sample_the_same_phi4():
             )
         )
 
-    reference = run(Metropolis(1.3), 15_000, 1)
+    reference = run(Metropolis(1.3), 8000, 1)
     for updater in (HMC(6, 1.0), HMC(2, 1.2, "omelyan4")):
         assert all(
-            abs(difference(a, b)) < Z_MAX for a, b in zip(reference, run(updater, 6000, 2), strict=True)
+            abs(difference(a, b)) < Z_MAX for a, b in zip(reference, run(updater, 3500, 2), strict=True)
         )
     assert all(e.error < 0.01 * e.value for e in reference)
     assert any(
-        abs(difference(a, b)) > Z_MAX for a, b in zip(reference, run(Hot(6, 1.0), 6000, 2), strict=True)
+        abs(difference(a, b)) > Z_MAX for a, b in zip(reference, run(Hot(6, 1.0), 3500, 2), strict=True)
     )
 
 
@@ -606,10 +606,10 @@ def test_metropolis_and_heat_bath_sample_the_same_binary_field(name):
 
         return estimates(sample(action, geometry, updater, observe, n, seed=seed))
 
-    reference = run(HeatBath(), 4000, 1)
+    reference = run(HeatBath(), 2000, 1)
     assert all(
-        abs(difference(a, b)) < Z_MAX for a, b in zip(reference, run(Metropolis(), 4000, 2), strict=True)
+        abs(difference(a, b)) < Z_MAX for a, b in zip(reference, run(Metropolis(), 2000, 2), strict=True)
     )
     assert all(e.error < 5e-3 for e in reference)
-    weak = run(Weak(Metropolis(), 0.95), 4000, 2)
+    weak = run(Weak(Metropolis(), 0.95), 2000, 2)
     assert any(abs(difference(a, b)) > Z_MAX for a, b in zip(reference, weak, strict=True))
