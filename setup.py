@@ -45,6 +45,7 @@ c_sources = {  # hand-written C of each extension
     "operators": ["products.c"],
     "gibbs": ["chains64.c", "philox.c"],
     "lagged": ["lagged_lanes.c"],
+    "neurons": ["upstroke.c"],
     "pseudo": ["pseudo_rows.c"],
     "percolation": ["percolate.c"],
 }

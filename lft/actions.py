@@ -156,7 +156,7 @@ class BaseAction:
         _, plan = self.bind(phi)
         out = np.zeros((len(plan.line_p), len(plan.offsets)))
         lines.bonds(phi.flat(), plan.line_p, plan.length, plan.offsets, out)
-        sums = {d: phi.domain.sum_lines(out[:, k], "bonds") for k, d in enumerate(plan.bonded)}
+        sums = dict(zip(plan.bonded, phi.domain.sum_columns(out, "bonds"), strict=True))
         return np.array([sums.get(d, 0.0) for d in self.displacements(phi.geometry)])
 
     def site_time_sums(self, phi):
@@ -366,7 +366,7 @@ class Phi4(_LatticeAction):
         _, plan = self.bind(phi)
         out = np.empty((len(plan.line_p), 2))
         lines.moments(phi.flat(), plan.line_p, plan.length, out)
-        return tuple(phi.domain.sum_lines(out[:, k], f"phi^{2 * k + 2}") for k in range(2))
+        return tuple(phi.domain.sum_columns(out, "phi^2 and phi^4").tolist())
 
     def operators(self, phi):
         """Conjugate operators of kappa, lam and unit."""

@@ -380,6 +380,11 @@ class Domain:
         bad = _halo.deposit(np.ascontiguousarray(values, np.float64), np.ascontiguousarray(group, np.intp), limbs)
         return self.sum_limbs(limbs, bad, what)
 
+    def sum_columns(self, values, what="sum"):
+        """Exact global sums of the columns of local floats (n, m), (m,)."""
+        limbs = np.zeros((values.shape[1], _halo.N_LIMBS), np.int64)
+        return self.sum_limbs(limbs, _halo.deposit_columns(np.ascontiguousarray(values, np.float64), limbs), what)
+
     # ---- whole arrays
     def gather(self, values):
         """The global array in storage order on rank 0 (None elsewhere) from each rank's block."""

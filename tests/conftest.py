@@ -27,8 +27,19 @@ LAUNCHERS = (
 for name in [n for n in os.environ if n.startswith(LAUNCHERS)]:
     del os.environ[name]
 
+# The children of the tests, some hundreds, share compiled bytecode: without it each compiles the package anew, which is
+# half of its start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # "tests.helpers" is importable from every folder; appended, so that an installed package is tested rather
 # than the sources beside the tests
 root = str(Path(__file__).resolve().parent.parent)
 if root not in sys.path:
     sys.path.append(root)
+
+
+def pytest_configure(config):
+    """pytest-xdist hands out the files with the most tests first; the few long ones would then come last and alone."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False

@@ -6,7 +6,8 @@ Design.
   stay in the first-level cache, and the random numbers of a step are one batch of Philox, the same that the NumPy
   classes draw.  The NumPy classes are the reference (``tests/unit/test_neuron_kernels.py``).
 - What a compiler cannot do well is left to NumPy on whole arrays: gains (its tanh and exp are vectorized, libm's are
-  not) are applied before or after these loops, which keep the recursions alone.
+  not) are applied before or after these loops, which keep the recursions alone.  Where the exponential is part of the
+  recursion it is C (upstroke.c).
 - Measured per neuron and step while both cores were busy, M = 200 / 1250: integrate-and-fire 14 / 18 ns (NumPy steps
   88 / 26), leaky integrator with noise 17 / 18 (55 / 15), binary 11 / 11 (31 / 11).  Small M is what replicas have; a
   step in NumPy costs its calls whatever M, and with many neurons the random numbers, which both make alike, are most of
@@ -16,10 +17,19 @@ Design.
   arrays: 22).
 - Not built, and not measured: a (neuron, step) layout, whose draws would be strided, and steps in single precision.
 """
-from libc.math cimport exp, sqrt
+from libc.math cimport exp as libm_exp, sqrt
 from libc.stdint cimport uint32_t, uint64_t
 from lft._kernels cimport noise
 import numpy as np
+
+cdef extern from "upstroke.h" nogil:
+    ctypedef struct lft_upstroke:
+        double dt, tau, rest, critical, slope, peak, reset, refractory, a, b, share
+    void lft_upstroke_run(const lft_upstroke *cell, int kind, Py_ssize_t n_steps, Py_ssize_t m, const double *h,
+                          double *v, double *w, double *held, double *y)
+    void lft_upstroke_exp(double *x, Py_ssize_t n)
+    const char *lft_upstroke_path()
+    int lft_upstroke_force(const char *name)
 
 
 ctypedef fused real:
@@ -118,13 +128,13 @@ def integrate_and_fire(double[::1] v, double[::1] rest, double[::1] current, con
                 is_held = rest[i] != 0
                 if is_held:
                     free = dt - rest[i]
-                    after = x + (reset - x) * exp(-(free if free > 0 else 0.0) / tau)
+                    after = x + (reset - x) * libm_exp(-(free if free > 0 else 0.0) / tau)
                     rest[i] = rest[i] - dt if rest[i] > dt else 0.0
                 else:
                     after = x + (v[i] - x) * decay
                 spikes = after >= threshold
                 if bridges and not spikes and not is_held and after > edge:
-                    spikes = u[i] < exp(-2.0 * (threshold - v[i]) * (threshold - after) / variance)
+                    spikes = u[i] < libm_exp(-2.0 * (threshold - v[i]) * (threshold - after) / variance)
                 if spikes:
                     after = reset
                     rest[i] = refractory - 0.5 * dt
@@ -186,3 +196,37 @@ def fire(double[::1] rest, const double[:, ::1] hazard, double dt, double refrac
                 spikes = e[i] < hazard[k, i] * free
                 rest[i] = refractory if spikes else (rest[i] - dt if rest[i] > dt else 0.0)
                 y[k, i] = per_step if spikes else 0.0
+
+
+def upstroke(kind, double[::1] v, double[::1] w, double[::1] held, const double[:, ::1] h, double dt, double tau,
+             double rest, double critical, double slope, double peak, double reset, double refractory, double a,
+             double b, double tau_w, double[:, ::1] y):
+    """Steps of ``qif``, ``eif`` or ``adex`` neurons (design: upstroke.c); states in place, spikes/dt into ``y``."""
+    cdef lft_upstroke cell
+    cell.dt, cell.tau, cell.rest, cell.critical, cell.slope = dt, tau, rest, critical, slope
+    cell.peak, cell.reset, cell.refractory, cell.a, cell.b, cell.share = peak, reset, refractory, a, b, dt / tau_w
+    cdef int law = ("qif", "eif", "adex").index(kind)
+    cdef Py_ssize_t n_steps = h.shape[0], m = h.shape[1]
+    if n_steps and m:
+        with nogil:
+            lft_upstroke_run(&cell, law, n_steps, m, &h[0, 0], &v[0], &w[0], &held[0], &y[0, 0])
+
+
+def exp(values):
+    """The exponential of these steps (for tests): same bits on every instruction set, arguments within +-700."""
+    out = np.array(values, dtype=float).ravel()
+    cdef double[::1] x = out
+    if x.shape[0]:
+        lft_upstroke_exp(&x[0], x.shape[0])
+    return out
+
+
+def instruction_set():
+    """Name of the path of :func:`upstroke` in use: ``avx512``, ``avx2`` or ``baseline``."""
+    return (<bytes>lft_upstroke_path()).decode()
+
+
+def force_instruction_set(name):
+    """Use a given path (tests compare them); raises ValueError where the processor lacks it."""
+    if not lft_upstroke_force(name.encode()):
+        raise ValueError(f"instruction set {name!r} is not available on this processor")

@@ -90,9 +90,9 @@ class Collapse:
     @property
     def p_value(self):
         """Probability of a larger chi^2."""
-        from scipy.stats import chi2
+        from scipy.special import chdtrc
 
-        return float(chi2.sf(self.chi_squared, self.dof))
+        return float(chdtrc(self.dof, self.chi_squared))
 
     def master(self, x):
         """f(x)."""

@@ -483,7 +483,8 @@ def _edges(q, n_sites, is_binary):
 
 
 def _density(q, edges):
-    return np.histogram(q, edges)[0] / (len(q) * np.diff(edges))
+    """Cells of one width, as numbers and not as edges: NumPy then counts in one pass instead of sorting."""
+    return np.histogram(q, len(edges) - 1, (edges[0], edges[-1]))[0] / (len(q) * np.diff(edges))
 
 
 def _moments(q, groups):

@@ -317,8 +317,7 @@ def _minimize(white, y, r, L, n_states):
 
 def _judge(chi2, white, WJ, cov, kind, n_blocks):
     """Expectation of chi^2 and the probability of a larger one, with the covariance that the data have."""
-    from scipy.stats import chi2 as chi2_law
-    from scipy.stats import f as f_law
+    from scipy.special import chdtrc, fdtrc
 
     Q = np.eye(len(WJ)) - WJ @ np.linalg.pinv(WJ)
     spread = Q @ white @ cov @ white.T @ Q
@@ -328,9 +327,9 @@ def _judge(chi2, white, WJ, cov, kind, n_blocks):
     if kind in ("full", "svd"):  # Hotelling: the inverted covariance is itself an estimate
         dof = round(mean)
         rest = n_blocks - dof
-        p = float(f_law.sf(chi2 * rest / ((n_blocks - 1) * dof), dof, rest)) if rest > 0 else math.nan
+        p = float(fdtrc(dof, rest, chi2 * rest / ((n_blocks - 1) * dof))) if rest > 0 else math.nan
         return float(dof), p
-    return mean, float(chi2_law.sf(chi2 * mean / square, mean**2 / square))
+    return mean, float(chdtrc(mean**2 / square, chi2 * mean / square))
 
 
 # ---- scan of the fit range

@@ -51,9 +51,9 @@ class Fit:
     @property
     def p_value(self):
         """Probability of a larger chi^2; nan without degrees of freedom."""
-        from scipy.stats import chi2
+        from scipy.special import chdtrc
 
-        return float(chi2.sf(self.chi_squared, self.dof)) if self.dof > 0 else math.nan
+        return float(chdtrc(self.dof, self.chi_squared)) if self.dof > 0 else math.nan
 
     def __getitem__(self, name):
         k = self.names.index(name)

@@ -235,7 +235,7 @@ def schwinger_dyson(sampled, target, updater, n):
 
 
 @pytest.mark.parametrize(
-    ("updater", "n"), [(Metropolis(1.5), 25_000), (HMC(6, 0.9), 12_000)], ids=["metropolis", "hmc"]
+    ("updater", "n"), [(Metropolis(1.5), 16_000), (HMC(6, 0.9), 8_000)], ids=["metropolis", "hmc"]
 )
 def test_schwinger_dyson(Phi6, updater, n):
     action = Phi6(**COUPLINGS)

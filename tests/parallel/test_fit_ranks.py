@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.helpers import environment, python_command, run_lft
+from tests.helpers import environment, python_command, run_lft, run_lines
 
 
 def arrays(path):
@@ -23,17 +23,26 @@ def recording(path, n=70, t=3000, seed=0):
     np.savez(path, raster=(rng.random((n, t)) < rate).astype(np.int8), bin_s=0.01)
 
 
-@pytest.mark.parametrize("model", ["pairwise", "k-pairwise", "lagged"])
-def test_same_bits_on_any_number_of_ranks(model, tmp_path):
-    recording(tmp_path / "rec.npz", n=70 if model == "pairwise" else 40)
-    options = ["fit", "rec.npz", "--model", model, "--ridge", "1", "--overwrite"]
-    results = {}
+MODELS = ("pairwise", "k-pairwise", "lagged")
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """Folder with MODELRANKS.h5 of every model."""
+    folder = tmp_path_factory.mktemp("fits")
+    for model in MODELS:
+        recording(folder / f"{model}.npz", n=70 if model == "pairwise" else 40)
+    for ranks, models in ((None, MODELS), (2, MODELS), (3, MODELS[:1])):
+        lines = [f"fit {model}.npz --model {model} --ridge 1 -o {model}{ranks}.h5" for model in models]
+        assert run_lines(lines, folder, ranks).stdout.count("PseudoFit") == len(models)  # rank 0 alone speaks
+    return folder
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_same_bits_on_any_number_of_ranks(model, fitted):
+    tmp_path, results = fitted, {}
     for ranks in (None, 2, 3) if model == "pairwise" else (None, 2):
-        out = f"out{ranks}.h5"
-        done = run_lft([*options, "-o", out], tmp_path, ranks)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("PseudoFit") == 1  # rank 0 alone speaks
-        results[ranks] = arrays(tmp_path / out)
+        results[ranks] = arrays(tmp_path / f"{model}{ranks}.h5")
     for ranks in list(results)[1:]:
         different = [k for k, v in results[None].items() if not np.array_equal(v, results[ranks][k], equal_nan=True)]
         assert not different, (ranks, different)

@@ -5,20 +5,30 @@ import numpy as np
 import pytest
 
 from lft.inference.likelihood import GibbsModel
-from tests.helpers import run_lft
+from tests.helpers import run_lines
 
 
-@pytest.mark.parametrize(("model", "extra"), [("pairwise", []), ("neural", ["--reach", "0,1"])])
-def test_ranks(tmp_path, model, extra):
+OPTIONS = {"pairwise": "", "neural": " --reach 0,1"}
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """{model: arrays of its fit, of each number of ranks}"""
+    folder, found = tmp_path_factory.mktemp("boltzmann"), {model: [] for model in OPTIONS}
     truth = GibbsModel([-1.0, -0.5, -1.0], [[0, 0.8, 0], [0.8, 0, -0.4], [0, -0.4, 0]], None, {1: 0.4})
-    np.savez(tmp_path / "r.npz", raster=truth.simulate(400, seed=1)[0].T, bin_s=0.02)
-    found = []
-    for ranks in (None, 2, 3) if model == "pairwise" else (None, 2):
-        arguments = ["fit", "r.npz", "--model", model, "--method", "boltzmann", "--accuracy", "0.2", *extra]
-        done = run_lft([*arguments, "-o", f"{ranks}.h5"], tmp_path, ranks)
-        assert done.returncode == 0, done.stderr
-        with h5py.File(tmp_path / f"{ranks}.h5") as file:
-            found.append({name: file[name][()] for name in file})
+    np.savez(folder / "r.npz", raster=truth.simulate(400, seed=1)[0].T, bin_s=0.02)
+    for ranks, models in ((None, OPTIONS), (2, OPTIONS), (3, ["pairwise"])):
+        run_lines([f"fit r.npz --model {model} --method boltzmann --accuracy 0.2{OPTIONS[model]} -o {model}{ranks}.h5"
+                   for model in models], folder, ranks)
+        for model in models:
+            with h5py.File(folder / f"{model}{ranks}.h5") as file:
+                found[model].append({name: file[name][()] for name in file})
+    return found
+
+
+@pytest.mark.parametrize("model", OPTIONS)
+def test_ranks(fitted, model):
+    found = fitted[model]
     for other in found[1:]:
         assert found[0].keys() == other.keys()
         for name, array in found[0].items():

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.helpers import run_lft
+from tests.helpers import run_lft, run_lines
 
 STATIONARY = """
 [population.x]
@@ -82,18 +82,26 @@ def arrays(path):
         return out
 
 
-@pytest.mark.parametrize("name", ["stationary", "shot", "two-time", "march"])
-def test_same_bits_on_any_number_of_ranks(name, tmp_path):
-    text = {"stationary": STATIONARY, "shot": SHOT}.get(name, TWO_TIME)
-    if name == "march":
-        text += 'method = "march"\n'
-    (tmp_path / "model.toml").write_text(text)
-    results = {}
-    for ranks in (None, 2, 3) if name == "stationary" else (None, 3):
-        out = f"out{ranks}.h5"
-        done = run_lft(["meanfield", "model.toml", "-o", out, "--json", f"{out}.json"], tmp_path, ranks)
-        assert done.returncode == 0, done.stderr
-        results[ranks] = arrays(tmp_path / out), json.loads((tmp_path / f"{out}.json").read_text())
+MODELS = {"stationary": STATIONARY, "shot": SHOT, "two-time": TWO_TIME, "march": TWO_TIME + 'method = "march"\n'}
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory):
+    """{model: {ranks: (arrays, JSON)}}"""
+    folder, results = tmp_path_factory.mktemp("meanfield"), {name: {} for name in MODELS}
+    for name, text in MODELS.items():
+        (folder / f"{name}.toml").write_text(text)
+    for ranks, names in ((None, MODELS), (2, ["stationary"]), (3, MODELS)):
+        outs = {name: f"{name}{ranks}.h5" for name in names}
+        run_lines([f"meanfield {name}.toml -o {out} --json {out}.json" for name, out in outs.items()], folder, ranks)
+        for name, out in outs.items():
+            results[name][ranks] = arrays(folder / out), json.loads((folder / f"{out}.json").read_text())
+    return results
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_same_bits_on_any_number_of_ranks(name, solved):
+    results = solved[name]
     whole, data = results[None]
     for ranks, (other, other_data) in results.items():
         assert sorted(other) == sorted(whole)

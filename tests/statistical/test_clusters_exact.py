@@ -54,7 +54,7 @@ LATTICES = {
 }
 
 
-def check_lattice(name, updater, n=4000, seed=5):
+def check_lattice(name, updater, n=2500, seed=5):
     """z-scores of bonds, moments, mean spins and the improved estimators."""
     lattice, K, h = LATTICES[name]
     series, fields = measured(Ising(K=K, h=h), lattice, updater, n, seed)

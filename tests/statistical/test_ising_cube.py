@@ -64,14 +64,14 @@ def test_the_transfer_matrix_is_the_sum_over_states(shape):
 
 @all_updaters
 def test_the_smallest_cube_at_the_critical_point_is_exact(updater):
-    n, every = (12000, 1) if updater.name == "swendsen-wang" else (25000, 8)
+    n, every = (12000, 1) if updater.name == "swendsen-wang" else (12500, 8)
     for found, exact in scores(series(4, updater, n, every)):
         assert_agrees(found, exact, relative_error_max=0.02)
 
 
 @all_updaters
 def test_a_coupling_off_by_one_percent_shows_on_the_smallest_cube(updater):
-    n, every, off = (12000, 1, 1.02) if updater.name == "swendsen-wang" else (25000, 8, 1.01)  # clusters: by two
+    n, every, off = (12000, 1, 1.02) if updater.name == "swendsen-wang" else (12500, 8, 1.01)  # clusters: by two
     assert max(abs(z_score(*pair)) for pair in scores(series(4, updater, n, every, K=off * K_C))) > 4.5
 
 

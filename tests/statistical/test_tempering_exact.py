@@ -66,7 +66,7 @@ def ferromagnet(b):
     }
 
 
-def run_ferromagnet(updater, kernel="auto", n=1200):
+def run_ferromagnet(updater, kernel="auto", n=700):
     geometry = Lattice((3, 4))
     return tempered(
         FERROMAGNET, updater, geometry, BARRIER, n, [Bonds.of(FERROMAGNET, geometry), Site()], kernel=kernel

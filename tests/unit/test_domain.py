@@ -181,6 +181,25 @@ def test_sums_of_parts_add_up_to_the_same_bits():
         assert kernel.round_limbs(total[0]) == math.fsum(values)
 
 
+def test_accumulators_of_any_sign_are_rounded_once():
+    """Limbs of both signs, as many ranks and cancellations leave them, against one division of the whole number."""
+    rng = np.random.default_rng(8)
+    for number in range(400):
+        limbs, first, n = np.zeros(kernel.N_LIMBS, np.int64), rng.integers(0, 60), rng.integers(1, 8)
+        limbs[first : first + n] = rng.integers(-(2**62), 2**62, n) >> rng.integers(0, 62)
+        total = sum(int(limb) << (32 * k) for k, limb in enumerate(limbs))
+        assert kernel.round_limbs(limbs) == total / (1 << 1074), number
+    limbs[:] = 0
+    assert kernel.round_limbs(limbs) == 0.0
+    limbs[0] = -1
+    assert kernel.round_limbs(limbs) == -5e-324
+    limbs[-1] = 2**40
+    with pytest.raises(OverflowError):
+        kernel.round_limbs(limbs)
+    with pytest.raises(ValueError, match="67 limbs: valid are 68"):
+        kernel.round_limbs(limbs[1:])
+
+
 def test_columns_are_summed_one_by_one():
     rng = np.random.default_rng(6)
     values = rng.standard_normal((50, 7)) * 10.0 ** rng.integers(-30, 30, (50, 7))

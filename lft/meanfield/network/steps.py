@@ -174,12 +174,12 @@ def poisson_law(mean):
     >>> poisson_law(1.0)[:2].round(6).tolist()
     [0.367879, 0.735759]
     """
-    from scipy.stats import poisson
+    from scipy.special import pdtr
 
     if mean == 0:
         return np.ones(1)
     top = int(mean + 12 * math.sqrt(mean) + 40)
-    law = poisson.cdf(np.arange(top), mean)
+    law = pdtr(np.arange(top), mean)
     law[-1] = 1.0
     return law
 

@@ -19,11 +19,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from lft._kernels import neurons as _neurons
 from lft.errors import InputError
 from lft.sections import number
 
 POSITIVE = (number(0, is_open=True), "a number > 0")
 ANY = (number(), "a number, mV")
+LARGEST = 700.0
+"""Of the argument of an exponential: its drift passes any peak within a step, and none becomes infinite."""
 NOT_NEGATIVE = (number(0), "a number >= 0, s")
 COMMON = {"tau": POSITIVE, "rest": ANY, "critical": ANY, "slope": POSITIVE, "peak": ANY, "reset": ANY,
           "refractory": NOT_NEGATIVE}
@@ -82,7 +85,8 @@ class EIF(_Nonlinear):
     name: ClassVar = "eif"
 
     def drift(self, v):
-        return self.rest - v + self.slope * np.exp((np.minimum(v, self.peak) - self.critical) / self.slope)
+        steep = np.clip((np.minimum(v, self.peak) - self.critical) / self.slope, -LARGEST, LARGEST)
+        return self.rest - v + self.slope * np.exp(steep)
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,21 @@ class _NonlinearStep:
     def init(self, M, rng):
         model = self.model
         v = model.rest + (min(model.critical, model.peak) - model.rest) * rng.random(M)
-        return SimpleNamespace(v=v, w=np.zeros(M), held=np.zeros(M))
+        return SimpleNamespace(v=v, w=np.zeros(M), held=np.zeros(M), rng=rng)
+
+    @property
+    def has_compiled(self):
+        """A class that derives from these may have another drift."""
+        return type(self.model) in (QIF, EIF, AdEx)
+
+    def compiled(self, state, h, white, y):
+        """All steps of :meth:`step` at once, outputs into y (T, M)."""
+        cell = self.model
+        _neurons.upstroke(
+            cell.name, state.v, state.w, state.held, h, self.dt, cell.tau, cell.rest, cell.critical, cell.slope,
+            cell.peak, cell.reset, cell.refractory, getattr(cell, "a", 0.0), getattr(cell, "b", 0.0),
+            getattr(cell, "tau_w", 1.0), y,
+        )
 
     def step(self, state, h, k):
         model, dt = self.model, self.dt

@@ -70,10 +70,10 @@ def quantile(level, dof):
     >>> round(quantile(TWO_SIGMA, math.inf), 6), round(quantile(TWO_SIGMA, 19), 3)
     (2.0, 2.14)
     """
-    from scipy import stats
+    from scipy.special import ndtri, stdtrit
 
     p = (1 + level) / 2
-    return float(stats.norm.ppf(p) if math.isinf(dof) else stats.t.ppf(p, dof))
+    return float(ndtri(p) if math.isinf(dof) else stdtrit(dof, p))
 
 
 def simultaneous_quantile(level, dof, d):
@@ -101,15 +101,15 @@ def joint_p_value(t2, d, dof):
     >>> round(joint_p_value(2.14**2, 1, 19), 3), joint_p_value(1.0, 4, 3)
     (0.046, nan)
     """
-    from scipy import stats
+    from scipy.special import chdtrc, fdtrc
 
     if d == 0 or not math.isfinite(t2):
         return math.nan
     if math.isinf(dof):
-        return float(stats.chi2.sf(t2, d))
+        return float(chdtrc(d, t2))
     if not dof >= d:
         return math.nan
-    return float(stats.f.sf(t2 * (dof - d + 1) / (d * dof), d, dof - d + 1))
+    return float(fdtrc(d, dof - d + 1, max(t2, 0.0) * (dof - d + 1) / (d * dof)))
 
 
 def goodness(residual, parts, tangent):

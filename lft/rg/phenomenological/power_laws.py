@@ -201,9 +201,9 @@ def _fit(curve, index, tried, notes):
         if np.linalg.cond(s / np.outer(scale, scale)) < 1e12:
             r = contrasts @ y
             chi2 = float(r @ np.linalg.solve(middle, r))
-            from scipy.stats import f
+            from scipy.special import fdtrc
 
-            p = float(f.sf(chi2 * (nu - q + 1) / (nu * q), q, nu - q + 1))
+            p = float(fdtrc(q, nu - q + 1, max(chi2, 0.0) * (nu - q + 1) / (nu * q)))
             gls, gls_error = _generalized(design, y, s, q, nu)
         else:
             notes.append("the covariance of the levels is singular: no chi2")
