@@ -42,7 +42,7 @@ MAX_PARAMETERS = 12_000
 DRAWS = 12
 """Draws behind the covariance, per coupling."""
 SEEN, MOST = 20.0, 16.0
-"""How often the rarest coincidence should occur behind the covariance, in at most so many times the recording."""
+"""How often the rarest joint state should occur behind the covariance, in at most so many times the recording."""
 RIDGES = (1.0, 4.0, 16.0, 64.0, 256.0)
 """Of the pseudo-likelihood at the start, nats, where the maximum without one has a second state."""
 FAR = 1e-3
@@ -146,7 +146,7 @@ def fit_boltzmann(
     state, moments = learner.learn(max_steps)
     theta, noise = learner.settle(state, moments)
     u, warning = problem.influences(learner.information, learner.observed, n_blocks)
-    u = np.concatenate([u * learner.shrink, noise])
+    u = problem.without_errors(np.concatenate([u * learner.shrink, noise]), learner.information)
     checks, notes = learner.check(theta, first, moments, state)
     fit = problem.result(
         theta, u, "boltzmann", bin_s, unit, started, notes + ([warning] if warning else []), checks,
@@ -197,6 +197,7 @@ class _Learner:
         self.slack = min(4 * ADDED, 2 * accuracy * self.operators.size)  # for the last step, which ends it
         self._rare = np.r_[tuple(self.operators.at[kind] for kind in "aCV")]  # coincidences and counts
         self.rate = sum(r.sum(axis=0, dtype=float) for r in problem.train) / problem.n_train
+        self._rarest = self.operators.rarest(self.observed, problem.n_train)
         store.mark(problem, first, accuracy, words, seed, ridge)
 
     def stretches(self, theta, replica, **trial):
@@ -216,6 +217,12 @@ class _Learner:
         chains = self.stretches(model, state.seeds, most=most, patience=max(2 * state.sweeps, SWEEPS))
         return chains if chains.is_settled else None
 
+    def moments(self, chains, share):
+        """<O> with its noise reduced, or as it is where that leaves less noise in a step."""
+        reduced = chains.moments(share)
+        plain = reduced.plain()
+        return plain if self.noise(plain) < self.noise(reduced) else reduced
+
     def gradient(self, theta, moments):
         return self.observed - moments.total - self.penalty * theta
 
@@ -227,7 +234,7 @@ class _Learner:
         ``2 s / (1 + s^2)``.  ``cov^-1 G cov^-1`` is too large by ``n^2 (n-1) / ((n-p)(n-p-1)(n-p-3))`` (inverse Wishart
         matrix, standard result): influences are multiplied by ``self.shrink``.
         """
-        rarest = np.maximum(self.observed[self._rare], 1).min(initial=self.problem.n_train)
+        rarest = max(self._rarest, 1.0)
         events = chains.n_stretches * min(SEEN / rarest, MOST)
         covariance, n = chains.covariance(DRAWS, events)
         covariance[self._rare, self._rare] += sum(kind.scale for kind in chains.kinds) / n  # one more event was met
@@ -237,8 +244,9 @@ class _Learner:
     def _use(self, covariance, n):
         p = self.operators.size
         floor, rare = np.zeros(p), self._rare
-        # an event that the chains hardly met: its variance at the maximum is about its count
-        floor[rare] = np.maximum(0.5 * np.minimum(self.observed[rare], 30) - covariance.diagonal()[rare], 0)
+        # an event that the chains hardly met, or hardly missed: its variance at the maximum is about its count
+        events = np.minimum(self.observed[rare], self.problem.n_train - self.observed[rare])
+        floor[rare] = np.maximum(0.5 * np.minimum(events, 30) - covariance.diagonal()[rare], 0)
         self._variance = covariance.diagonal() + floor
         self._matrix = covariance + np.diag(self.penalty + floor)
         self.information = newton.DenseInformation(self._matrix)
@@ -268,7 +276,7 @@ class _Learner:
                     state, state.theta, chains, f"chains that started silent and at random still differ after "
                     f"{MOST_SWEEPS} sweeps: the model has several states that single flips do not join"
                 )  # fmt: skip
-            moments = chains.moments(state.share)
+            moments = self.moments(chains, state.share)
             residual = self.gradient(state.theta, moments)
             if not np.isfinite(residual).all():
                 raise DivergenceError("Boltzmann learning: moments are not finite")
@@ -290,7 +298,7 @@ class _Learner:
                 state.measured_at = state.theta
                 quality, noise = self.promise(residual, moments)
             if quality <= 2.5 * noise + self.slack and self.is_close(state, noise):
-                return state, moments if state.share <= self.accuracy else chains.moments(self.accuracy)
+                return state, moments if state.share <= self.accuracy else self.moments(chains, self.accuracy)
             if quality <= 20 * noise + self.slack:
                 state.share = self.closer(state, noise, quality)
                 if quality <= 2.5 * noise + self.slack:
@@ -329,7 +337,7 @@ class _Learner:
 
     def failure(self, state, theta, chains, reason):
         """The error that ends a fit: why, what is left, which moments differ there, and what to do."""
-        moments = chains.moments(state.share)
+        moments = self.moments(chains, state.share)
         z = self.gradient(theta, moments) / np.hypot(self._data_error(), moments.error)
         left = f"; what is left of the gradient promises {state.quality / 2:.3g} nats" * math.isfinite(state.quality)
         return DivergenceError(f"Boltzmann learning: {reason}{left}; {self.off(z, moments)}; {ADVICE}")
@@ -482,7 +490,7 @@ class _Learner:
 
     def check(self, theta, first, moments, state):
         """What new chains at the couplings say."""
-        new = self.stretches(theta, 0).moments(state.share)
+        new = self.moments(self.stretches(theta, 0), state.share)
         residual = self.gradient(theta, new)
         # blocks have no error for an event that never occurs, or once: that of the model is the least
         data = np.maximum(self._data_error(), np.sqrt(np.diagonal(state.covariance)))

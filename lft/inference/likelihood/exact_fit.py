@@ -14,13 +14,13 @@ from dataclasses import replace
 import numpy as np
 
 from lft.errors import InputError
-from lft.inference import newton
+from lft.inference import held, newton
 from lft.inference.likelihood import exact
 from lft.inference.likelihood.counts import continued
 from lft.inference.likelihood.model import from_fit
 from lft.inference.likelihood.operators import free_operators, sandwich, start_theta
 from lft.inference.likelihood.result import GibbsFit, couplings, scores, trial_lengths
-from lft.inference.pseudo.fit import fit_gibbs
+from lft.inference.pseudo.fit import USER, fit_gibbs
 from lft.inference.trials import checked_lags, checked_rasters, split_trials
 
 _STEP = 1e-4
@@ -103,9 +103,10 @@ class ExactObjective:
 
 
 def penalty(operators, ridge):
-    """Diagonal of the information of the ridge: (ridge/2) A^2 = (ridge/8) a^2, the same for C."""
+    """Diagonal of the information of the ridge, (ridge/2) A^2 = (ridge/8) a^2, the same for C, and of what is held."""
     out = np.zeros(operators.size)
     out[operators.at["a"]] = out[operators.at["C"]] = ridge / 4
+    out[operators.held] += newton.HELD_SD**-2
     return out
 
 
@@ -264,6 +265,7 @@ class Problem:
     def finish(self, theta, information, expected, name, n_blocks, bin_s, unit, started, **options):
         """GibbsFit with sandwich errors and scores; ``options``: kind of score, arguments of its normalization."""
         u, warning = self.influences(information, expected, n_blocks)
+        u = self.without_errors(u, information)
         checks = options.pop("checks", {})
         return self.result(theta, u, name, bin_s, unit, started, [warning] if warning else [], checks, **options)
 
@@ -272,6 +274,17 @@ class Problem:
         if n_blocks == 0:
             return np.linalg.cholesky(information.solve(np.eye(len(expected)))).T, None
         return sandwich(self.operators, information, self.train, self.n_train, expected, n_blocks)
+
+    def without_errors(self, u, information):
+        """The influences, nan for what is held and what moves along with it, which are named."""
+        op = self.operators
+        if not len(op.held):
+            return u
+        lost = held.carried(information, op.held, np.sqrt((u**2).sum(axis=0)))
+        names = np.array([USER[name[0]] + name[1:] for name in op.names()], object)
+        self.warnings = [*self.warnings, held.note(names[op.held].tolist(), int(lost.sum()))]
+        self.unbounded = self.unbounded + names[lost].tolist()
+        return np.where(lost, np.nan, u)
 
     def result(self, theta, u, name, bin_s, unit, started, warnings, checks, **options):
         gibbs = self.operators.model(theta)
@@ -282,11 +295,14 @@ class Problem:
         if kind == "log-likelihood":
             made = next(iter(gibbs._cache[k] for k in gibbs._cache if isinstance(k, tuple)))
             log_z = (made.per_bin, made.per_bin_error)
+        arrays = couplings(self.operators, theta, u, self.model != "neural")
+        if "h" in arrays:
+            lost = np.isnan(arrays["h_error"][self.operators.units])
+            self.unbounded = self.unbounded + [f"h[{i}]" for i in self.operators.units[lost]]
         return GibbsFit(
             model=self.model, method=name, score=score, gain=gain, n_units=self.n_units, n_bins=self.n_rows,
             n_train=self.n_train, n_blocks=len(u), bin_s=bin_s, warnings=self.warnings + warnings,
-            unbounded=self.unbounded, unit=self.unit(unit), log_z=log_z, checks=checks,
-            **couplings(self.operators, theta, u, self.model != "neural"),
+            unbounded=self.unbounded, unit=self.unit(unit), log_z=log_z, checks=checks, **arrays,
             seconds=time.perf_counter() - started,
         )  # fmt: skip
 
