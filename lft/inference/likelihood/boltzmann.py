@@ -495,6 +495,7 @@ class _Learner:
         # blocks have no error for an event that never occurs, or once: that of the model is the least
         data = np.maximum(self._data_error(), np.sqrt(np.diagonal(state.covariance)))
         own = np.hypot(new.error, moments.error)
+        own = np.maximum(own, 1e-9 * self.problem.n_train)  # those of a unit without couplings are exact
         z, z_chains = residual / np.hypot(data, own), residual / own
         model = self.operators.model(theta)
         many = {"n_chains": 64 * self.words, "n_samples": 96}

@@ -12,7 +12,7 @@ integers: they do not depend on the order, so neither on the number of ranks.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,6 +44,8 @@ class Moments:
         Simulated bins (static) or stretches.
     control : ndarray (words, size)
         Of mean zero, what was subtracted from the operators to reduce their noise.
+    event : float
+        By how much an event in one more stretch would raise a moment.
     """
 
     total: np.ndarray
@@ -51,18 +53,20 @@ class Moments:
     by_word: np.ndarray
     n_samples: int
     control: np.ndarray
+    event: float
 
     @classmethod
-    def of(cls, by_word, control, n_samples):
+    def of(cls, by_word, control, n_samples, event):
         """Averages over words of operators less their control."""
         by_word = by_word - control
         error = by_word.std(axis=0, ddof=1) / math.sqrt(len(by_word))
-        return cls(by_word.mean(axis=0), error, by_word, n_samples, control)
+        return cls(by_word.mean(axis=0), error, by_word, n_samples, control, event)
 
     def plain(self):
         """The same draws without the control: better where a joint state of two units hardly occurs, whose count the
         operators give exactly as a difference of theirs, and the control does not."""
-        return Moments.of(self.by_word + self.control, np.zeros_like(self.control), self.n_samples)
+        plain = Moments.of(self.by_word + self.control, np.zeros_like(self.control), self.n_samples, self.event)
+        return replace(plain, error=np.maximum(plain.error, self.event))  # what never happened is no proof
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ class Stretches:
             for out, part in zip(sums, (kind.whole * whole + kind.middle * middle) / (64 * n), strict=True):
                 out += _all(self.comm, part)
             n_samples += n * 64 * self.words
-        return Moments.of(*sums, n_samples)
+        return Moments.of(*sums, n_samples, sum(kind.scale for kind in self.kinds) / n_samples)
 
     def _sums(self, kind, chains):
         """Sums of O and of its control, of the whole and of the middle, over the chains of each local word."""
