@@ -303,6 +303,8 @@ class _Learner:
                 state.share = self.closer(state, noise, quality)
                 if quality <= 2.5 * noise + self.slack:
                     continue  # no step from noise: look closer first
+            elif quality > 60 * noise + self.slack:  # chains were longer than what is left asks for
+                state.share = min(2 * state.share, min(16 * self.accuracy, 1.0))
             if quality < 0.8 * state.lowest:
                 state.lowest, state.lowest_step = quality, state.step
             if state.step >= state.lowest_step + STALLED:
