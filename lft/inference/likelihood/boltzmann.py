@@ -69,7 +69,8 @@ STALLED = 15
 """Steps in which what is left of the gradient must fall by a fifth."""
 ADDED = 1.0
 """Nats of likelihood that the noise of chains may cost before the last step, whose chains are ``1 / accuracy`` long."""
-ADVICE = "give --ridge, or fewer units or lags, or wider bins"
+ADVICE = "give a larger --ridge, or fewer units or lags, or wider bins"
+CAUSAL_ADVICE = ", or take --model kinetic or glm, whose likelihood has no such edge"
 
 
 def fit_boltzmann(
@@ -211,7 +212,10 @@ class _Learner:
         if np.array_equal(state.theta, state.back):
             return self.stretches(model, state.seeds)
         is_long = model.margin() > min(PATIENCE * max(state.margin, 64), LONGEST - 1)
-        if is_long or second_state(model, self.rate.sum(), self.seed, self.rate):  # a look that is cheap
+        # a look that is cheap; of chains that begin in the reach of a second state as well: where it outweighs the
+        # other one, they stay there, while chains that begin as recorded may not find it in any time
+        looks = (self.rate, 0.5) if model.kind == "space-time" else (self.rate,)
+        if is_long or any(second_state(model, self.rate.sum(), self.seed, start) for start in looks):
             return None
         most = STRAY * max(1.0, state.spikes / self.spikes(self.observed))
         chains = self.stretches(model, state.seeds, most=most, patience=max(2 * state.sweeps, SWEEPS))
@@ -261,7 +265,7 @@ class _Learner:
             share = min(16 * self.accuracy, 1.0)
             chains = self.stretches(theta, 1)
             state = State(theta, 0, *self.measure(chains), theta, math.inf, 2, share, theta, math.inf, 0.0, REACH,
-                           np.zeros((0, len(theta))), chains.sweeps, chains.margin, math.inf, 0)  # fmt: skip
+                           np.zeros((0, len(theta))), chains.sweeps, chains.margin, math.inf, 0, 0)  # fmt: skip
             self.store.save(state)
         else:
             self._use(state.covariance, state.n_draws)
@@ -340,9 +344,15 @@ class _Learner:
     def failure(self, state, theta, chains, reason):
         """The error that ends a fit: why, what is left, which moments differ there, and what to do."""
         moments = self.moments(chains, state.share)
-        z = self.gradient(theta, moments) / np.hypot(self._data_error(), moments.error)
+        # in units of the scatter of the model, as what is left is: blocks of a recording with rare bursts hide it
+        z = self.gradient(theta, moments) / np.hypot(np.sqrt(self._variance), moments.error)
+        edge = (
+            f"; {state.strays} steps led into a state in which units keep on firing and which the recording does not "
+            "visit: the maximum lies at its edge"
+        ) * bool(state.strays)
+        advice = ADVICE + CAUSAL_ADVICE * bool(state.strays and self.operators.longest)
         left = f"; what is left of the gradient promises {state.quality / 2:.3g} nats" * math.isfinite(state.quality)
-        return DivergenceError(f"Boltzmann learning: {reason}{left}; {self.off(z, moments)}; {ADVICE}")
+        return DivergenceError(f"Boltzmann learning: {reason}{left}{edge}; {self.off(z, moments)}; {advice}")
 
     def off(self, z, moments):
         """Moments beyond 3 standard errors, the worst ones by name."""
@@ -385,7 +395,9 @@ class _Learner:
         return min(max(state.slope / (state.slope - ahead), 0.1), 0.5)
 
     def fenced(self, state):
-        """The state with the operators of bins to which a step has strayed among those whose weight must not rise."""
+        """The state after a step that strayed: the operators of the bins there are among those whose weight must not
+        rise."""
+        state.strays += 1
         found = strayed_bins(self.operators, self.operators.model(state.theta), self.rate.sum(), self.seed)
         if found is not None:
             state.fences = np.concatenate([state.fences, [found - self.observed / self.problem.n_train]])[-FENCES:]
@@ -515,6 +527,9 @@ class _Learner:
             "samples": int(new.n_samples),
         }
         notes = []
+        second = second_state(model, self.rate.sum(), self.seed)
+        if second is not None:
+            notes.append(f"{second.split(', which the pseudo')[0]}; {ADVICE}")
         if checks["worst_z"] > 3:
             notes.append(
                 f"the fit is not at its maximum: {self.off(z, new)}; give a smaller --accuracy, --ridge, fewer units, "

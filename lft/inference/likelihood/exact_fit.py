@@ -26,9 +26,11 @@ from lft.inference.trials import checked_lags, checked_rasters, split_trials
 _STEP = 1e-4
 LONG = 20
 """Stretches so many times as long as an end is felt count as without ends in the covariance."""
+MAX_SETTLING = 5000
+"""Bins after which an end of a model must be forgotten to rounding where steps are taken: memory of 150 bins."""
 FARTHEST = {"a": 30.0, "b": 30.0, "C": 30.0, "V": 300.0, "c": 300.0}
-MODELS = ("pairwise", "k-pairwise", "neural", "lagged")
 """Log-odds beyond which a coupling is taken to run to infinity; V makes up for whole sums of the others."""
+MODELS = ("pairwise", "k-pairwise", "neural", "lagged")
 
 
 class ExactObjective:
@@ -63,6 +65,7 @@ class ExactObjective:
 
     def _covariance(self, transfer, theta):
         """cov(O): that of the bins of long stretches; of short ones, by differences, with their ends."""
+        _check_memory(transfer)
         if min(self.lengths) > LONG * len(transfer.left):
             return self.n_rows * transfer.covariance(self.operators)
         return self._differences(theta)
@@ -186,6 +189,18 @@ def _start(problem, test, ridge):
     if problem.model != "k-pairwise":
         return start_theta(problem.operators, problem.train)
     return problem.start_at(from_fit(problem.pseudo(test, ridge)))
+
+
+def _check_memory(transfer):
+    """DivergenceError at the edge of a second state, where units keep on firing: every further step would take longer
+    than the last, and no recording tells how long such bursts are."""
+    longest = max(len(transfer.left), len(transfer.right))
+    if longest > MAX_SETTLING:
+        raise newton.DivergenceError(
+            f"fit: an end of the model is felt over {longest} bins, as bursts of it hardly end: the maximum of the "
+            "likelihood lies at the edge of a state in which units keep on firing; give --ridge, fewer units or lags, "
+            "wider bins, or take --model kinetic or glm, whose likelihood has no such edge"
+        )
 
 
 def _maximum(objective, start):
