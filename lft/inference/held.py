@@ -80,6 +80,18 @@ def carried(information, places, error):
     return out
 
 
+def twins(together, first, second):
+    """Mask of the pairs that fire in exactly the same bins."""
+    return (together == first) & (first == second) & (first > 0)
+
+
+def twin_note(pairs):
+    """The line that names them, None without any."""
+    if not len(pairs):
+        return None
+    return f"units {some([f'{i} and {j}' for i, j in pairs])} fire in exactly the same bins: the same unit twice?"
+
+
 def note(names, n_without):
     """The line that names what is held; ``n_without``: all parameters that have no error for it."""
     return (

@@ -28,10 +28,10 @@ from dataclasses import replace
 import numpy as np
 
 from lft.errors import DivergenceError, InputError
-from lft.inference import newton
+from lft.inference import held, newton
 from lft.inference.likelihood.checkpoint import State, Store
 from lft.inference.likelihood.exact_fit import MODELS, Problem, penalty
-from lft.inference.likelihood.joint import second_state, strayed_bins
+from lft.inference.likelihood.joint import keeps_firing, second_state, strayed_bins
 from lft.inference.likelihood.model import LONGEST, GibbsModel, from_fit
 from lft.inference.likelihood.normalization import log_z_difference, weights_by_bin
 from lft.inference.likelihood.operators import start_theta
@@ -142,6 +142,7 @@ def fit_boltzmann(
         raise InputError(
             f"{problem.operators.size} couplings: valid for Boltzmann learning are at most {MAX_PARAMETERS}"
         )
+    _check_flips(problem)
     first = _start(problem, start, test, ridge, comm)
     learner = _Learner(problem, first, accuracy, n_chains // 64, seed, comm, ridge, Store(checkpoint, comm))
     state, moments = learner.learn(max_steps)
@@ -156,6 +157,24 @@ def fit_boltzmann(
     fit.n_blocks = len(u) - len(noise)
     learner.store.remove()
     return fit
+
+
+def _check_flips(problem):
+    """InputError for two units that only change together: chains of single flips do not move them."""
+    op, total = problem.operators, sum(problem.operators.total(r) for r in problem.train)
+    fires = np.zeros(op.n_units)
+    fires[op.units] = total[op.at["c"]]
+    i, j = op.pairs.T
+    both = total[op.at["a"]]
+    alike = held.twins(both, fires[i], fires[j])
+    opposite = (both == 0) & (fires[i] + fires[j] == problem.n_train)
+    stuck = op.pairs[alike | opposite]
+    if len(stuck) and not problem.ridge:
+        names = held.some([f"{i} and {j}" for i, j in stuck])
+        raise InputError(
+            f"units {names} fire in exactly the same bins, or the one where the other does not: chains of single flips "
+            "do not move them; leave one out, give --ridge, or take --method pseudo or exact"
+        )
 
 
 def _start(problem, start, test, ridge, comm):
@@ -212,11 +231,10 @@ class _Learner:
         if np.array_equal(state.theta, state.back):
             return self.stretches(model, state.seeds)
         is_long = model.margin() > min(PATIENCE * max(state.margin, 64), LONGEST - 1)
-        # a look that is cheap; of chains that begin in the reach of a second state as well: where it outweighs the
-        # other one, they stay there, while chains that begin as recorded may not find it in any time
-        looks = (self.rate, 0.5) if model.kind == "space-time" else (self.rate,)
-        if is_long or any(second_state(model, self.rate.sum(), self.seed, start) for start in looks):
+        if is_long or second_state(model, self.rate.sum(), self.seed, self.rate):  # a look that is cheap
             return None
+        if model.kind == "space-time" and keeps_firing(model, self.rate.sum(), self.seed):
+            return None  # chains that begin as recorded may not find that state in any time
         most = STRAY * max(1.0, state.spikes / self.spikes(self.observed))
         chains = self.stretches(model, state.seeds, most=most, patience=max(2 * state.sweeps, SWEEPS))
         return chains if chains.is_settled else None
@@ -527,9 +545,11 @@ class _Learner:
             "samples": int(new.n_samples),
         }
         notes = []
-        second = second_state(model, self.rate.sum(), self.seed)
-        if second is not None:
-            notes.append(f"{second.split(', which the pseudo')[0]}; {ADVICE}")
+        if keeps_firing(model, self.rate.sum(), self.seed):
+            notes.append(
+                "the fit has a second state, in which units keep on firing and which the recording does not visit: "
+                f"{ADVICE}"
+            )
         if checks["worst_z"] > 3:
             notes.append(
                 f"the fit is not at its maximum: {self.off(z, new)}; give a smaller --accuracy, --ridge, fewer units, "

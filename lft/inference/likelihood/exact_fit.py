@@ -24,6 +24,8 @@ from lft.inference.pseudo.fit import USER, fit_gibbs
 from lft.inference.trials import checked_lags, checked_rasters, split_trials
 
 _STEP = 1e-4
+FEW = 2
+"""Bins per parameter below which a fit is warned of."""
 LONG = 20
 """Stretches so many times as long as an end is felt count as without ends in the covariance."""
 MAX_SETTLING = 5000
@@ -252,7 +254,7 @@ class Problem:
     """What every fit of this package does first and last: checked data, free couplings, split, errors and scores."""
 
     def __init__(self, rasters, model, lags, test, ridge, k_max=1):
-        self.model = model
+        self.model, self.ridge = model, ridge
         self.rasters = checked_rasters(rasters)
         if isinstance(ridge, bool) or not isinstance(ridge, int | float | np.number) or not 0 <= ridge < np.inf:
             raise InputError(f"ridge = {ridge!r}: valid is a finite number >= 0")
@@ -262,6 +264,11 @@ class Problem:
         self.n_train = newton.split_rows(self.n_rows, test)
         self.train, self.test = split_trials(self.rasters, test)
         self.operators, self.unbounded, self.warnings = free_operators(model, self.train, lags, ridge, self.k_max)
+        if self.n_train < FEW * self.operators.size:
+            self.warnings.append(
+                f"{self.n_train} training bins for {self.operators.size} parameters: expect large errors and biased "
+                "couplings; a penalty, fewer units or a longer recording help"
+            )
 
     def start_at(self, model):
         """The free couplings of a model; a potential of the count is continued from it where nothing tells it."""

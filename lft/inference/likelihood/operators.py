@@ -304,6 +304,10 @@ def free_operators(model, rasters, lags=(), ridge=0.0, k_max=0):
     silent = np.flatnonzero(~bounded)
     if len(silent):
         notes.append(held.silent_note(fires, n_rows))
+    i, j = pairs.T
+    twins = held.twin_note(pairs[bounded[i] & bounded[j] & held.twins(total[at["a"]], fires[i], fires[j])])
+    if twins:
+        notes.append(twins)
     if lost:
         notes.append(held.fixed_note(lost))
     if merged:

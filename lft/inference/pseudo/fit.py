@@ -260,10 +260,8 @@ def _bounded(lists, layout, fires, n_train, ridge):
     together = lists.observed(np.array([[0, n_train, 0]]))[0].T
     notes = []
     i, j = layout.pairs.T
-    twins = (together[i, j] == fires[i]) & (fires[i] == fires[j])
-    if twins.any():
-        pairs = [f"{i} and {j}" for i, j in layout.pairs[twins]]
-        notes.append(f"units {held.some(pairs)} fire in exactly the same bins: the same unit twice?")
+    twins = held.twin_note(layout.pairs[held.twins(together[i, j], fires[i], fires[j])])
+    notes += [twins] if twins else []
     if ridge > 0:
         return layout, [], notes
     keep, is_held = np.ones(layout.size, bool), np.zeros(layout.size, bool)

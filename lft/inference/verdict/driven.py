@@ -69,7 +69,7 @@ class DrivenModel:
     >>> model.simulate(6, seed=1, n_chains=2).shape, model.kind
     ((2, 6, 2), 'static')
     >>> x = np.array([[0, 0], [1, 0]])
-    >>> float(model.log_likelihood([x]).value.round(6))  # 1 - 3 log(1 + 1/e) - log(1 + e)
+    >>> round(model.log_likelihood([x]).value, 6)  # 1 - 3 log(1 + 1/e) - log(1 + e)
     -1.253047
     """
 
