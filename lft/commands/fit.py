@@ -92,6 +92,9 @@ def _compare(args):
         fit = fits.get(ranking.selected)
         if fit is None:  # independent: fitted like the others, by its own fitter
             fit = _fitter("independent", "pseudo")(binned(recording, bin_s), bin_s, options(args, "independent"))[0]
+            if args.input:
+                fit.warnings = [*fit.warnings, "selected are units with the inputs and no couplings, which no model of "
+                                "a file has: this fit holds independent units without the inputs"]  # fmt: skip
     fit.verdict = {"ranking": ranking}
     fit.warnings = [*fit.warnings, *ranking.warnings]
     return _saved(fit, report, recording, caught, args)

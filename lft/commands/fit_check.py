@@ -19,8 +19,10 @@ import numpy as np
 
 from lft.commands.fit_options import CAUSAL, GIBBS
 from lft.errors import DataWarning, DivergenceError, InputError
+from lft.inference.inputs import MAX_CELLS
 from lft.inference.raster import Raster
 from lft.inference.trials import split_trials
+from lft.inference.verdict import driven
 from lft.inference.verdict.checks import check_model
 from lft.inference.verdict.common_input import common_input
 from lft.inference.verdict.drift import drift
@@ -55,9 +57,8 @@ def check_arguments(args):
         return
     if getattr(args, "trials", None) is not None:
         raise InputError("--trials: not together with --check, --compare, --bin-scan or --heat")
-    for name in ("check", "compare", "heat"):
-        if getattr(args, "input", None) and getattr(args, name, None) is not None:
-            raise InputError(f"--input: not together with --{name}, as inputs beyond the training bins are not known")
+    if getattr(args, "input", None) and getattr(args, "heat", None) is not None:
+        raise InputError("--input: not together with --heat, as bins under different inputs have no one temperature")
     if getattr(args, "family", None) == "poisson":
         raise InputError("--family poisson: counts can be neither checked nor compared; valid is bernoulli")
     if getattr(args, "compare", None) is not None:
@@ -76,12 +77,10 @@ def _no_heat(model):
 
 # ---- the model of a fit
 def model_of(fit):
-    """The :class:`lft.inference.protocols.BinaryModel` of a fit or its file, or InputError."""
-    if len(getattr(fit, "input_names", ())):
-        raise InputError(
-            f"model {fit.model!r} with --input: inputs beyond the training stretch are not known, so it can be "
-            "neither checked nor compared"
-        )
+    """The :class:`lft.inference.protocols.BinaryModel` of a fit or its file, or InputError.
+
+    That of a fit with inputs begins with those of the first bin of the recording (:func:`driven.over`).
+    """
     if hasattr(fit, "causal_model"):
         return fit.causal_model()
     arrays = fit.arrays() if callable(fit.arrays) else fit.arrays
@@ -94,7 +93,15 @@ def model_of(fit):
     if fit.model in COMPARED:
         from lft.inference.likelihood.model import from_arrays
 
-        return from_arrays(fit.model, arrays)
+        model = from_arrays(fit.model, arrays)
+        if "input_weights" not in arrays:
+            return model
+        if "inputs" not in arrays:
+            raise InputError(
+                f"model {fit.model!r}: the columns of its inputs are not kept (more than {MAX_CELLS} numbers), so "
+                "it can be neither checked nor compared; valid are wider bins or fewer functions"
+            )
+        return driven.DrivenModel(model, arrays["input_weights"], arrays["inputs"])
     raise InputError(f"model {fit.model!r} cannot be checked as a model of units: valid are {', '.join(COMPARED)}")
 
 
@@ -239,6 +246,8 @@ def judge(fit, recording, bin_s, args, fitter):
         model = model_of(_by_unit(fit, raster, args.pitch))
         verdict["checks"] = check_model(model, train, constraints_of(fit), bin_s=raster.bin_s)
         verdict["pitfalls"] = find_pitfalls(train, raster.bin_s, raster.report.clipped_fraction)
+        if getattr(args, "input", None):
+            verdict["pitfalls"].notes.append("drift and common input: of the recording as it is, inputs and all")
         fit.warnings = [*fit.warnings, *verdict["checks"].notes, *verdict["pitfalls"].warnings]
     if asked["bin_scan"] is not None:
         verdict["bin_scan"] = _scan(recording, fit, args, fitter)
@@ -293,7 +302,8 @@ def compared(args):
 def compare_models(recording, bin_s, args, fitter_of):
     """Fit every model on the training stretch, rank them on the test stretch: (fits, Ranking, report of the binning).
 
-    A model whose fit fails is reported in the ranking; the others go on.
+    A model whose fit fails is reported in the ranking; the others go on.  With ``--input`` all have the inputs, the
+    independent units as well.
     """
     if not args.test > 0:
         raise InputError(f"--test {args.test}: a ranking needs a held-out part, valid is above 0")
@@ -305,9 +315,12 @@ def compare_models(recording, bin_s, args, fitter_of):
         try:
             method = _method(fitter_of, name, args.method)
             fits[name] = fitter_of(name, method)(raster, raster.bin_s, options(args, name, method))[0]
-            models[name] = (model_of(fits[name]), n_parameters(fits[name]))
+            models[name] = (driven.over(model_of(fits[name]), len(train[0]), raster.n_bins), n_parameters(fits[name]))
         except DivergenceError as reason:
             failed[name] = " ".join(str(reason).split())
+    if args.input and fits:  # the reference has the inputs of all families, too
+        alone = driven.independent(train, next(iter(fits.values())).inputs)
+        models["independent"] = (driven.over(alone, len(train[0]), raster.n_bins), alone.weights.size + alone.n_units)
     return fits, rank(models, test, failed=failed), raster.report
 
 

@@ -212,6 +212,11 @@ class Plan:
         found = discover(names, value, error, args.discovery, procedure=args.procedure or "bh", null_z=null)
         self.report["discovery"] = found.report()
         tested = int(np.isfinite(found.p).sum())
+        if null is not None and getattr(args, "input", None):
+            self.warnings.append(
+                "discovery: the surrogates shift units against the inputs, too: they keep the memory of each unit and "
+                "lose its response, so their null is that of units without inputs"
+            )
         if found.n_null and tested > args.discovery * (1 + found.n_null):
             wanted = math.ceil(args.surrogates * tested / args.discovery / found.n_null)
             self.warnings.append(
@@ -348,6 +353,8 @@ def _check(args):
             raise InputError(f"--{name}: needs --discovery")
     if args.surrogates is not None and args.penalty is not None:
         raise InputError("--surrogates: only without --penalty")
+    if args.surrogates is not None and getattr(args, "trials", None) is not None:
+        raise InputError("--surrogates: not together with --trials, as shifts would carry spikes from trial to trial")
     if args.discovery is not None and args.penalty == "l2":
         raise InputError("--discovery: l2 shrinks every coupling, none is tested against zero; use l1 or no penalty")
     if args.surrogates is not None and args.surrogates < 1:

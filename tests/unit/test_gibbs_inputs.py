@@ -232,7 +232,7 @@ def test_trials_and_terms_from_the_command(folder, lft_main):
     [
         ("--model pairwise --method exact --input smooth:4", "--input: only for --method pseudo, not for exact"),
         ("--model neural --method boltzmann --trials=-10ms,20ms", "--trials: only for --method pseudo"),
-        ("--model pairwise --input smooth:4 --check", "--input: not together with --check"),
+        ("--model pairwise --input smooth:4 --heat", "--input: not together with --heat"),
         ("--model pairwise --input smooth:4 --rank 1", "--rank 1: not together with --input"),
         ("--model lattice --input smooth:4", "--input: only for --model pairwise"),
         ("--model neural --input smooth:1", "1 functions; valid is an integer >= 2"),

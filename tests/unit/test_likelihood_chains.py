@@ -168,7 +168,7 @@ def test_boltzmann_learning_of_sparse_bursts():
 
 
 NAMED = (
-    r"\d+ of 2\d moments .*: [aCc]\[[\d,]+\] \(\d+ recorded, [\d.e+-]+ in chains, z = [+-][\d.e+]+\).*; give --ridge"
+    r"\d+ of 2\d moments .*: [aCc]\[[\d,]+\] \(\d+ recorded, [\d.e+-]+ in chains, z = [+-][\d.e+]+\).*; give a larger --ridge"
 )
 BURSTS = {"model": "lagged", "start": GibbsModel(np.full(4, -3.0)), "ridge": 1.0, "n_chains": 128, "accuracy": 0.5}
 

@@ -76,7 +76,7 @@ def test_roots_that_do_not_exist_are_named():
     raster = (np.random.default_rng(1).random((3000, 2)) < 0.3).astype(np.int8)
     raster[:, 1] &= 1 - raster[:, 0]  # the pair alone has J = -infinity
     fit = fit_mean_field(raster, method="sessak-monasson")
-    assert fit.unbounded == ["J[0,1]"] and "no real root" in fit.warnings[0]
+    assert fit.unbounded == ["J[0,1]", "h[0]", "h[1]"] and "no real root" in fit.warnings[0]
     assert fit.J[0, 1] == 0 and np.isnan(fit.J_error[0, 1])
 
 

@@ -28,10 +28,10 @@ from dataclasses import replace
 import numpy as np
 
 from lft.errors import DivergenceError, InputError
-from lft.inference import newton
+from lft.inference import held, newton
 from lft.inference.likelihood.checkpoint import State, Store
 from lft.inference.likelihood.exact_fit import MODELS, Problem, penalty
-from lft.inference.likelihood.joint import second_state, strayed_bins
+from lft.inference.likelihood.joint import keeps_firing, second_state, strayed_bins
 from lft.inference.likelihood.model import LONGEST, GibbsModel, from_fit
 from lft.inference.likelihood.normalization import log_z_difference, weights_by_bin
 from lft.inference.likelihood.operators import start_theta
@@ -42,7 +42,7 @@ MAX_PARAMETERS = 12_000
 DRAWS = 12
 """Draws behind the covariance, per coupling."""
 SEEN, MOST = 20.0, 16.0
-"""How often the rarest coincidence should occur behind the covariance, in at most so many times the recording."""
+"""How often the rarest joint state should occur behind the covariance, in at most so many times the recording."""
 RIDGES = (1.0, 4.0, 16.0, 64.0, 256.0)
 """Of the pseudo-likelihood at the start, nats, where the maximum without one has a second state."""
 FAR = 1e-3
@@ -69,7 +69,8 @@ STALLED = 15
 """Steps in which what is left of the gradient must fall by a fifth."""
 ADDED = 1.0
 """Nats of likelihood that the noise of chains may cost before the last step, whose chains are ``1 / accuracy`` long."""
-ADVICE = "give --ridge, or fewer units or lags, or wider bins"
+ADVICE = "give a larger --ridge, or fewer units or lags, or wider bins"
+CAUSAL_ADVICE = ", or take --model kinetic or glm, whose likelihood has no such edge"
 
 
 def fit_boltzmann(
@@ -141,12 +142,13 @@ def fit_boltzmann(
         raise InputError(
             f"{problem.operators.size} couplings: valid for Boltzmann learning are at most {MAX_PARAMETERS}"
         )
+    _check_flips(problem)
     first = _start(problem, start, test, ridge, comm)
     learner = _Learner(problem, first, accuracy, n_chains // 64, seed, comm, ridge, Store(checkpoint, comm))
     state, moments = learner.learn(max_steps)
     theta, noise = learner.settle(state, moments)
     u, warning = problem.influences(learner.information, learner.observed, n_blocks)
-    u = np.concatenate([u * learner.shrink, noise])
+    u = problem.without_errors(np.concatenate([u * learner.shrink, noise]), learner.information)
     checks, notes = learner.check(theta, first, moments, state)
     fit = problem.result(
         theta, u, "boltzmann", bin_s, unit, started, notes + ([warning] if warning else []), checks,
@@ -155,6 +157,24 @@ def fit_boltzmann(
     fit.n_blocks = len(u) - len(noise)
     learner.store.remove()
     return fit
+
+
+def _check_flips(problem):
+    """InputError for two units that only change together: chains of single flips do not move them."""
+    op, total = problem.operators, sum(problem.operators.total(r) for r in problem.train)
+    fires = np.zeros(op.n_units)
+    fires[op.units] = total[op.at["c"]]
+    i, j = op.pairs.T
+    both = total[op.at["a"]]
+    alike = held.twins(both, fires[i], fires[j])
+    opposite = (both == 0) & (fires[i] + fires[j] == problem.n_train)
+    stuck = op.pairs[alike | opposite]
+    if len(stuck) and not problem.ridge:
+        names = held.some([f"{i} and {j}" for i, j in stuck])
+        raise InputError(
+            f"units {names} fire in exactly the same bins, or the one where the other does not: chains of single flips "
+            "do not move them; leave one out, give --ridge, or take --method pseudo or exact"
+        )
 
 
 def _start(problem, start, test, ridge, comm):
@@ -197,6 +217,7 @@ class _Learner:
         self.slack = min(4 * ADDED, 2 * accuracy * self.operators.size)  # for the last step, which ends it
         self._rare = np.r_[tuple(self.operators.at[kind] for kind in "aCV")]  # coincidences and counts
         self.rate = sum(r.sum(axis=0, dtype=float) for r in problem.train) / problem.n_train
+        self._rarest = self.operators.rarest(self.observed, problem.n_train)
         store.mark(problem, first, accuracy, words, seed, ridge)
 
     def stretches(self, theta, replica, **trial):
@@ -212,9 +233,17 @@ class _Learner:
         is_long = model.margin() > min(PATIENCE * max(state.margin, 64), LONGEST - 1)
         if is_long or second_state(model, self.rate.sum(), self.seed, self.rate):  # a look that is cheap
             return None
+        if model.kind == "space-time" and keeps_firing(model, self.rate.sum(), self.seed):
+            return None  # chains that begin as recorded may not find that state in any time
         most = STRAY * max(1.0, state.spikes / self.spikes(self.observed))
         chains = self.stretches(model, state.seeds, most=most, patience=max(2 * state.sweeps, SWEEPS))
         return chains if chains.is_settled else None
+
+    def moments(self, chains, share):
+        """<O> with its noise reduced, or as it is where that leaves less noise in a step."""
+        reduced = chains.moments(share)
+        plain = reduced.plain()
+        return plain if self.noise(plain) < self.noise(reduced) else reduced
 
     def gradient(self, theta, moments):
         return self.observed - moments.total - self.penalty * theta
@@ -227,7 +256,7 @@ class _Learner:
         ``2 s / (1 + s^2)``.  ``cov^-1 G cov^-1`` is too large by ``n^2 (n-1) / ((n-p)(n-p-1)(n-p-3))`` (inverse Wishart
         matrix, standard result): influences are multiplied by ``self.shrink``.
         """
-        rarest = np.maximum(self.observed[self._rare], 1).min(initial=self.problem.n_train)
+        rarest = max(self._rarest, 1.0)
         events = chains.n_stretches * min(SEEN / rarest, MOST)
         covariance, n = chains.covariance(DRAWS, events)
         covariance[self._rare, self._rare] += sum(kind.scale for kind in chains.kinds) / n  # one more event was met
@@ -237,8 +266,9 @@ class _Learner:
     def _use(self, covariance, n):
         p = self.operators.size
         floor, rare = np.zeros(p), self._rare
-        # an event that the chains hardly met: its variance at the maximum is about its count
-        floor[rare] = np.maximum(0.5 * np.minimum(self.observed[rare], 30) - covariance.diagonal()[rare], 0)
+        # an event that the chains hardly met, or hardly missed: its variance at the maximum is about its count
+        events = np.minimum(self.observed[rare], self.problem.n_train - self.observed[rare])
+        floor[rare] = np.maximum(0.5 * np.minimum(events, 30) - covariance.diagonal()[rare], 0)
         self._variance = covariance.diagonal() + floor
         self._matrix = covariance + np.diag(self.penalty + floor)
         self.information = newton.DenseInformation(self._matrix)
@@ -253,7 +283,7 @@ class _Learner:
             share = min(16 * self.accuracy, 1.0)
             chains = self.stretches(theta, 1)
             state = State(theta, 0, *self.measure(chains), theta, math.inf, 2, share, theta, math.inf, 0.0, REACH,
-                           np.zeros((0, len(theta))), chains.sweeps, chains.margin, math.inf, 0)  # fmt: skip
+                           np.zeros((0, len(theta))), chains.sweeps, chains.margin, math.inf, 0, 0)  # fmt: skip
             self.store.save(state)
         else:
             self._use(state.covariance, state.n_draws)
@@ -268,7 +298,7 @@ class _Learner:
                     state, state.theta, chains, f"chains that started silent and at random still differ after "
                     f"{MOST_SWEEPS} sweeps: the model has several states that single flips do not join"
                 )  # fmt: skip
-            moments = chains.moments(state.share)
+            moments = self.moments(chains, state.share)
             residual = self.gradient(state.theta, moments)
             if not np.isfinite(residual).all():
                 raise DivergenceError("Boltzmann learning: moments are not finite")
@@ -290,11 +320,13 @@ class _Learner:
                 state.measured_at = state.theta
                 quality, noise = self.promise(residual, moments)
             if quality <= 2.5 * noise + self.slack and self.is_close(state, noise):
-                return state, moments if state.share <= self.accuracy else chains.moments(self.accuracy)
+                return state, moments if state.share <= self.accuracy else self.moments(chains, self.accuracy)
             if quality <= 20 * noise + self.slack:
                 state.share = self.closer(state, noise, quality)
                 if quality <= 2.5 * noise + self.slack:
                     continue  # no step from noise: look closer first
+            elif quality > 60 * noise + self.slack:  # chains were longer than what is left asks for
+                state.share = min(2 * state.share, min(16 * self.accuracy, 1.0))
             if quality < 0.8 * state.lowest:
                 state.lowest, state.lowest_step = quality, state.step
             if state.step >= state.lowest_step + STALLED:
@@ -329,10 +361,16 @@ class _Learner:
 
     def failure(self, state, theta, chains, reason):
         """The error that ends a fit: why, what is left, which moments differ there, and what to do."""
-        moments = chains.moments(state.share)
-        z = self.gradient(theta, moments) / np.hypot(self._data_error(), moments.error)
+        moments = self.moments(chains, state.share)
+        # in units of the scatter of the model, as what is left is: blocks of a recording with rare bursts hide it
+        z = self.gradient(theta, moments) / np.hypot(np.sqrt(self._variance), moments.error)
+        edge = (
+            f"; {state.strays} steps led into a state in which units keep on firing and which the recording does not "
+            "visit: the maximum lies at its edge"
+        ) * bool(state.strays)
+        advice = ADVICE + CAUSAL_ADVICE * bool(state.strays and self.operators.longest)
         left = f"; what is left of the gradient promises {state.quality / 2:.3g} nats" * math.isfinite(state.quality)
-        return DivergenceError(f"Boltzmann learning: {reason}{left}; {self.off(z, moments)}; {ADVICE}")
+        return DivergenceError(f"Boltzmann learning: {reason}{left}{edge}; {self.off(z, moments)}; {advice}")
 
     def off(self, z, moments):
         """Moments beyond 3 standard errors, the worst ones by name."""
@@ -375,7 +413,9 @@ class _Learner:
         return min(max(state.slope / (state.slope - ahead), 0.1), 0.5)
 
     def fenced(self, state):
-        """The state with the operators of bins to which a step has strayed among those whose weight must not rise."""
+        """The state after a step that strayed: the operators of the bins there are among those whose weight must not
+        rise."""
+        state.strays += 1
         found = strayed_bins(self.operators, self.operators.model(state.theta), self.rate.sum(), self.seed)
         if found is not None:
             state.fences = np.concatenate([state.fences, [found - self.observed / self.problem.n_train]])[-FENCES:]
@@ -482,11 +522,12 @@ class _Learner:
 
     def check(self, theta, first, moments, state):
         """What new chains at the couplings say."""
-        new = self.stretches(theta, 0).moments(state.share)
+        new = self.moments(self.stretches(theta, 0), state.share)
         residual = self.gradient(theta, new)
         # blocks have no error for an event that never occurs, or once: that of the model is the least
         data = np.maximum(self._data_error(), np.sqrt(np.diagonal(state.covariance)))
         own = np.hypot(new.error, moments.error)
+        own = np.maximum(own, 1e-9 * self.problem.n_train)  # those of a unit without couplings are exact
         z, z_chains = residual / np.hypot(data, own), residual / own
         model = self.operators.model(theta)
         many = {"n_chains": 64 * self.words, "n_samples": 96}
@@ -504,6 +545,11 @@ class _Learner:
             "samples": int(new.n_samples),
         }
         notes = []
+        if keeps_firing(model, self.rate.sum(), self.seed):
+            notes.append(
+                "the fit has a second state, in which units keep on firing and which the recording does not visit: "
+                f"{ADVICE}"
+            )
         if checks["worst_z"] > 3:
             notes.append(
                 f"the fit is not at its maximum: {self.off(z, new)}; give a smaller --accuracy, --ridge, fewer units, "

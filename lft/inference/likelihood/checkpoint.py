@@ -32,6 +32,7 @@ class State:
     margin: int  # of the model at these
     lowest: float  # quality so far
     lowest_step: int  # when it was last lowered by a fifth
+    strays: int  # steps that led into a second state
 
 
 class Store:

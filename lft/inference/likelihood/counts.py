@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from lft.inference.pseudo.layout import above_note, counts_notes
+
 
 def largest(rasters):
     """(number, bins (n, N)) of the largest number of spikes that occurs.
@@ -91,9 +93,7 @@ def continue_potential(fit, train, test):
         fit.score = {**fit.score, name: fit.score[name] + gain}
         if name == "test":
             fit.gain = (fit.gain[0] + gain, fit.gain[1])
-    fit.warnings = [
-        *fit.warnings,
-        f"V above {top}, the largest number of units that fire together in training, falls so that no state of more "
-        "has weight",
-    ]
+    constant = counts_notes([top + 1], top)
+    fit.warnings = [line for line in fit.warnings if line not in constant]
+    fit.warnings.append(above_note(top, "falls so that no state of more has weight"))
     return fit

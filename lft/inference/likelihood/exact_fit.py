@@ -14,21 +14,25 @@ from dataclasses import replace
 import numpy as np
 
 from lft.errors import InputError
-from lft.inference import newton
+from lft.inference import held, newton
 from lft.inference.likelihood import exact
 from lft.inference.likelihood.counts import continued
 from lft.inference.likelihood.model import from_fit
 from lft.inference.likelihood.operators import free_operators, sandwich, start_theta
 from lft.inference.likelihood.result import GibbsFit, couplings, scores, trial_lengths
-from lft.inference.pseudo.fit import fit_gibbs
+from lft.inference.pseudo.fit import USER, fit_gibbs
 from lft.inference.trials import checked_lags, checked_rasters, split_trials
 
 _STEP = 1e-4
+FEW = 2
+"""Bins per parameter below which a fit is warned of."""
 LONG = 20
 """Stretches so many times as long as an end is felt count as without ends in the covariance."""
+MAX_SETTLING = 5000
+"""Bins after which an end of a model must be forgotten to rounding where steps are taken: memory of 150 bins."""
 FARTHEST = {"a": 30.0, "b": 30.0, "C": 30.0, "V": 300.0, "c": 300.0}
-MODELS = ("pairwise", "k-pairwise", "neural", "lagged")
 """Log-odds beyond which a coupling is taken to run to infinity; V makes up for whole sums of the others."""
+MODELS = ("pairwise", "k-pairwise", "neural", "lagged")
 
 
 class ExactObjective:
@@ -63,6 +67,7 @@ class ExactObjective:
 
     def _covariance(self, transfer, theta):
         """cov(O): that of the bins of long stretches; of short ones, by differences, with their ends."""
+        _check_memory(transfer)
         if min(self.lengths) > LONG * len(transfer.left):
             return self.n_rows * transfer.covariance(self.operators)
         return self._differences(theta)
@@ -103,9 +108,10 @@ class ExactObjective:
 
 
 def penalty(operators, ridge):
-    """Diagonal of the information of the ridge: (ridge/2) A^2 = (ridge/8) a^2, the same for C."""
+    """Diagonal of the information of the ridge, (ridge/2) A^2 = (ridge/8) a^2, the same for C, and of what is held."""
     out = np.zeros(operators.size)
     out[operators.at["a"]] = out[operators.at["C"]] = ridge / 4
+    out[operators.held] += newton.HELD_SD**-2
     return out
 
 
@@ -187,6 +193,18 @@ def _start(problem, test, ridge):
     return problem.start_at(from_fit(problem.pseudo(test, ridge)))
 
 
+def _check_memory(transfer):
+    """DivergenceError at the edge of a second state, where units keep on firing: every further step would take longer
+    than the last, and no recording tells how long such bursts are."""
+    longest = max(len(transfer.left), len(transfer.right))
+    if longest > MAX_SETTLING:
+        raise newton.DivergenceError(
+            f"fit: an end of the model is felt over {longest} bins, as bursts of it hardly end: the maximum of the "
+            "likelihood lies at the edge of a state in which units keep on firing; give --ridge, fewer units or lags, "
+            "wider bins, or take --model kinetic or glm, whose likelihood has no such edge"
+        )
+
+
 def _maximum(objective, start):
     """(theta, information); couplings that run to infinity are named."""
     search = _climb if objective.operators.longest else newton.maximize
@@ -236,7 +254,7 @@ class Problem:
     """What every fit of this package does first and last: checked data, free couplings, split, errors and scores."""
 
     def __init__(self, rasters, model, lags, test, ridge, k_max=1):
-        self.model = model
+        self.model, self.ridge = model, ridge
         self.rasters = checked_rasters(rasters)
         if isinstance(ridge, bool) or not isinstance(ridge, int | float | np.number) or not 0 <= ridge < np.inf:
             raise InputError(f"ridge = {ridge!r}: valid is a finite number >= 0")
@@ -246,6 +264,11 @@ class Problem:
         self.n_train = newton.split_rows(self.n_rows, test)
         self.train, self.test = split_trials(self.rasters, test)
         self.operators, self.unbounded, self.warnings = free_operators(model, self.train, lags, ridge, self.k_max)
+        if self.n_train < FEW * self.operators.size:
+            self.warnings.append(
+                f"{self.n_train} training bins for {self.operators.size} parameters: expect large errors and biased "
+                "couplings; a penalty, fewer units or a longer recording help"
+            )
 
     def start_at(self, model):
         """The free couplings of a model; a potential of the count is continued from it where nothing tells it."""
@@ -264,6 +287,7 @@ class Problem:
     def finish(self, theta, information, expected, name, n_blocks, bin_s, unit, started, **options):
         """GibbsFit with sandwich errors and scores; ``options``: kind of score, arguments of its normalization."""
         u, warning = self.influences(information, expected, n_blocks)
+        u = self.without_errors(u, information)
         checks = options.pop("checks", {})
         return self.result(theta, u, name, bin_s, unit, started, [warning] if warning else [], checks, **options)
 
@@ -272,6 +296,17 @@ class Problem:
         if n_blocks == 0:
             return np.linalg.cholesky(information.solve(np.eye(len(expected)))).T, None
         return sandwich(self.operators, information, self.train, self.n_train, expected, n_blocks)
+
+    def without_errors(self, u, information):
+        """The influences, nan for what is held and what moves along with it, which are named."""
+        op = self.operators
+        if not len(op.held):
+            return u
+        lost = held.carried(information, op.held, np.sqrt((u**2).sum(axis=0)))
+        names = np.array([USER[name[0]] + name[1:] for name in op.names()], object)
+        self.warnings = [*self.warnings, held.note(names[op.held].tolist(), int(lost.sum()))]
+        self.unbounded = self.unbounded + names[lost].tolist()
+        return np.where(lost, np.nan, u)
 
     def result(self, theta, u, name, bin_s, unit, started, warnings, checks, **options):
         gibbs = self.operators.model(theta)
@@ -282,11 +317,14 @@ class Problem:
         if kind == "log-likelihood":
             made = next(iter(gibbs._cache[k] for k in gibbs._cache if isinstance(k, tuple)))
             log_z = (made.per_bin, made.per_bin_error)
+        arrays = couplings(self.operators, theta, u, self.model != "neural")
+        if "h" in arrays:
+            lost = np.isnan(arrays["h_error"][self.operators.units])
+            self.unbounded = self.unbounded + [f"h[{i}]" for i in self.operators.units[lost]]
         return GibbsFit(
             model=self.model, method=name, score=score, gain=gain, n_units=self.n_units, n_bins=self.n_rows,
             n_train=self.n_train, n_blocks=len(u), bin_s=bin_s, warnings=self.warnings + warnings,
-            unbounded=self.unbounded, unit=self.unit(unit), log_z=log_z, checks=checks,
-            **couplings(self.operators, theta, u, self.model != "neural"),
+            unbounded=self.unbounded, unit=self.unit(unit), log_z=log_z, checks=checks, **arrays,
             seconds=time.perf_counter() - started,
         )  # fmt: skip
 

@@ -71,6 +71,42 @@ def second_state(model, rate, seed=0, start=0.5):
     )
 
 
+def keeps_firing(model, rate, seed=0):
+    """Whether chains of a model that start with half of all units active neither come back to the rates of the
+    recording nor are on their way: their spikes do not fall any more.
+
+    In space-time such a state grows from any burst that is long enough where it outweighs the recorded one, and shrinks
+    from its ends where it does not.
+
+    Parameters
+    ----------
+    model : GibbsModel
+    rate : float
+        Spikes per bin of the recording.
+    seed : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lft.inference.likelihood import GibbsModel
+    >>> from lft.inference.likelihood.joint import keeps_firing
+    >>> [keeps_firing(GibbsModel([-3.0], b={1: b}), 0.05) for b in (1.0, 6.0)]
+    [False, True]
+    """
+    rows, quarter = _rows(model), SWEEPS // 4
+    chains = Chains(model, WORDS, rows, seed=seed)
+    seen = np.zeros((2, 64 * WORDS))
+    chains.sweep(2 * quarter)
+    for part in seen:
+        for _ in range(quarter // 4):
+            chains.sweep(4)
+            part += chains.values().sum(axis=(1, 2)) / (rows * (quarter // 4))
+    random = seen[:, 1::2]
+    fall = random[0] - random[1]
+    is_falling = fall.mean() > 3 * fall.std(ddof=1) / np.sqrt(len(fall))
+    return _differs(random[1], rate) and not is_falling
+
+
 def strayed_bins(operators, model, rate, seed=0):
     """<O> per bin of the chains that fire at least twice as much as recorded after a start with half of all units.
 

@@ -30,6 +30,8 @@ from lft.inference.likelihood.operators import blocks_of
 
 METHODS = ("mean-field", "tap", "sessak-monasson", "bethe")
 N_BLOCKS = 50
+EMPTY = 1e-12
+"""Four times a probability of a joint state that counts as none: less than one bin of any recording."""
 
 
 def invert(method, m, C):
@@ -104,7 +106,8 @@ def _pair(m, C):
 
 
 def _sessak_monasson(c, C, m, mm, L):
-    pp, nn, pn, np_ = _pair(m, C)
+    pp, nn, pn, np_ = p = np.array(_pair(m, C))
+    p[:, (p < EMPTY).any(axis=0)] = 0.0  # a joint state that does not occur, up to rounding
     return -c + 0.25 * np.log(pp * nn / (pn * np_)) - C / (np.outer(L, L) - C**2)
 
 
@@ -187,6 +190,7 @@ def fit_mean_field(rasters, *, method="tap", test=0.2, n_blocks=None, bin_s=None
     ])  # fmt: skip
     u = np.sqrt((n_blocks - 1) / n_blocks) * (left_out - left_out.mean(axis=0))
     u[:, np.isnan(theta)] = np.nan
+    u[:, np.flatnonzero(np.isin(op.units, op.pairs[complex_pairs])) + len(op.pairs)] = np.nan  # J = 0 goes into c
     names = [f"J[{i},{j}]" for i, j in op.pairs[complex_pairs]]
     notes = []
     if names:

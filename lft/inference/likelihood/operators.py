@@ -10,12 +10,12 @@ is the covariance of O.  All operators are integers, so sums of them are exact a
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from lft.errors import InputError
-from lft.inference import newton
+from lft.inference import held, newton
 from lft.inference.likelihood.model import GibbsModel
 
 KINDS = "abCVc"
@@ -45,6 +45,8 @@ class Operators:
     fixed_V : ndarray (N + 1,) or None
         Part of V that is not free: its continuation above the largest number that occurs
         (:mod:`lft.inference.likelihood.counts`).
+    held : ndarray of int
+        Places of couplings that a prior keeps finite (:mod:`lft.inference.held`).
     """
 
     n_units: int
@@ -56,6 +58,7 @@ class Operators:
     directed: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), int))
     k_max: int = 0
     fixed_V: np.ndarray | None = None
+    held: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
     @property
     def sizes(self):
@@ -194,6 +197,25 @@ class Operators:
         out[at["c"]] = second.diagonal()[self.units]
         return out
 
+    def rarest(self, total, n_rows):
+        """How often the rarest joint state of the coupled pairs, or number of spikes, occurs in a recording.
+
+        Parameters
+        ----------
+        total : ndarray (size,)
+            O of the recording.
+        n_rows : int
+            Its bins.
+        """
+        fires, at = np.zeros(self.n_units), self.at
+        fires[self.units] = total[at["c"]]
+        fewest = float(total[at["V"]].min(initial=n_rows))
+        for kind, (i, j) in (("a", self.pairs.T), ("C", self.directed[:, 1:].T)):
+            both = total[at[kind]]
+            for cell in (both, fires[i] - both, fires[j] - both, n_rows - fires[i] - fires[j] + both):
+                fewest = min(fewest, float(cell.min(initial=fewest)))
+        return fewest
+
     def _coincidences(self, x, k):
         """sum_a x_i^a x_j^(a-k), in pieces of bounded size."""
         rows, out = max(CHUNK // self.n_units, 1), np.zeros((self.n_units,) * 2)
@@ -225,7 +247,7 @@ def blocks_of(operators, rasters, start, stop, edges):
 
 
 def free_operators(model, rasters, lags=(), ridge=0.0, k_max=0):
-    """The couplings of a family whose maximum is finite on these rasters.
+    """The couplings of a family whose maximum is finite on these rasters, or kept finite.
 
     Parameters
     ----------
@@ -243,7 +265,8 @@ def free_operators(model, rasters, lags=(), ridge=0.0, k_max=0):
     -------
     operators : Operators
     unbounded : list of str
-        Couplings whose maximum lies at infinity.
+        Couplings whose maximum lies at infinity and that are fixed; those ``held`` are named with their errors
+        (:meth:`lft.inference.likelihood.exact_fit.Problem.without_errors`).
     notes : list of str
 
     Raises
@@ -263,16 +286,16 @@ def free_operators(model, rasters, lags=(), ridge=0.0, k_max=0):
     bounded = (fires > 0) & (fires < n_rows)
     if not bounded.any():
         raise InputError(f"no unit both spikes and pauses within the {n_rows} training bins: nothing to fit")
-    exists, lost = [], []
+    exists, lost, is_held = [], [], []
     for kind, known, (i, j) in (("a", pairs, pairs.T), ("C", directed, directed[:, 1:].T)):
         here, together = bounded[i] & bounded[j], total[at[kind]]
-        if ridge == 0:  # all four joint states must occur
-            four = (together > 0) & (together < fires[i]) & (together < fires[j])
-            four &= n_rows - fires[i] - fires[j] + together > 0
-            name = "A" if kind == "a" else "J_lag"
-            lost += [f"{name}[{','.join(map(str, known[x]))}]" for x in np.flatnonzero(here & ~four)]
-            here &= four
-        exists.append(known[here])
+        kept, unbounded_here = held.judged(together, fires[i], fires[j], n_rows)
+        if ridge > 0:
+            kept, unbounded_here = np.ones_like(kept), np.zeros_like(kept)
+        name = "A" if kind == "a" else "J_lag"
+        lost += [f"{name}[{','.join(map(str, known[x]))}]" for x in np.flatnonzero(here & ~kept)]
+        exists.append(known[here & kept])
+        is_held.append(unbounded_here[here & kept])
     rate = (fires + 0.5) / (n_rows + 1)
     fixed = np.where(bounded, 0.0, np.log(rate / (1 - rate)))
     levels, notes, merged = (), [], []
@@ -280,23 +303,22 @@ def free_operators(model, rasters, lags=(), ridge=0.0, k_max=0):
         levels, merged = _levels(rasters, n)
     silent = np.flatnonzero(~bounded)
     if len(silent):
-        notes.append(
-            f"{len(silent)} of {n} units never (or always) fire in training: {_some(f'I[{u}]' for u in silent)}; their "
-            "I is the Krichevsky-Trofimov estimate, without error"
-        )
+        notes.append(held.silent_note(fires, n_rows))
+    i, j = pairs.T
+    twins = held.twin_note(pairs[bounded[i] & bounded[j] & held.twins(total[at["a"]], fires[i], fires[j])])
+    if twins:
+        notes.append(twins)
     if lost:
-        notes.append(
-            f"{len(lost)} pairs have no finite maximum: {_some(lost)}; fixed at {lost[0].split('[')[0]} = 0, without "
-            "error (ridge > 0 keeps them)"
-        )
+        notes.append(held.fixed_note(lost))
     if merged:
         notes.append(
-            f"{len(merged)} numbers of spikes never occur: {_some(f'V[{k}]' for k in merged)}; V there is that of the "
-            "next lower number that occurs, and above the largest falls so that no state of more spikes has weight"
+            f"{len(merged)} numbers of spikes never occur: {held.some([f'V[{k}]' for k in merged])}; V there is that "
+            "of the next lower number that occurs, and above the largest falls so that no state of more has weight"
         )
     unbounded = [f"I[{u}]" for u in silent] + lost + [f"V[{k}]" for k in merged]
     free = Operators(n, exists[0], tuple(lags), levels, np.flatnonzero(bounded), fixed, exists[1], k_max)
-    return free, unbounded, notes
+    places = [free.at[kind].start + np.flatnonzero(h) for kind, h in zip("aC", is_held, strict=True)]
+    return replace(free, held=np.concatenate(places)), unbounded, notes
 
 
 def _levels(rasters, n):
@@ -311,11 +333,6 @@ def _levels(rasters, n):
             if groups:
                 groups[-1].append(k)
     return tuple(tuple(g) for g in groups), merged
-
-
-def _some(names):
-    names = list(names)
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def start_theta(operators, rasters):

@@ -17,7 +17,7 @@ import numpy as np
 
 from lft.errors import InputError
 from lft.inference import newton
-from lft.inference.likelihood.exact_fit import Problem
+from lft.inference.likelihood.exact_fit import Problem, penalty
 
 MAX_UNITS = 150
 CHUNK = 8192
@@ -136,16 +136,15 @@ def fit_probability_flow(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=N
     if problem.n_units > MAX_UNITS:
         raise InputError(f"{problem.n_units} units: minimum probability flow is for at most {MAX_UNITS}")
     objective = FlowObjective(problem.operators, problem.train)
-    penalty = np.zeros(objective.size)
-    penalty[: len(problem.operators.pairs)] = ridge / 16
+    prior = penalty(problem.operators, ridge) / 4
 
     def evaluate(theta):
         value, gradient, make = objective.evaluate(theta)
 
         def penalized(extra):
-            return make(penalty if extra is None else extra + penalty)
+            return make(prior if extra is None else extra + prior)
 
-        return value - 0.5 * (penalty * theta**2).sum(), gradient - penalty * theta, penalized
+        return value - 0.5 * (prior * theta**2).sum(), gradient - prior * theta, penalized
 
     theta, _, information = newton.maximize(evaluate, _start(problem), tolerance=1e-9)
     edges = newton.fine_edges(problem.n_train, objective.size, n_blocks)
@@ -155,8 +154,9 @@ def fit_probability_flow(rasters, *, test=0.2, ridge=0.0, n_blocks=None, bin_s=N
         u = newton.influences(information, scores)
         parts = [part for part in np.split(u, problem.operators.cuts, axis=1) if part.shape[1]]
         scores, warning = newton.merge_blocks(scores, parts, problem.n_train, 0)
+    u = problem.without_errors(newton.influences(information, scores), information)
     return problem.result(
-        theta, newton.influences(information, scores), "mpf", bin_s, unit, started, [warning] if warning else [], {},
+        theta, u, "mpf", bin_s, unit, started, [warning] if warning else [], {},
         kind="pseudo-log-likelihood",
     )  # fmt: skip
 

@@ -129,10 +129,19 @@ def couplings(operators, theta, u, spins):
         np.add.at(u_h.T, i, u_a.T / 4)
         np.add.at(u_h.T, j, u_a.T / 4)
         h_error = np.sqrt((u_h**2).sum(axis=0))
-        h_error[np.isnan(c_error)] = np.nan
+        h_error[np.isnan(c_error) | _beside_fixed(operators)] = np.nan
         h = model.c / 2 + model.a.sum(axis=1) / 4
         out |= {"J": model.a / 4, "J_error": A_error / 2, "h": h, "h_error": h_error}
     return out
+
+
+def _beside_fixed(operators):
+    """Mask of the units with a coupling that is fixed at 0 to another that has a field: h contains it."""
+    n, free = operators.n_units, np.zeros((operators.n_units,) * 2, bool)
+    i, j = operators.pairs.T
+    free[i, j] = free[j, i] = True
+    active = np.isin(np.arange(n), operators.units)
+    return (active[:, None] & active & ~free & ~np.eye(n, dtype=bool)).any(axis=1)
 
 
 def trial_lengths(rasters):

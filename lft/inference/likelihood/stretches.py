@@ -12,7 +12,7 @@ integers: they do not depend on the order, so neither on the number of ranks.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,12 +42,31 @@ class Moments:
     by_word : ndarray (words, size)
     n_samples : int
         Simulated bins (static) or stretches.
+    control : ndarray (words, size)
+        Of mean zero, what was subtracted from the operators to reduce their noise.
+    event : float
+        By how much an event in one more stretch would raise a moment.
     """
 
     total: np.ndarray
     error: np.ndarray
     by_word: np.ndarray
     n_samples: int
+    control: np.ndarray
+    event: float
+
+    @classmethod
+    def of(cls, by_word, control, n_samples, event):
+        """Averages over words of operators less their control."""
+        by_word = by_word - control
+        error = by_word.std(axis=0, ddof=1) / math.sqrt(len(by_word))
+        return cls(by_word.mean(axis=0), error, by_word, n_samples, control, event)
+
+    def plain(self):
+        """The same draws without the control: better where a joint state of two units hardly occurs, whose count the
+        operators give exactly as a difference of theirs, and the control does not."""
+        plain = Moments.of(self.by_word + self.control, np.zeros_like(self.control), self.n_samples, self.event)
+        return replace(plain, error=np.maximum(plain.error, self.event))  # what never happened is no proof
 
 
 @dataclass(frozen=True)
@@ -130,7 +149,7 @@ class Stretches:
         -------
         Moments
         """
-        by_word = np.zeros((self.words, self.operators.size))
+        sums = np.zeros((2, self.words, self.operators.size))  # operators, control
         n_samples = 0
         for kind, chains, spacing in zip(self.kinds, self.chains, self.spacing, strict=True):
             n = max(math.ceil(kind.draws / share / (64 * self.words)), 4)
@@ -139,15 +158,15 @@ class Stretches:
                 chains.sweep(spacing)
                 part = self._sums(kind, chains)
                 whole, middle = whole + part[0], middle + part[1]
-            by_word += _all(self.comm, (kind.whole * whole + kind.middle * middle) / (64 * n))
+            for out, part in zip(sums, (kind.whole * whole + kind.middle * middle) / (64 * n), strict=True):
+                out += _all(self.comm, part)
             n_samples += n * 64 * self.words
-        error = by_word.std(axis=0, ddof=1) / math.sqrt(self.words)
-        return Moments(by_word.mean(axis=0), error, by_word, n_samples)
+        return Moments.of(*sums, n_samples, sum(kind.scale for kind in self.kinds) / n_samples)
 
     def _sums(self, kind, chains):
-        """Sums of O, with its noise reduced, of the whole and of the middle over the chains of each local word."""
+        """Sums of O and of its control, of the whole and of the middle, over the chains of each local word."""
         x = chains.lanes().astype(np.float32)
-        out = np.zeros((2, len(x), self.operators.size))
+        out, control = np.zeros((2, 2, len(x), self.operators.size))
         rest = x - 1 / (1 + np.exp(-chains.model.odds_of(x)))  # of mean zero given all the other units
         everything = slice(0, kind.rows)
         if kind.rows == 1:
@@ -155,7 +174,7 @@ class Stretches:
         else:
             for word, lanes in enumerate(x):
                 out[0, word] = self.operators.values(lanes).sum(axis=0)
-        out[0] -= self._control(x, rest, everything)
+        control[0] = self._control(x, rest, everything)
         if kind.middle:
             longest = self.operators.longest
             low, high = kind.core.start, kind.core.stop
@@ -163,8 +182,8 @@ class Stretches:
                 out[1, word] = self.operators.values(lanes[:, low - longest : high]).sum(axis=0)
                 if longest:
                     out[1, word] -= self.operators.values(lanes[:, low - longest : low]).sum(axis=0)
-            out[1] -= self._control(x, rest, kind.core)
-        return out
+            control[1] = self._control(x, rest, kind.core)
+        return np.stack([out, control], axis=1)
 
     def _static(self, x):
         """Sums of O over the 64 chains of each word, x (words, 64, N)."""

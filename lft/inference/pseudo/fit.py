@@ -16,14 +16,14 @@ import numpy as np
 
 from lft.archive import on_root
 from lft.errors import InputError
-from lft.inference import newton
+from lft.inference import held, newton
 from lft.inference.inputs import MAX_CELLS
 from lft.inference.pseudo import errors
 from lft.inference.pseudo import patterns as pattern_lists
 from lft.inference.pseudo.checkpoint import Checkpoint, identity
 from lft.inference.pseudo.drive import drive_of
 from lft.inference.pseudo.information import ROWS_BYTES, rows_bytes
-from lft.inference.pseudo.layout import Layout, all_pairs, levels_of, without
+from lft.inference.pseudo.layout import Layout, all_pairs, counts_notes, levels_of, without
 from lft.inference.pseudo.maximum import find_maximum, penalty
 from lft.inference.pseudo.memory import check_memory
 from lft.inference.pseudo.objective import GibbsObjective
@@ -111,11 +111,12 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     lists = pattern_lists.build(
         n, data.spikes, shifts=layout.shifts, lags=layout.lags, counts=is_counted, drive=data.drive
     )
-    warnings, unbounded = _silent(bounded)
+    silent, unbounded = held.silent_note(fires, n_train), [f"I[{i}]" for i in np.flatnonzero(~bounded)]
+    warnings = [silent] if silent else []
     strength = ridge if penalize is None else 1.0  # only its being zero matters here
     layout, lost, notes = _bounded(lists, layout, fires, n_train, strength)
     layout, undriven = _driven_within(lists, layout, fires, n_train, penalize is None)
-    lost, held = _pairs_of_silent(bounded) + lost, _user_names(sorted(layout.held, key=_by_numbers))
+    lost, held_names = _pairs_of_silent(bounded) + lost, _user_names(sorted(layout.held, key=_by_numbers))
     warnings += notes + _few_bins(layout, n_train, strength)
     keeper = Checkpoint(None)
     if checkpoint is not None:
@@ -135,38 +136,27 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
     unbounded += gone + (undriven if penalize is not None else [])
     names = _user_names(sorted(lost, key=_by_numbers) + [name for name in runaway if name[0] in "aC"])
     if names:
-        warnings.append(
-            f"{len(names)} pairs have no finite maximum: {_some(names)}; fixed at {names[0].split('[')[0]} = 0, "
-            "without error, and so without error for h, which contains them (ridge > 0 keeps them)"
-        )
+        warnings.append(held.fixed_note(names))
     if undriven:
         warnings.append(
             f"{len(undriven)} weights of inputs, u[input,unit], have no finite maximum, as the unit never (or always) "
-            f"fires where the input acts: {_some(undriven)}; "
+            f"fires where the input acts: {held.some(undriven)}; "
             + (f"held by a prior of standard deviation {newton.HELD_SD:g}" if penalize is None else "fixed at 0")
             + ", without error"
         )
     if gone:
-        warnings.append(f"{len(gone)} weights of inputs run away: {_some(gone)}; fixed at 0, without error")
+        warnings.append(f"{len(gone)} weights of inputs run away: {held.some(gone)}; fixed at 0, without error")
     if merged:
-        warnings.append(
-            f"{len(merged)} numbers of firing units do not occur, or lie above one that does not, or have no finite "
-            f"maximum: {_some([f'V[{k}]' for k in merged])}; V is constant there"
-        )
+        warnings += counts_notes(merged, int(np.diff(data.spikes[1])[:n_train].max()))
     kind, notes = "penalized", []
     if penalize is None:
         u, kind, notes = _influences(objective, theta, info, ridge, n_blocks, keeper, report)
-        carried = _carried(layout, info, u) if held else []
+        carried = _carried(layout, info, u) if held_names else []
         u[:, carried] = np.nan
         unbounded += [USER[name[0]] + name[1:] for name in np.array(layout.names(), object)[carried]]
-    pairs = [name for name in held if name[0] != "u"]
+    pairs = [name for name in held_names if name[0] != "u"]
     if pairs:
-        notes.insert(
-            0,
-            f"{len(pairs)} pairs lack a joint state, so they have no finite maximum: {_some(pairs)}; held by a prior "
-            f"of standard deviation {newton.HELD_SD:g} (log-odds); neither they nor what they move along, "
-            f"{len(carried)} parameters, have errors (ridge > 0 keeps them)",
-        )
+        notes.insert(0, held.note(pairs, len(carried)))
     if examine is not None:
         examine(objective, theta, u)
     if n * (n - 1) // 2 + k_max * n * n > MAX_NAMED:
@@ -183,7 +173,7 @@ def fit_gibbs(model, rasters, *, lags=(), k_max=0, is_counted=False, test=0.2, r
         arrays["h"][~bounded] = -arrays["I"][~bounded] / 2 + 0.0
         fixed = [name for name in names if name[0] == "A" and bounded[_units_of(name)].all()]
         arrays["h_error"][[i for name in fixed for i in _units_of(name)]] = np.nan
-        if (held or fixed) and kind != "none":
+        if (held_names or fixed) and kind != "none":
             unbounded += [f"h[{i}]" for i in np.flatnonzero(np.isnan(arrays["h_error"]) & bounded)]
     keeper.remove()
     return PseudoFit(
@@ -236,10 +226,6 @@ def _layout(data, units, k_max, is_counted):
     return Layout(data.n_units, units, pairs, data.lags, directed, directed_lags, level, values, driven), merged
 
 
-def _some(names):
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-
 def _user_names(names):
     """``a[0,3]`` -> ``A[0,3]``, ``C[2,0,3]`` -> ``J_lag[2,0,3]``."""
     return [USER[name[0]] + name[1:] for name in names]
@@ -248,16 +234,6 @@ def _user_names(names):
 def _units_of(name):
     """The two units of ``A[0,3]``; of ``J_lag[1,0,3]`` the last two numbers."""
     return [int(i) for i in name[2:-1].split(",")]
-
-
-def _silent(bounded):
-    names = [f"I[{i}]" for i in np.flatnonzero(~bounded)]
-    if not names:
-        return [], []
-    return [
-        f"{len(names)} of {len(bounded)} units never (or always) fire in training: {_some(names)}; "
-        "their I is the Krichevsky-Trofimov estimate, without error"
-    ], names
 
 
 def _pairs_of_silent(bounded):
@@ -271,10 +247,7 @@ def _by_numbers(name):
 
 
 def _bounded(lists, layout, fires, n_train, ridge):
-    """Couplings one of whose four joint states never occurs, which have no finite maximum.
-
-    Where fewer than ``newton.EVIDENCE`` coincidences were expected their lack says nothing, and the coupling of such
-    rare units changes next to nothing else: these go.  The others are held: taken as 0 they would go into the fields.
+    """Couplings that lack a joint state (:mod:`lft.inference.held`): some go, the others are held.
 
     Returns
     -------
@@ -287,31 +260,22 @@ def _bounded(lists, layout, fires, n_train, ridge):
     together = lists.observed(np.array([[0, n_train, 0]]))[0].T
     notes = []
     i, j = layout.pairs.T
-    twins = (together[i, j] == fires[i]) & (fires[i] == fires[j])
-    if twins.any():
-        pairs = [f"{i} and {j}" for i, j in layout.pairs[twins]]
-        notes.append(f"units {_some(pairs)} fire in exactly the same bins: the same unit twice?")
+    twins = held.twin_note(layout.pairs[held.twins(together[i, j], fires[i], fires[j])])
+    notes += [twins] if twins else []
     if ridge > 0:
         return layout, [], notes
-    keep, held = np.ones(layout.size, bool), np.zeros(layout.size, bool)
-
-    def judge(start, n11, i, j):
-        """Cells (both, i alone, j alone, neither) of the couplings from place ``start`` on."""
-        empty = np.array([n11, fires[i] - n11, fires[j] - n11, n_train - fires[i] - fires[j] + n11]) <= 0
-        place = slice(start, start + len(n11))
-        held[place] = empty[1:].any(axis=0) | (empty[0] & (fires[i] * fires[j] >= newton.EVIDENCE * n_train))
-        keep[place] = ~empty.any(axis=0) | held[place]
-
+    keep, is_held = np.ones(layout.size, bool), np.zeros(layout.size, bool)
     f = layout.first
-    judge(0, together[i, j], i, j)
+    keep[: f[1]], is_held[: f[1]] = held.judged(together[i, j], fires[i], fires[j], n_train)
     if layout.n_directed:
         k, i, j = layout.directed.T
         shift = 2 * np.searchsorted(layout.directed_lags, k) + 1
-        judge(f[2], together[shift * n + j, i], i, j)
-    if keep.all() and not held.any():
+        late = slice(f[2], f[3])
+        keep[late], is_held[late] = held.judged(together[shift * n + j, i], fires[i], fires[j], n_train)
+    if keep.all() and not is_held.any():
         return layout, [], notes
     names = np.array(layout.names(), object)
-    return replace(without(layout, ~keep), held=frozenset(names[held])), names[~keep].tolist(), notes
+    return replace(without(layout, ~keep), held=frozenset(names[is_held])), names[~keep].tolist(), notes
 
 
 def _driven_within(lists, layout, fires, n_train, is_held):
@@ -386,7 +350,7 @@ def _influences(objective, theta, info, ridge, n_blocks, keeper, report):
             u[:, far] = np.nan
             classes = [c[bound[c] <= newton.RUNAWAY**2] for c in classes]
             notes.append(
-                f"{len(far)} parameters show no finite maximum: {_some([layout.names()[p] for p in far[:6]])}; "
+                f"{len(far)} parameters show no finite maximum: {held.some([layout.names()[p] for p in far[:6]])}; "
                 "without error (ridge > 0 keeps them)"
             )
         u, warning = errors.merged_influences(u, classes, objective.n_rows, longest, n_blocks)
@@ -404,29 +368,16 @@ def _influences(objective, theta, info, ridge, n_blocks, keeper, report):
 
 
 def _carried(layout, info, u):
-    """Places without an error: what is held, and what would move by more than its error if one of these moved by its
-    prior.
+    """Places without an error (:func:`lft.inference.held.carried`).
 
-    The maximum over the rest, given a held coupling h, moves as ``dtheta_p/dtheta_h = H^-1_ph/H^-1_hh``; the curvature
-    at the held value itself says nothing, as the likelihood flattens on the way to infinity.  Where the rows do not fit
-    in memory a solution is many passes over the data, and the fields of the two units stand for what moves.
+    Where the rows do not fit in memory a solution is many passes over the data, and the fields of the two units stand
+    for what moves.
     """
-    held = np.flatnonzero(layout.is_held())
-    out = np.zeros(layout.size, bool)
-    out[held] = True
-    if rows_bytes(layout) > ROWS_BYTES:
-        near = {unit for name in layout.held for unit in _units_of(name)[-2:]}
-        out[layout.first[4] + np.flatnonzero(np.isin(layout.units, sorted(near)))] = True
-        return np.flatnonzero(out)
-    error = np.sqrt((u**2).sum(axis=0))
-    for start in range(0, len(held), 64):
-        some = held[start : start + 64]
-        unit = np.zeros((layout.size, len(some)))
-        unit[some, np.arange(len(some))] = 1.0
-        moved = info.solve(unit)
-        moved = np.abs(moved) / moved[some, np.arange(len(some))]
-        out |= (moved * newton.HELD_SD > error[:, None]).any(axis=1)
-    return np.flatnonzero(out)
+    places = np.flatnonzero(layout.is_held())
+    if rows_bytes(layout) <= ROWS_BYTES:
+        return np.flatnonzero(held.carried(info, places, np.sqrt((u**2).sum(axis=0))))
+    near = {unit for name in layout.held for unit in _units_of(name)[-2:]}
+    return np.union1d(places, layout.first[4] + np.flatnonzero(np.isin(layout.units, sorted(near))))
 
 
 # ---- scores

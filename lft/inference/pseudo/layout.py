@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lft.inference import held
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -234,6 +236,23 @@ def levels_of(counts_seen, n_units):
         level[k:] = n
         n += 1
     return level, list(range(lowest + 3 + n, n_units + 1))
+
+
+def counts_notes(merged, top):
+    """Lines on the K without a V of their own, up to the largest that occurs, ``top``, and above."""
+    gaps = [f"V[{k}]" for k in merged if k <= top]
+    notes = []
+    if gaps:
+        notes.append(
+            f"{len(gaps)} numbers of firing units do not occur, or lie above one that does not, or have no finite "
+            f"maximum: {held.some(gaps)}; V is constant there"
+        )
+    return notes + ([above_note(top, "is constant, as nothing tells it")] if merged[-1] > top else [])
+
+
+def above_note(top, what):
+    """The line on V above the largest number that occurs."""
+    return f"V above {top}, the largest number of units that fire together in training, {what}"
 
 
 def without(layout, drop):

@@ -17,6 +17,10 @@ discrepancy of a dealing is the smaller of the p values of two numbers, the mean
 label-blind errors, and the headline number of the table: the first sees any deviation, the second a common shift of
 many noisy components.  The p value of the smaller is again read off from the dealings, so nothing is gained twice.
 
+A model under inputs that change in time is simulated on the whole stretch with the same inputs, twice, and the copies
+are cut where the recording is.  Stretches under other inputs are not exchangeable, those at one place are: labels are
+dealt out anew at each place, which of the three is called recorded.
+
 A statistic that the fit matches by construction agrees better than chance would have it, hence its p is too large,
 never too small (standard result for plug-in p values and efficient estimates).  This holds for the stretch that was
 fitted; on other data the errors of the couplings would come on top.
@@ -208,13 +212,14 @@ def check_model(
     Parameters
     ----------
     model : BinaryModel
-        Of :mod:`lft.inference.protocols`; only ``n_units`` and ``simulate`` are used.
+        Of :mod:`lft.inference.protocols`; only ``n_units`` and ``simulate`` are used, and of a model under inputs
+        (:mod:`lft.inference.verdict.driven`) that its simulations begin with these.
     rasters : ndarray (T, N), or sequence of them
         0/1; the stretch that was fitted.  Several are trials, never joined.
     constraints : Constraints, optional
         What the fit matches by construction.
     n_stretches : int, optional
-        Simulated stretches; default twice the recorded ones.
+        Simulated stretches; default twice the recorded ones.  Under inputs a multiple of the recorded ones.
     stretch_bins : int, optional
         Length L; default T/50, at least 100 bins and at most T/10.
     max_lag, max_pairs, max_triples
@@ -262,18 +267,33 @@ def check_model(
         )
     n_stretches = 2 * len(recorded) if n_stretches is None else _integer("n_stretches", n_stretches, 10)
     n_labels = _integer("n_labels", n_labels, 2000)
-    simulated = model.simulate(length, seed=seed, n_chains=n_stretches)
+    if getattr(model, "inputs", None) is None:
+        simulated = model.simulate(length, seed=seed, n_chains=n_stretches)
+        labels = _labels(len(recorded), n_stretches, n_labels, seed)
+    else:
+        simulated = _under_inputs(model, rasters, length, n_stretches, seed)
+        labels = _matched_labels(len(recorded), len(simulated) // len(recorded), n_labels, seed)
     if not simulated.any():
         raise InputError("the simulation at the fit is silent throughout: nothing can be compared")
     tests = statistics(
         model.n_units, length, constraints, max_lag=max_lag, max_pairs=max_pairs, max_triples=max_triples, seed=seed
     )
-    labels = _labels(len(recorded), n_stretches, n_labels, seed)
     checks = tuple(_compare(test, measure(test, recorded), measure(test, simulated), labels) for test in tests)
     tau = _correlation_time(rasters)
     notes = _notes(checks, length, tau)
     dropped = n_bins - length * len(recorded)
     return Checks(checks, (len(recorded), n_stretches), length, dropped, tau, bin_s, notes)
+
+
+def _under_inputs(model, rasters, length, n_stretches, seed):
+    """Copies of the whole stretch under the inputs of the model, cut as the recording is, copy by copy."""
+    if len(rasters) != 1:
+        raise InputError(f"{len(rasters)} trials: a model under inputs is checked on one stretch")
+    n = len(rasters[0]) // length
+    if n_stretches % n:
+        raise InputError(f"n_stretches = {n_stretches}: valid under inputs is a multiple of the {n} recorded ones")
+    copies = model.simulate(n * length, seed=seed, n_chains=n_stretches // n)
+    return copies.reshape(-1, length, model.n_units)
 
 
 def _integer(name, value, low):
@@ -321,6 +341,17 @@ def _labels(n_recorded, n_simulated, n_labels, seed):
         order = np.argsort(key.fill("uniform", 0, 1, n, t, Stream.CHECK_LABELS)[0], kind="stable")
         out[1 + t, order[:n_recorded]] = True
     return out
+
+
+def _matched_labels(n_recorded, n_copies, n_labels, seed):
+    """The same where only the stretches at one place, one of them recorded, may change their labels."""
+    key = Key(seed)
+    out = np.zeros((1 + n_labels, 1 + n_copies, n_recorded), bool)
+    out[0, 0] = True
+    for t in range(n_labels):
+        uniform = key.fill("uniform", 0, 1, n_recorded, t, Stream.CHECK_LABELS)[0]
+        out[1 + t, np.floor(uniform * (1 + n_copies)).astype(int), np.arange(n_recorded)] = True
+    return out.reshape(1 + n_labels, -1)
 
 
 def _compare(test, recorded, simulated, labels):

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lft.errors import InputError
+from lft.errors import DivergenceError, InputError
 from lft.inference.newton import integrated_time
 from lft.inference.protocols import LogLikelihood
 from lft.inference.trials import checked_rasters
@@ -236,13 +236,20 @@ def rank(models, rasters, *, n_blocks=20, reference="independent", failed=None):
     if n_spikes == 0:
         raise InputError(f"the {sum(map(len, rasters))} bins of the test stretch hold no spike: no score per spike")
     fine = [_pieces(e) for e in edges]
-    found = {name: held_out(model, rasters, fine, models[reference][0]) for name, (model, _) in models.items()}
+    found, failed = {}, dict(failed or {})
+    for name, (model, _) in models.items():
+        try:
+            found[name] = held_out(model, rasters, fine, models[reference][0])
+        except (DivergenceError, InputError) as reason:  # no log Z: the others go on
+            if name == reference:
+                raise
+            failed[name] = " ".join(str(reason).split())
     for name, score in found.items():
         if not math.isfinite(score.value):
             raise InputError(f"model {name}: log-likelihood of the test stretch is {score.value}")
     found, sizes, memory = _joined(found, edges, fine, reference)
     n_units = rasters[0].shape[1]
-    return _ranked(models, found, sizes, n_spikes, n_units, reference, dict(failed or {}), memory)
+    return _ranked(models, found, sizes, n_spikes, n_units, reference, failed, memory)
 
 
 def _pieces(edges):
