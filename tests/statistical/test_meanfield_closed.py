@@ -10,7 +10,9 @@ from scipy.optimize import brentq
 from scipy.special import erf, i0
 
 from lft.errors import ConvergenceError
+from lft.meanfield.matching.portrait import portrait
 from lft.meanfield.model import Connection, FixedIndegree, Gaussian, InputNoise, Model, Population, Solve
+from lft.meanfield.network.run import simulate_network
 from lft.meanfield.neurons import LIF, Binary, EscapeRate, Rate
 from lft.meanfield.neurons.gains import GAINS
 from lft.meanfield.saddle.closed import mean_gain, pair_matrix, pair_moment, relu_moment, siegert, step_pair
@@ -226,6 +228,32 @@ def test_synchronous_signs_follow_the_map():
     solution = solve(network(Binary(levels="pm1", update="synchronous"), Gaussian(0.0, 1.0), dt=1.0, duration=40.0))
     a = solution.populations["x"]["autocovariance"][0]
     assert a[0] == pytest.approx(1.0) and np.abs(a[1:]).max() < 1e-3
+
+
+@pytest.mark.parametrize("mean", [-0.6, 0.5])
+def test_populations_of_synchronous_neurons_follow_a_map(mean):
+    """``Y(k + 1) = S M Y(k) + noise``: Var Y = A(0)/N/(1 - (S M)^2); the next mode overshoots from step to step."""
+    cell = Binary("erfc", width=0.6, levels="pm1", update="synchronous")
+    solution = solve(network(cell, Gaussian(mean, 0.4), dt=1.0, duration=60.0, size=300))
+    x = solution.populations["x"]
+    loop = mean * x["response"][0]
+    value = solution.network["population_covariance"][0][0, 0]
+    assert 0.5 < abs(loop) < 0.8 and value == pytest.approx(x["autocovariance"][0][0] / 300 / (1 - loop**2), rel=1e-6)
+    measured = simulate_network(solution.model, duration=3000.0, warmup=50.0, max_lag=3.0, draws=6, seed=3, pairs=False)
+    seen = measured["population_covariance"]
+    z = (seen.value[3, 0, 0] - value) / seen.error[3, 0, 0]
+    assert abs(z) < 4.5 and seen.error[3, 0, 0] < 0.05 * value
+    assert portrait(solution.model).values["unstable_modes"][0] == 0
+    wrong = value * (1 - loop**2) / (1 - loop) ** 2  # a response without a delay
+    assert abs(seen.value[3, 0, 0] - wrong) > 10 * seen.error[3, 0, 0]
+
+
+@pytest.mark.parametrize("drive", [0.0, 0.3])
+def test_synchronous_neurons_that_overshoot_have_no_stationary_state(drive):
+    cell = Binary("erfc", width=0.6, levels="pm1", update="synchronous")
+    with pytest.raises(ConvergenceError, match="not stable") as found:
+        solve(network(cell, Gaussian(-1.6, 0.2), dt=1.0, duration=60.0, drive=drive))
+    assert found.value.history
 
 
 def test_linear_escape_rate_network_is_a_hawkes_process():
