@@ -21,7 +21,7 @@ from lft.meanfield.neurons import prepared
 from lft.meanfield.result import PopulationResult, Solution
 from lft.meanfield.saddle.agreement import check_replicas, frozen_doubt
 from lft.meanfield.saddle.shots import check_shots
-from lft.meanfield.saddle.simulate import check_causality
+from lft.meanfield.saddle.simulate import SHORT, check_causality
 from lft.meanfield.saddle.stationary import PARTS, solve_stationary
 from lft.meanfield.saddle.stationary_closed import has_closed_form, solve_closed
 from lft.meanfield.saddle.two_time import solve_two_time
@@ -113,6 +113,7 @@ def _structured(model, comm, start, structure):
     if structure == {"partially symmetric weights"}:
         from lft.meanfield.structure.symmetric import solve_symmetric
 
+        _check_neurons(model)
         return solve_symmetric(model, comm)
     if settings.method == "sampling" or not has_closed_form(model):
         raise InputError(f"{what}: valid for rate, binary and escape-rate neurons without sampling (method = 'closed')")
@@ -188,7 +189,8 @@ def _check_neurons(model):
     _, variance = model.matrices()
     for a, p in enumerate(model.populations):
         scale = math.sqrt(sum(variance[a]) + p.white / model.solve.dt) + abs(p.drive(0.0)) * 0.1 + 1e-3
-        check_causality(prepared(p.neuron, model.solve.dt), p.name, scale, p.drive(0.0))
+        steps = SHORT if type(p.neuron).__module__.startswith("lft.") else model.solve.n_steps
+        check_causality(prepared(p.neuron, model.solve.dt), p.name, scale, p.drive(0.0), steps, model.solve.dt)
 
 
 def _coarse_notes(model):

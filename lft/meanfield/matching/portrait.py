@@ -13,8 +13,9 @@
     participation       PR/N = (sum c_ii)^2/N / (sum c_ii^2 + sum_(i != j) c_ij^2) of the whole network
 
 From ``R_a(w) = R_a(0)/((1 + i w tau_in)(1 + i w tau_out))`` of neurons whose gain acts on a Gaussian variable (or a
-step's delay, where updates are synchronous); a solution without responses has the quantities up to the variance. Standard results of linear response; several
-populations in ``pair_spread`` are a reconstruction (:mod:`lft.meanfield.fluctuations.spread`). The heterogeneity of
+step's delay, where updates are synchronous); a solution without responses has the quantities up to the variance.
+Standard results of linear response; several populations in ``pair_spread`` are a reconstruction
+(:mod:`lft.meanfield.fluctuations.spread`). The heterogeneity of
 c_ii is of higher order and left out of the participation ratio.
 """
 
