@@ -323,6 +323,30 @@ def test_several_starts_find_both_states():
     assert len(single) == 1
 
 
+@pytest.mark.parametrize("method", ["closed", "sampling"])
+def test_a_second_state_is_said_and_found(method):
+    """Binary neurons that hold each other up: m = erfc form of K J m; low from the guess, and a note of the high one."""
+    cell, weights = Binary("erfc", threshold=1.0, width=0.3), FixedIndegree(100, 0.02)
+    model = network(cell, weights, dt=0.1, duration=20.0, size=2000, method=method, samples=256, sweeps=12)
+    low = solve(model)
+    said = [n for n in low.notes if n.startswith("from high inputs another state")]
+    assert low.populations["x"]["mean"][0] < 0.01 and len(said) == 1 and "mean outputs x 0.9" in said[0]
+    means = [s.populations["x"]["mean"][0] for _, s in solve_from(model)]
+    assert len(means) == 2 and max(means) > 0.99
+    single = dataclasses.replace(model, connections=(Connection("x", "x", FixedIndegree(100, 0.008)),))
+    assert not [n for n in solve(single).notes if "another state" in n] and len(solve_from(single)) == 1
+
+
+def test_a_state_far_above_the_start_is_found():
+    """Spikes in Hz: the threshold is far beyond the reach of a single output."""
+    cell = EscapeRate("erfc", rate=100.0, threshold=20.0, width=4.0)
+    cells = Population("x", cell)
+    model = Model((cells,), (Connection("x", "x", Gaussian(0.4, 0.02), synapse=0.1),), Solve("stationary", 0.005, 2.0))
+    (_, quiet), (start, active) = solve_from(model)
+    assert start == "high" and quiet.populations["x"]["mean"][0] < 1e-3
+    assert active.populations["x"]["mean"][0] == pytest.approx(50 * math.erfc(-20 / 4 / math.sqrt(2)), rel=1e-3)
+
+
 def test_fixed_points_of_maps():
     matrix = np.array([[0.0, -3.0], [0.2, 0.1]])
     x, history = fixed_point(lambda x: matrix @ x + 1.0, np.zeros(2), damping=0.5)
