@@ -245,7 +245,7 @@ def beside(theory, statistics):
     places = {key: np.asarray(arrays[key], float) for key in ("lags", "frequencies") if key in arrays}
     pairs = {k: _with_error(v) for k, v in arrays.items() if k not in (*places, *SPREAD_OF)}
     spreads = {k: np.asarray(arrays[k], float) for k in SPREAD_OF if k in arrays}
-    names, rows, notes = statistics.model.names, [], []
+    names, rows, notes = statistics.model.names, [], [f"theory: {n}" for n in getattr(theory, "notes", ())]
     for name, (value, error) in pairs.items():
         if name not in statistics.values:
             notes.append(f"{name}: the network was not asked for it")

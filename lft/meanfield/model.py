@@ -20,6 +20,7 @@ Everything here is data: what a weight ensemble *is*.  Solvers read :func:`stati
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -137,6 +138,16 @@ class FixedIndegree:
 
 
 ENSEMBLES = {e.name: e for e in (Gaussian, Bernoulli, FixedIndegree, LowRank)}
+
+
+def _finite(what, numbers):
+    """Raise InputError where numbers that follow from the parameters are too large to be numbers."""
+    try:
+        is_finite = all(math.isfinite(x) for x in numbers())
+    except OverflowError:
+        is_finite = False
+    if not is_finite:
+        raise InputError(f"{what}: mean or variance of its input overflow; valid are smaller numbers")
 
 
 def _sign(x):
@@ -361,6 +372,11 @@ class Model:
         names = [p.name for p in self.populations]
         if not names or len(set(names)) < len(names):
             raise InputError(f"populations {names}: give at least one, each with a name of its own")
+        for p in self.populations:
+            if not p.name.isprintable() or "/" in p.name or p.name in ("", ".", ".."):
+                raise InputError(f"population {p.name!r}: valid is a name of printable characters without '/', as it "
+                                 "names a group of the output file")
+            _finite(f"population {p.name!r}", lambda p=p: (p.drive(0.0), p.white))
         for number, c in enumerate(self.connections):
             for end, name in (("from", c.source), ("to", c.target)):
                 if name not in names:
@@ -370,10 +386,12 @@ class Model:
                 raise InputError(
                     f"connection {number + 1} from {c.source!r}, which is {dale}: its weights can have the other sign"
                 )
+            where = f"connection {number + 1} from {c.source!r} to {c.target!r}"
             try:
-                self.statistics(c)
+                _finite(where, lambda c=c: dataclasses.astuple(self.statistics(c)))
             except InputError as error:
-                raise InputError(f"connection {number + 1} from {c.source!r} to {c.target!r}: {error}") from None
+                text = str(error)
+                raise InputError(text if text.startswith(where) else f"{where}: {text}") from None
             self._check_structure(number + 1, c)
         for p in self.populations:
             if p.sites is not None and p.size is not None and p.size % p.sites.n:

@@ -292,7 +292,7 @@ def _connection(s, dt):
     if kind == "gaussian":
         weights = Gaussian(s.get("mean", *ANY, 0.0), s.get("std", *NOT_NEGATIVE, 0.0))
     elif kind == "bernoulli":
-        weights = Bernoulli(s.get("probability", _probability, "a number from 0 to 1"), s.get("weight", *ANY),
+        weights = Bernoulli(s.get("probability", _probability, "a number above 0, up to 1"), s.get("weight", *ANY),
                             s.get("weight_std", *NOT_NEGATIVE, 0.0))
     elif kind == "low-rank":
         weights = _low_rank(s)

@@ -20,8 +20,9 @@ from lft.meanfield.fluctuations.stability import stability
 from lft.meanfield.neurons import prepared
 from lft.meanfield.result import PopulationResult, Solution
 from lft.meanfield.saddle.agreement import check_replicas, frozen_doubt
+from lft.meanfield.saddle.several import closed_states_beside, high_push, sampled_states_beside
 from lft.meanfield.saddle.shots import check_shots
-from lft.meanfield.saddle.simulate import check_causality
+from lft.meanfield.saddle.simulate import SHORT, check_causality
 from lft.meanfield.saddle.stationary import PARTS, solve_stationary
 from lft.meanfield.saddle.stationary_closed import has_closed_form, solve_closed
 from lft.meanfield.saddle.two_time import solve_two_time
@@ -30,7 +31,7 @@ from lft.meanfield.structured import structure_of
 
 ARRAYS = 7
 STARTS = {"guess": (1.0, 0.0), "low": (0.01, -1.0), "high": (1.0, 1.0)}
-"""Variance and push of the mean to begin with."""
+"""Variance and push of the mean to begin with (from high inputs as far as outputs could hold them)."""
 
 
 def solve(model, comm=None, start="guess"):
@@ -113,6 +114,7 @@ def _structured(model, comm, start, structure):
     if structure == {"partially symmetric weights"}:
         from lft.meanfield.structure.symmetric import solve_symmetric
 
+        _check_neurons(model)
         return solve_symmetric(model, comm)
     if settings.method == "sampling" or not has_closed_form(model):
         raise InputError(f"{what}: valid for rate, binary and escape-rate neurons without sampling (method = 'closed')")
@@ -188,7 +190,8 @@ def _check_neurons(model):
     _, variance = model.matrices()
     for a, p in enumerate(model.populations):
         scale = math.sqrt(sum(variance[a]) + p.white / model.solve.dt) + abs(p.drive(0.0)) * 0.1 + 1e-3
-        check_causality(prepared(p.neuron, model.solve.dt), p.name, scale, p.drive(0.0))
+        steps = SHORT if type(p.neuron).__module__.startswith("lft.") else model.solve.n_steps
+        check_causality(prepared(p.neuron, model.solve.dt), p.name, scale, p.drive(0.0), steps, model.solve.dt)
 
 
 def _coarse_notes(model):
@@ -237,6 +240,8 @@ def _closed_stationary(model, start):
         populations[p.name] = PopulationResult(quantities)
         if np.max(np.abs(fine["autocovariance"])) < 1e-10 and p.white == 0:
             notes.append(f"{p.name}: nothing moves; the state is a fixed point of the network")
+    if start == STARTS["guess"]:
+        notes += closed_states_beside(model, system, state)
     solution = Solution("stationary", "closed", system.grid.lags[:n], populations, model, history, notes,
                         {"iterations": len(history), "grid points": system.grid.n})
     return dataclasses.replace(solution, network=_network(model, (system, state), (rough, rough_state), notes, history))
@@ -279,7 +284,8 @@ def _sampled_stationary(model, comm, start):
         check_shots(model)
     _check_neurons(model)
     notes = _coarse_notes(model)  # what is rounded in delays plays no part here
-    _, grid, total, evidence = solve_stationary(model, comm, start, _feedback(model, notes), _first_rates(model, start))
+    begin = (start[0], high_push(model)) if start == STARTS["high"] else start
+    _, grid, total, evidence = solve_stationary(model, comm, begin, _feedback(model, notes), _first_rates(model, start))
     notes += check_replicas(model, total)
     populations = {}
     for a, p in enumerate(model.populations):
@@ -315,9 +321,18 @@ def _sampled_stationary(model, comm, start):
     if evidence["negative_power"] > 0.01:
         notes.append(f"{evidence['negative_power']:.1%} of the input's spectrum came out negative and was cut: "
                      "longer duration or more samples")
+    if start == STARTS["guess"] and model.solve.input == "gaussian":
+        notes += sampled_states_beside(model, *_output_sizes(populations))
     solution = Solution("stationary", "sampling", grid.lags, populations, model, evidence["residuals"], notes,
                         _settings(model, evidence), replicas={"autocovariance": np.array(total.kept)})
     return dataclasses.replace(solution, network=_collective(model, populations, notes))
+
+
+def _output_sizes(populations):
+    """(means, sizes) of the outputs of all populations."""
+    found = [(q["mean"][0], q["frozen_variance"][0], np.abs(q["autocovariance"][0][1:3]).max())
+             for q in populations.values()]
+    return np.array([m for m, _, _ in found]), np.array([math.sqrt(m * m + max(e, 0.0) + a) for m, e, a in found])
 
 
 def _feedback(model, notes):

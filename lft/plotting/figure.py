@@ -46,6 +46,11 @@ def axis_label(name, quantity):
     return f"{name} ({quantity.unit})" if quantity is not None else f"{name} (sites)"
 
 
+def plain(text):
+    """A name as it is written, whatever it holds: ``$`` begins no formula."""
+    return text.replace("$", r"\$")
+
+
 def finite(*arrays):
     """The arrays without the places where one of them is not finite."""
     keep = np.all([np.isfinite(a) for a in arrays], axis=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lft.plotting.figure import COLORS, new_figure, save
+from lft.plotting.figure import COLORS, new_figure, plain, save
 
 
 def plot_solution(solution, path):
@@ -21,7 +21,7 @@ def _stationary(solution):
         is_spiking |= "output_variance" not in result
         start = 1 if "output_variance" not in result else 0  # the delta function of spikes would hide the rest
         color = COLORS[k % len(COLORS)]
-        ax.plot(solution.axis[start:], value[start:], color=color, lw=1.4, label=name)
+        ax.plot(solution.axis[start:], value[start:], color=color, lw=1.4, label=plain(name))
         ax.fill_between(solution.axis[start:], (value - error)[start:], (value + error)[start:], color=color,
                         alpha=0.3, lw=0)
     ax.axhline(0, color="0.7", lw=0.8, zorder=0)
@@ -59,7 +59,7 @@ def _two_time(solution):
         for ax, key in ((axes[0, 0], "mean"), (axes[0, 1], second)):
             value, error = result[key]
             times = solution.axis[: len(value)]
-            ax.plot(times, value, color=color, lw=1.4, label=name)
+            ax.plot(times, value, color=color, lw=1.4, label=plain(name))
             ax.fill_between(times, value - error, value + error, color=color, alpha=0.3, lw=0)
     axes[0, 0].set(xlabel="time (unit of the model)", ylabel="mean output")
     axes[0, 1].set(xlabel="time (unit of the model)")
@@ -72,6 +72,6 @@ def _two_time(solution):
     end = solution.axis[-1]
     image = axes[0, 2].imshow(value, origin="lower", extent=(0, end, 0, end), cmap="RdBu_r", vmin=-limit, vmax=limit,
                               interpolation="none")
-    axes[0, 2].set(xlabel="time", ylabel="time", title=f"covariance of the output, {name}")
+    axes[0, 2].set(xlabel="time", ylabel="time", title=f"covariance of the output, {plain(name)}")
     figure.colorbar(image, ax=axes[0, 2])
     return figure

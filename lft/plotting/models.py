@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from lft.plotting.figure import COLORS, new_figure, save
+from lft.plotting.figure import COLORS, new_figure, plain, save
 
 STYLES = ("-", "--")
 
@@ -38,14 +38,14 @@ def _curves(ax, pair, labels, name):
     end = 0.0
     for portrait, style, label in zip(pair, STYLES, labels, strict=True):
         if name not in portrait.curves:
-            ax.text(0.5, 0.9, f"{label} has none", transform=ax.transAxes, ha="center", fontsize=7)
+            ax.text(0.5, 0.9, plain(f"{label} has none"), transform=ax.transAxes, ha="center", fontsize=7)
             continue
         values, errors = portrait.curves[name]
         at = portrait.frequencies if name == "spectrum" else portrait.lags
         start = 1 if name == "spectrum" or _holds_delta(portrait, name) else 0
         for a, population in enumerate(portrait.names):
             color = COLORS[a % len(COLORS)]
-            ax.plot(at[start:], values[a, start:], style, color=color, lw=1.4, label=f"{label}, {population}")
+            ax.plot(at[start:], values[a, start:], style, color=color, lw=1.4, label=plain(f"{label}, {population}"))
             ax.fill_between(
                 at[start:], (values - errors)[a, start:], (values + errors)[a, start:], color=color, alpha=0.25, lw=0
             )
@@ -77,5 +77,5 @@ def _ratios(ax, comparison):
         error = math.hypot(r.one_error * r.two / r.one, r.two_error) / abs(r.one)
         ax.errorbar(r.two / r.one, -k, xerr=error if math.isfinite(error) else None, fmt="o", ms=3.5, color=COLORS[0])
     ax.axvline(1, color="0.7", lw=0.8, zorder=0)
-    ax.set(xlabel=f"{comparison.labels[1]} / {comparison.labels[0]}")
-    ax.set_yticks([-k for k in range(len(rows))], [f"{r.name} {r.where}" for r in rows], fontsize=6)
+    ax.set(xlabel=plain(f"{comparison.labels[1]} / {comparison.labels[0]}"))
+    ax.set_yticks([-k for k in range(len(rows))], [plain(f"{r.name} {r.where}") for r in rows], fontsize=6)

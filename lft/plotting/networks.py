@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lft.plotting.figure import COLORS, new_figure, save
+from lft.plotting.figure import COLORS, new_figure, plain, save
 
 
 def plot_network_comparison(comparison, path, title=""):
@@ -33,11 +33,11 @@ def _curves(ax, comparison):
         spikes = getattr(statistics.model.populations[a].neuron, "is_point_process", False)
         shown = slice(1 if spikes else 0, None, every)
         ax.errorbar(statistics.lags[shown], measured.value[a, shown], measured.error[a, shown], fmt="o", ms=3,
-                    color=color, label=f"network, {name}")
+                    color=color, label=plain(f"network, {name}"))
         if "autocovariance" in theory and "lags" in theory:
             inside = theory["lags"] <= statistics.lags[-1]
             ax.plot(theory["lags"][inside], theory["autocovariance"][0][a, inside], "-", lw=1.3, color=color,
-                    label=f"theory, {name}")
+                    label=plain(f"theory, {name}"))
     ax.axhline(0, color="0.7", lw=0.8, zorder=0)
     ax.set(xlabel="time lag", ylabel="autocovariance of the output")
     ax.legend(frameon=False, fontsize=7)
@@ -52,4 +52,4 @@ def _ratios(ax, comparison):
                     color=COLORS[0] if not abs(r.z) > 4.5 else COLORS[1])
     ax.axvline(1, color="0.7", lw=0.8, zorder=0)
     ax.set(xlabel="network / theory")
-    ax.set_yticks([-k for k in range(len(rows))], [f"{r.name} {r.where}" for r in rows], fontsize=6)
+    ax.set_yticks([-k for k in range(len(rows))], [plain(f"{r.name} {r.where}") for r in rows], fontsize=6)

@@ -10,7 +10,9 @@ from scipy.optimize import brentq
 from scipy.special import erf, i0
 
 from lft.errors import ConvergenceError
+from lft.meanfield.matching.portrait import portrait
 from lft.meanfield.model import Connection, FixedIndegree, Gaussian, InputNoise, Model, Population, Solve
+from lft.meanfield.network.run import simulate_network
 from lft.meanfield.neurons import LIF, Binary, EscapeRate, Rate
 from lft.meanfield.neurons.gains import GAINS
 from lft.meanfield.saddle.closed import mean_gain, pair_matrix, pair_moment, relu_moment, siegert, step_pair
@@ -228,6 +230,32 @@ def test_synchronous_signs_follow_the_map():
     assert a[0] == pytest.approx(1.0) and np.abs(a[1:]).max() < 1e-3
 
 
+@pytest.mark.parametrize("mean", [-0.6, 0.5])
+def test_populations_of_synchronous_neurons_follow_a_map(mean):
+    """``Y(k + 1) = S M Y(k) + noise``: Var Y = A(0)/N/(1 - (S M)^2); the next mode overshoots from step to step."""
+    cell = Binary("erfc", width=0.6, levels="pm1", update="synchronous")
+    solution = solve(network(cell, Gaussian(mean, 0.4), dt=1.0, duration=60.0, size=300))
+    x = solution.populations["x"]
+    loop = mean * x["response"][0]
+    value = solution.network["population_covariance"][0][0, 0]
+    assert 0.5 < abs(loop) < 0.8 and value == pytest.approx(x["autocovariance"][0][0] / 300 / (1 - loop**2), rel=1e-6)
+    measured = simulate_network(solution.model, duration=3000.0, warmup=50.0, max_lag=3.0, draws=6, seed=3, pairs=False)
+    seen = measured["population_covariance"]
+    z = (seen.value[3, 0, 0] - value) / seen.error[3, 0, 0]
+    assert abs(z) < 4.5 and seen.error[3, 0, 0] < 0.05 * value
+    assert portrait(solution.model).values["unstable_modes"][0] == 0
+    wrong = value * (1 - loop**2) / (1 - loop) ** 2  # a response without a delay
+    assert abs(seen.value[3, 0, 0] - wrong) > 10 * seen.error[3, 0, 0]
+
+
+@pytest.mark.parametrize("drive", [0.0, 0.3])
+def test_synchronous_neurons_that_overshoot_have_no_stationary_state(drive):
+    cell = Binary("erfc", width=0.6, levels="pm1", update="synchronous")
+    with pytest.raises(ConvergenceError, match="not stable") as found:
+        solve(network(cell, Gaussian(-1.6, 0.2), dt=1.0, duration=60.0, drive=drive))
+    assert found.value.history
+
+
 def test_linear_escape_rate_network_is_a_hawkes_process():
     """q = m^2/(1 - g^2) and S = m/(1 - g^2 |kappa|^2), while the intensity stays positive (4 s.d.)."""
     r, g, tau_s = 40.0, 0.2, 0.02
@@ -293,6 +321,30 @@ def test_several_starts_find_both_states():
     assert len(found) == 2 and means[0] < 0.05 and means[1] > 0.95
     single = solve_from(network(Rate("logistic", noise=0.05), Gaussian(2.0, 0.5), drive=-1.0, duration=40.0))
     assert len(single) == 1
+
+
+@pytest.mark.parametrize("method", ["closed", "sampling"])
+def test_a_second_state_is_said_and_found(method):
+    """Binary neurons that hold each other up: m = erfc form of K J m; low from the guess, and a note of the high one."""
+    cell, weights = Binary("erfc", threshold=1.0, width=0.3), FixedIndegree(100, 0.02)
+    model = network(cell, weights, dt=0.1, duration=20.0, size=2000, method=method, samples=256, sweeps=12)
+    low = solve(model)
+    said = [n for n in low.notes if n.startswith("from high inputs another state")]
+    assert low.populations["x"]["mean"][0] < 0.01 and len(said) == 1 and "mean outputs x 0.9" in said[0]
+    means = [s.populations["x"]["mean"][0] for _, s in solve_from(model)]
+    assert len(means) == 2 and max(means) > 0.99
+    single = dataclasses.replace(model, connections=(Connection("x", "x", FixedIndegree(100, 0.008)),))
+    assert not [n for n in solve(single).notes if "another state" in n] and len(solve_from(single)) == 1
+
+
+def test_a_state_far_above_the_start_is_found():
+    """Spikes in Hz: the threshold is far beyond the reach of a single output."""
+    cell = EscapeRate("erfc", rate=100.0, threshold=20.0, width=4.0)
+    cells = Population("x", cell)
+    model = Model((cells,), (Connection("x", "x", Gaussian(0.4, 0.02), synapse=0.1),), Solve("stationary", 0.005, 2.0))
+    (_, quiet), (start, active) = solve_from(model)
+    assert start == "high" and quiet.populations["x"]["mean"][0] < 1e-3
+    assert active.populations["x"]["mean"][0] == pytest.approx(50 * math.erfc(-20 / 4 / math.sqrt(2)), rel=1e-3)
 
 
 def test_fixed_points_of_maps():

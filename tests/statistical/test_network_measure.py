@@ -28,6 +28,22 @@ def autoregressive(n_steps, n, a, offset, common, seed):
     return x + 1.5 + offset * rng.normal(size=n)
 
 
+def test_short_runs_have_no_bias():
+    """Common and private fluctuations that outlive the edges of segments leave heterogeneity and covariances alone."""
+    a, n, common, runs = 0.9, 12, 0.4, 100
+    found = []
+    for seed in range(runs):
+        recorder = Recorder([n], 1.0, 800, 4, neurons=n, segments=8, block=25, pairs=False)
+        recorder.add([autoregressive(recorder.n_steps, n, a, 0.0, common, seed)])
+        s = summarize(recorder)
+        found.append([float(s["heterogeneity"][0][0]), float(s["population_covariance"][0][4, 0, 0])])
+    z = (np.mean(found, axis=0) - [0.0, common + (1 - common) / n]) / np.std(found, axis=0) * math.sqrt(runs)
+    assert np.abs(z).max() < 4.5
+    # what the squared mean of all time is too large by
+    bias = (common + (1 - common) / n) * (1 + a) / (1 - a) / recorder.n_steps
+    assert (np.std(found, axis=0) / math.sqrt(runs) < np.array([0.1, 0.8]) * bias).all()
+
+
 @pytest.mark.parametrize(("offset", "common"), [(0.0, 0.0), (0.7, 0.1)])
 def test_statistics_of_a_known_process(offset, common):
     a, n, n_steps = 0.8, 60, 20000
@@ -200,7 +216,7 @@ def measured_process(first, n_draws, a=0.8, dt=0.5, n=12, n_steps=8192):
                                    "networks" if n_draws >= 3 else "time", "steps")
     lags = np.arange(65)
     x = PopulationResult({"mean": (1.5, 0.0), "autocovariance": (a**lags, np.zeros(65))})
-    return statistics, Solution("stationary", "closed", dt * lags, {"x": x}, model)
+    return statistics, Solution("stationary", "closed", dt * lags, {"x": x}, model, notes=["cut off at 32"])
 
 
 @pytest.mark.parametrize("n_draws", [1, 6])
@@ -210,6 +226,7 @@ def test_spectra_in_bands_have_the_errors_of_bands(n_draws, monkeypatch):
     for trial in range(6 if n_draws == 1 else 3):
         statistics, solution = measured_process(10 + 100 * trial, n_draws)
         both, f = beside(solution, statistics), statistics.frequencies
+        assert "theory: cut off at 32" in both.notes
         rows = both.bands(f[np.arange(2, 127, 7)])
         z += [r.z for r in rows]
         assert all(r.network_error < 0.06 * r.theory for r in rows)

@@ -66,6 +66,20 @@ def test_two_time_files(model, capsys):
         assert q.shape == (31, 31) and q.attrs["axes"] == "times,times"
 
 
+def test_what_is_rounded_or_without_effect_is_said(model, capsys):
+    text = SCS.replace("stationary", "two-time").replace("60.0", "3.04").replace("std = 2.0", "std = 0.5\ndelay = 5.0")
+    (model / "model.toml").write_text(text)
+    assert main(["meanfield", "model.toml", "-o", "mf.h5"]) == 0
+    err = capsys.readouterr().err
+    assert "duration 3.04: rounded to 3, a multiple of dt" in err and "the connection does nothing" in err
+
+
+def test_names_are_drawn_as_they_are(model):
+    (model / "model.toml").write_text(SCS.replace("population.x", 'population."$x_{$"').replace('"x"', '"$x_{$"'))
+    assert main(["meanfield", "model.toml", "-o", "mf.h5", "--plot", "mf.svg"]) == 0
+    assert (model / "mf.svg").is_file()
+
+
 @pytest.mark.parametrize(
     "change, code, words",
     [
@@ -73,6 +87,13 @@ def test_two_time_files(model, capsys):
         (('"tanh"', '"linear"'), 1, "without bound"),
         (("std = 2.0", "std = 2.0\nmean = nan"), 2, "mean = nan"),
         (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Prophet"'), 2, "not causal"),
+        (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Late"'), 2, "not causal"),
+        (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Coupled"'), 2, "change with the input of other neurons"),
+        (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Spikes"'), 2, "returned 1; valid is the number of spikes"),
+        (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Prepared"'), 2, "prepare(0.1) returned None"),
+        (("std = 2.0", "std = 1e200"), 2, "mean or variance of its input overflow"),
+        (("[population.x]", "[population.'x/y']"), 2, "valid is a name of printable characters without '/'"),
+        (("[population.x]", '[population."."]'), 2, "valid is a name of printable"),
         (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Broken"'), 1, "not finite at step"),
         (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Unstable"'), 1, "grows without bound"),
     ],
@@ -85,11 +106,19 @@ def test_failures_are_one_line(model, capsys, change, code, words):
         "    def step(self, state, h, k):\n        return h * np.nan\n"
         "class Unstable(Broken):\n"
         "    def step(self, state, h, k):\n        return 10.0 * h + 1.0\n"
+        "class Late(Broken):\n"  # 3 steps ahead, from step 70 on
+        "    def run(self, state, h):\n        return np.concatenate([h[:70], h[73:], h[-3:]])\n"
+        "class Coupled(Broken):\n"
+        "    def step(self, state, h, k):\n        return h - h.mean()\n"
+        "class Spikes(Broken):\n    is_point_process = True\n"
+        "    def step(self, state, h, k):\n        return 1.0 * (h > 1.0)\n"
+        "class Prepared(Broken):\n"
+        "    def prepare(self, dt):\n        pass\n"
         "class Prophet(Broken):\n"
         "    def run(self, state, h):\n        return np.concatenate([h[1:], h[-1:]])\n"
     )
     assert change[0] in SCS
-    small = SCS.replace(*change).replace("60.0", "10.0\nsamples = 256\nsweeps = 12")
+    small = SCS.replace(*change).replace("60.0", "12.0\nsamples = 256\nsweeps = 12")
     (model / "model.toml").write_text(small)
     assert main(["meanfield", "model.toml", "-o", "mf.h5"]) == code
     out, err = capsys.readouterr()
@@ -139,7 +168,7 @@ def gain(x):
 def test_exceptions_of_own_neurons_are_one_line(model, capsys, values, where, words):
     (model / "cells.py").write_text(OWN)
     own = SCS.replace('neuron = "rate"\ngain = "tanh"', f'neuron = "cells:Cell"\n{values}')
-    (model / "model.toml").write_text(own.replace("60.0", "10.0\nsamples = 256\nsweeps = 12"))
+    (model / "model.toml").write_text(own.replace("60.0", "12.0\nsamples = 256\nsweeps = 12"))
     assert main(["meanfield", "model.toml", "-o", "mf.h5"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("lft: ") and err.count("\n") == 1 and where in err and words in err, err
@@ -150,7 +179,7 @@ def test_exceptions_of_own_neurons_are_one_line(model, capsys, values, where, wo
 def test_outputs_that_become_infinite_are_refused_at_any_step(model, capsys, limit):
     (model / "cells.py").write_text(OWN)
     own = SCS.replace('neuron = "rate"\ngain = "tanh"', f'neuron = "cells:Cell"\nkind = "nan"\nlimit = {limit}')
-    (model / "model.toml").write_text(own.replace("60.0", "10.0\nsamples = 256\nsweeps = 12"))
+    (model / "model.toml").write_text(own.replace("60.0", "12.0\nsamples = 256\nsweeps = 12"))
     assert main(["meanfield", "model.toml", "-o", "mf.h5"]) == 1
     assert f"not finite at step {limit + 1}" in capsys.readouterr().err
 

@@ -76,12 +76,13 @@ def population_covariance(model, system, state, history=()):
 
 
 def responses(system, state):
-    """R_a(w) of every population on the grid's frequencies, (P, F): the slope of the mean gain behind the filters."""
+    """R_a(w) of every population on the grid's frequencies, (P, F): the slope of the mean gain behind the filters
+    (:meth:`~lft.meanfield.neurons.forms.GainForm.answer`)."""
     omega, out = system.grid.omega, []
     for k, form in enumerate(system.forms):
         mu, frozen, dynamic = system.inputs(state, k)
         slope = susceptibility(form.gain, mu, math.sqrt(frozen + max(dynamic[0], 0.0)))
-        out.append(slope / ((1 + 1j * omega * form.tau_in) * (1 + 1j * omega * form.tau_out)))
+        out.append(slope * form.answer(omega, system.grid.dt))
     return np.array(out)
 
 

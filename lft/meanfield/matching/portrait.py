@@ -12,9 +12,10 @@
     pair_spread         Var(c_ij) over pairs,  :mod:`lft.meanfield.fluctuations.spread`
     participation       PR/N = (sum c_ii)^2/N / (sum c_ii^2 + sum_(i != j) c_ij^2) of the whole network
 
-From ``R_a(w) = R_a(0)/((1 + i w tau_in)(1 + i w tau_out))`` of neurons whose gain acts on a Gaussian variable; a
-solution without responses has the quantities up to the variance. Standard results of linear response; several
-populations in ``pair_spread`` are a reconstruction (:mod:`lft.meanfield.fluctuations.spread`). The heterogeneity of
+From ``R_a(w) = R_a(0)/((1 + i w tau_in)(1 + i w tau_out))`` of neurons whose gain acts on a Gaussian variable (or a
+step's delay, where updates are synchronous); a solution without responses has the quantities up to the variance.
+Standard results of linear response; several populations in ``pair_spread`` are a reconstruction
+(:mod:`lft.meanfield.fluctuations.spread`). The heterogeneity of
 c_ii is of higher order and left out of the participation ratio.
 """
 
@@ -29,10 +30,12 @@ from lft.errors import InputError
 from lft.meanfield.fluctuations.covariance import (
     coherence,
     couplings,
+    determinant,
     pair_covariance,
     population_spectrum,
     spectral_radius,
     unstable_modes,
+    winding,
 )
 from lft.meanfield.fluctuations.feedback import of_solution
 from lft.meanfield.fluctuations.spread import equal_time_spread
@@ -243,20 +246,23 @@ def _integral(half, dt):
     return np.divide(area, start, out=np.zeros_like(area), where=np.abs(start) > 1e-14)
 
 
-def response_of(model, static, omega):
-    """R_a(w), (P, F): the static response behind the filters of the neuron, or None where these are not known."""
+def response_of(model, static, omega, dt):
+    """R_a(w), (P, F): the static response behind the filters of the neuron, or None where these are not known.
+
+    ``dt`` is the step of neurons that are updated together.
+    """
     out = []
     for p, s in zip(model.populations, static, strict=True):
         form = form_of(p.neuron)
         if form is None:
             return None
-        out.append(s / ((1 + 1j * omega * form.tau_in) * (1 + 1j * omega * form.tau_out)))
+        out.append(s * form.answer(omega, dt))
     return np.array(out)
 
 
 def _fluctuations(model, static, weights, omega, power, seen, out, notes, has_variance, dt):
     """Stability, covariances of populations and pairs, dimension."""
-    response = response_of(model, static, omega)
+    response = response_of(model, static, omega, dt)
     if response is None:
         return
     variance = np.array(model.matrices()[1])
@@ -265,7 +271,7 @@ def _fluctuations(model, static, weights, omega, power, seen, out, notes, has_va
     out["bulk_radius"] = spectral_radius(variance, static)
     out["mean_loop"] = float(np.max(np.linalg.eigvals(static[:, None] * mean_weights).real))
     try:
-        out["unstable_modes"] = float(unstable_modes(omega, response, coupling))
+        out["unstable_modes"] = float(_growing(model, omega, response, coupling))
     except InputError as error:
         notes.append(f"unstable modes: {error}")
     sizes = [p.size for p in model.populations]
@@ -300,6 +306,14 @@ def _fluctuations(model, static, weights, omega, power, seen, out, notes, has_va
         pairs = np.einsum("a,ab,b->", sizes, square, sizes) - sizes @ np.diag(square)
         own = out["variance"]
         out["participation"] = float((sizes @ own) ** 2 / sizes.sum() / (sizes @ own**2 + pairs))
+
+
+def _growing(model, omega, response, coupling):
+    """Number of growing modes; where neurons are updated together time is discrete and no frequency is the largest."""
+    if not any(form_of(p.neuron).is_discrete for p in model.populations):
+        return unstable_modes(omega, response, coupling)
+    half = slice(0, len(omega) // 2 + 1)
+    return winding(determinant(response[:, half], coupling[half]))
 
 
 def _spread(omega, response, variance, seen, sizes, notes):

@@ -2,14 +2,15 @@
 
 Outputs come in blocks of time.  Per population, with i over the measured neurons and < > over time:
 
-    Q(lag) = mean_i <y_i(t) y_i(t + lag)>,      q = mean_i <y_i>^2 (from pairs of different segments: no bias),
+    Q(lag) = mean_i <y_i(t) y_i(t + lag)>,      q = mean_i <y_i>^2,     m^2 alike,
     A = Q - q  (single-neuron autocovariance),  q - m^2  (variance of the time-averaged output over neurons),
     S(f)   = mean_i of the spectrum of single neurons, Hann window, block mean removed
 
-and of the population means Y_a: covariances ``Cov[Y_a(t + lag), Y_b(t)]`` and cross-spectra.  Pairs of neurons, from
-sums over windows of time: the mean covariance, its spread ``Var(c_ij)`` and the participation ratio.  Two covariance
-matrices from the first and the second half of the time have independent sampling noise (alternate blocks do not: they
-share what is correlated across their edges), so that
+Products of two averages over time come from pairs of segments that do not touch, which leaves no bias: in one segment,
+or across an edge, fluctuations are correlated. Of the population means Y_a: covariances ``Cov[Y_a(t + lag), Y_b(t)]``
+and cross-spectra.  Pairs of neurons, from sums over windows of time: the mean covariance, its spread ``Var(c_ij)`` and
+the participation ratio.  Two covariance matrices from the first and the second half of the time have independent
+sampling noise (alternate blocks do not: they share what is correlated across their edges), so that
 
     E[c_ij^2] = mean over pairs of C1_ij C2_ij,           PR = tr C1 tr C2 / tr(C1 C2)
 
@@ -203,10 +204,21 @@ def power(x, dt):
     return total * dt / np.sum(w**2) / x.shape[1]
 
 
-def static_second(means):
-    """``mean_i <y_i>^2`` from the means (segments, neurons) of segments, pairs of different segments alone."""
-    n = len(means)
-    return float(np.mean((means.sum(axis=0) ** 2 - (means**2).sum(axis=0)) / (n * (n - 1))))
+def apart(segments):
+    """Weights (n, n), sum 1, of pairs of segments that do not touch, given by number in order of time; of all
+    different ones where there are none.
+
+    >>> apart(np.array([0, 1, 2, 5])).round(3).tolist()
+    [[0.0, 0.0, 0.125, 0.125], [0.0, 0.0, 0.0, 0.125], [0.125, 0.0, 0.0, 0.125], [0.125, 0.125, 0.125, 0.0]]
+    """
+    distance = np.abs(np.subtract.outer(segments, segments))
+    pairs = distance > (1 if distance.max() > 1 else 0)
+    return pairs / pairs.sum()
+
+
+def static_second(means, pairs):
+    """``mean_i <y_i>^2`` from the means (segments, neurons) of segments with the weights :func:`apart`."""
+    return float(np.mean(np.einsum("si,si->i", means, pairs @ means)))
 
 
 def summarize(recorder):
@@ -248,20 +260,21 @@ def _means(recorder, keep):
     weight = recorder.blocks_in[keep]
     mean = r.mean[keep].sum(axis=0) / blocks
     second = r.second[keep].sum(axis=0) / blocks
-    segment_means = r.unit_mean[keep] / weight[:, None]
+    segment_means, pairs = r.unit_mean[keep] / weight[:, None], apart(keep)
     static, place = [], 0
     for count in r.counts:
-        static.append(static_second(segment_means[:, place : place + count]))
+        static.append(static_second(segment_means[:, place : place + count], pairs))
         place += count
     static = np.array(static)
-    shift = mean - r.reference
-    population = r.pop_second[keep].sum(axis=0) / blocks - np.outer(shift, shift)
+    means = r.mean[keep] / weight[:, None]
+    shifts = means - r.reference
+    population = r.pop_second[keep].sum(axis=0) / blocks - shifts.T @ pairs @ shifts
     out = {
         "mean": mean,
         "second": second,
         "static": static,
         "autocovariance": second - static[:, None],
-        "heterogeneity": static - mean**2,
+        "heterogeneity": static - np.diag(means.T @ pairs @ means),
         "population_covariance": population,
         "spectrum": r.unit_power[keep].sum(axis=0) / blocks,
         "population_spectrum": r.pop_power[keep].sum(axis=0) / blocks,

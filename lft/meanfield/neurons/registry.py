@@ -143,4 +143,10 @@ def module_files(neuron):
 
 def prepared(neuron, dt):
     """The neuron for a grid step."""
-    return neuron.prepare(dt) if hasattr(neuron, "prepare") else neuron
+    if not hasattr(neuron, "prepare"):
+        return neuron
+    ready = neuron.prepare(dt)
+    if not hasattr(ready, "init") or not (hasattr(ready, "step") or hasattr(ready, "run")):
+        raise InputError(f"{type(neuron).__name__}.prepare({dt:g}) returned {ready!r}; valid is a neuron with init(M, "
+                         "rng) and step(state, h, k)")
+    return ready

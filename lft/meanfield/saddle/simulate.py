@@ -12,6 +12,8 @@ TILE = 128
 """Side of the tiles in which :func:`gram` mirrors a triangle: two of them fit a second-level cache."""
 ROWS = 64
 """Steps of the paths that are looked at together."""
+SHORT, LONGEST = 64, 4096
+"""Steps of the trials of a neuron, least and most."""
 EXACT = 2**24
 """Integers up to this are exact in single precision, and so are sums of them that stay below."""
 
@@ -111,11 +113,11 @@ class Runner:
             )
 
 
-def check_causality(neuron, name, scale, mean, n_steps=64, m=32):
-    """Raise InputError if a neuron's output depends on later input, or differs between two equal runs.
+def check_causality(neuron, name, scale, mean, n_steps=64, dt=None, m=32):
+    """Raise InputError if a neuron's output depends on later input or on other neurons, or differs between equal runs.
 
-    The same neurons are run twice with the same random numbers; from some step on the input is another one.  Outputs
-    up to that step must not differ.
+    The same neurons are run again with the same random numbers; from some step on, or for half of the neurons, the
+    input is another one.  Outputs up to that step, or of the other half, must not differ.
 
     Parameters
     ----------
@@ -123,27 +125,56 @@ def check_causality(neuron, name, scale, mean, n_steps=64, m=32):
     name : str
     scale, mean : float
         Standard deviation and mean of the trial input.
+    n_steps : int, optional
+        As many as the solver takes, so that a look ahead that begins late or reaches far is seen; up to LONGEST.
+    dt : float, optional
+        Grid step: spikes must come as whole numbers divided by it.
     """
-    def outputs(h):
-        return Runner(neuron, name).run(h, Draws(Key(0x5EED), m), np.zeros(len(h)), keep_state=False)[0]
-
+    n_steps = min(n_steps, LONGEST)
     noise = Draws(Key(0xCAFE), m)
-    h = mean + scale * np.array([noise.standard_normal() for _ in range(n_steps)])
-    first = outputs(h.copy())
-    if not np.array_equal(first, outputs(h.copy())):
+    h = mean + scale * np.array([noise.standard_normal() for _ in range(max(n_steps, SHORT))])
+    other = mean + scale * (5.0 - h)
+    try:
+        _check_trial(neuron, name, h, other, dt)
+    except ConvergenceError:  # the trial's input is not the network's: what runs away in a long one may not there
+        if len(h) == SHORT:
+            raise
+        _check_trial(neuron, name, h[:SHORT], other[:SHORT], dt)
+
+
+def _check_trial(neuron, name, h, other, dt):
+    def outputs(h):
+        return Runner(neuron, name).run(h.copy(), Draws(Key(0x5EED), h.shape[1]), np.zeros(len(h)), keep_state=False)[0]
+
+    first = outputs(h)
+    if not np.array_equal(first, outputs(h)):
         raise InputError(
             f"population {name}: two runs of the neuron with the same input and random numbers differ; draw from the "
             "rng that init receives, and keep nothing outside the state"
         )
-    for cut in (1, n_steps // 2, n_steps - 1):
-        later = h.copy()
-        later[cut:] = mean + scale * (5.0 - h[cut:])
+    for cut in sorted({1, SHORT // 2, len(h) // 2, len(h) - 1}):
+        later = np.concatenate([h[:cut], other[cut:]])
         changed = outputs(later)[: cut + 1] != first[: cut + 1]
         if changed.any():
             step = int(np.flatnonzero(changed.any(axis=1))[0])
             raise InputError(
                 f"population {name}: the neuron is not causal: its output at step {step} changes with the input from "
                 f"step {cut} on"
+            )
+    half = h.shape[1] // 2
+    beside = outputs(np.concatenate([h[:, :half], other[:, half:]], axis=1))[:, :half]
+    if not np.allclose(beside, first[:, :half], rtol=1e-6, atol=1e-9 * np.abs(first).max()):
+        raise InputError(
+            f"population {name}: outputs change with the input of other neurons of the same call; a class speaks of "
+            "independent neurons, what couples them is a [[connection]]"
+        )
+    if dt is not None and getattr(neuron, "is_point_process", False):
+        counts = first * dt
+        wrong = first[(np.abs(counts - np.rint(counts)) > 1e-6) | (counts < 0)]
+        if len(wrong):
+            raise InputError(
+                f"population {name}: the neuron has is_point_process and returned {wrong[0]:g}; valid is the number "
+                f"of spikes in the step divided by dt = {dt:g}"
             )
 
 

@@ -32,6 +32,8 @@ from lft.meanfield.structured import structure_of
 
 MAX_POINTS = 2**20
 DECAYED = 1e-5
+FARTHEST = 12
+"""Power of 2 up to which inputs are tried from which outputs might hold themselves."""
 
 
 def form_of(neuron):
@@ -175,6 +177,37 @@ class _System:
             new[at + 2 : at + self.width] = lags[1:] - lags[0]
         return new
 
+    def outputs(self, mu, std):
+        """Mean output of every population for Gaussian variables of these means and standard deviations, (P,)."""
+        return np.array([float(mean_gain(f.gain, x, s)) for f, x, s in zip(self.forms, mu, std, strict=True)])
+
+    def relaxed(self, scale, push=0.0, most=600):
+        """(m, variance) of populations whose Gaussian variables have no memory, after at most so many small steps.
+
+        ``push`` = -1 and 1 begin from inputs far below and above: as far as the outputs there would hold them.
+        """
+        populations, model = self.model.populations, self.model
+        mean = np.array(model.matrices()[0])
+        drive = np.array([p.drive(0.0) for p in populations])
+        variance = scale * np.array([max(sum(model.statistics(c).variance for c in model.into(p.name)), 1e-4)
+                                     for p in populations])
+        far = push * (np.abs(mean).sum(axis=1) + 5.0 * np.sqrt(variance))
+        for factor in 2.0 ** np.arange(FARTHEST, 0, -1) if push else ():
+            held = np.abs(mean) @ np.abs(self.outputs(drive + factor * far, np.sqrt(variance)))
+            if np.isfinite(held).all() and np.any(held >= factor * np.abs(far)):
+                far = factor * far
+                break
+        m = self.outputs(drive + far, np.sqrt(variance))
+        slow, most = (0.03, most) if mean.any() else (0.5, 40)  # strong inhibition saturates under larger steps
+        for _ in range(most):
+            mu, std = drive + mean @ m, np.sqrt(variance)
+            change = self.outputs(mu, std) - m
+            m = m + slow * change
+            variance = variance + slow * (self._input_variance(m, mu, std, scale) - variance)
+            if not np.isfinite(m).all() or np.abs(change).max() <= 1e-8 * np.abs(m).max():
+                break
+        return m, variance
+
     def start(self, scale, push=0.0):
         """(state, damping) to begin with: Gaussian variables of a variance set by ``scale``, means that agree with it.
 
@@ -183,25 +216,9 @@ class _System:
         The damping is what the mean loop needs: with slopes S and mean weights M, plain iteration overshoots where
         S M has an eigenvalue below -1 (strong inhibition).
         """
-        populations, model = self.model.populations, self.model
-        mean = np.array(model.matrices()[0])
-        drive = np.array([p.drive(0.0) for p in populations])
-        variance = scale * np.array([max(sum(model.statistics(c).variance for c in model.into(p.name)), 1e-4)
-                                     for p in populations])
-
-        def outputs(mu, std):
-            return np.array([float(mean_gain(f.gain, x, s)) for f, x, s in zip(self.forms, mu, std, strict=True)])
-
-        push *= np.abs(mean).sum(axis=1) + 5.0 * np.sqrt(variance)
-        m = outputs(drive + push, np.sqrt(variance))
-        slow, most = (0.03, 600) if mean.any() else (0.5, 40)  # strong inhibition saturates under larger steps
-        for _ in range(most):
-            mu, std = drive + mean @ m, np.sqrt(variance)
-            change = outputs(mu, std) - m
-            m = m + slow * change
-            variance = variance + slow * (self._input_variance(m, mu, std, scale) - variance)
-            if not np.isfinite(m).all() or np.abs(change).max() <= 1e-8 * np.abs(m).max():
-                break
+        m, variance = self.relaxed(scale, push)
+        mean, outputs = np.array(self.model.matrices()[0]), self.outputs
+        drive = np.array([p.drive(0.0) for p in self.model.populations])
         mu, std = drive + mean @ m, np.sqrt(variance)
         slope = (outputs(mu + 0.1 * std, std) - outputs(mu - 0.1 * std, std)) / (0.2 * std)
         if not np.isfinite(slope).all():

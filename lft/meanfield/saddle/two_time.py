@@ -44,6 +44,13 @@ class System:
         solve = model.solve
         self.model, self.solve, self.dt, self.n = model, solve, solve.dt, solve.n_steps
         self.links, self.notes = make_links(model, solve.dt)
+        if abs(self.n * self.dt - solve.duration) > 1e-9 * solve.duration:
+            self.notes.append(f"duration {solve.duration:g}: rounded to {self.n * self.dt:g}, a multiple of dt")
+        for link in self.links if solve.mode == "two-time" else ():
+            if link.shift >= self.n:
+                ends = f"{model.names[link.source]} -> {model.names[link.target]}"
+                self.notes.append(f"delay {link.shift * self.dt:g} of {ends}: no less than the duration, so that the "
+                                  "connection does nothing")
         self.external = externals(model, solve.dt, self.n)
         self.point = [bool(getattr(p.neuron, "is_point_process", False)) for p in model.populations]
         self.runners = [Runner(prepared(p.neuron, solve.dt), p.name) for p in model.populations]

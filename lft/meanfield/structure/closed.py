@@ -12,7 +12,7 @@ variable, as all closed forms here do.
 **Shared noise** c_a(t) with the spectral matrix C_x enters all neurons of a population, moves their means, and comes
 back through the mean weights.  In linear response the shared part of the inputs is
 
-    P(w) = T C_x T^H,      T = (1 - M R)^-1,      R_a = S_a/((1 + i w tau_in)(1 + i w tau_out))
+    P(w) = T C_x T^H,      T = (1 - M R)^-1,      R_a = S_a/((1 + i w tau_in)(1 + i w tau_out)) (or a step's delay)
 
 It adds P_aa to the covariance of the input of a single neuron, and to the covariance of the populations
 ``(1 - R M)^-1 [diag(A - |R|^2 P_aa)/N + R C_x R^H] (1 - R M)^-H``: what is shared is not averaged out.  Exact for
@@ -94,7 +94,7 @@ class StructuredSystem(_System):
         if self.seen is not None and np.array_equal(self.seen, slopes):
             return self.common
         omega = self.grid.omega
-        filters = [1.0 / ((1 + 1j * omega * f.tau_in) * (1 + 1j * omega * f.tau_out)) for f in self.forms]
+        filters = [f.answer(omega, self.grid.dt) for f in self.forms]
         whole = shared_inputs(self.model, omega, np.array([s * f for s, f in zip(slopes, filters, strict=True)]))
         more = np.einsum("faa->af", whole - shared_spectrum(self.model, omega)).real
         self.common = []
