@@ -19,7 +19,7 @@ from lft.meanfield.fluctuations.integrate_fire import (
 from lft.meanfield.fluctuations.stability import stability
 from lft.meanfield.neurons import prepared
 from lft.meanfield.result import PopulationResult, Solution
-from lft.meanfield.saddle.agreement import check_replicas, frozen_doubt
+from lft.meanfield.saddle.agreement import check_replicas, frozen_doubt, mean_doubt
 from lft.meanfield.saddle.several import closed_states_beside, high_push, sampled_states_beside
 from lft.meanfield.saddle.shots import check_shots
 from lft.meanfield.saddle.simulate import SHORT, check_causality
@@ -30,6 +30,8 @@ from lft.meanfield.saddle.two_time_closed import has_closed_path, solve_two_time
 from lft.meanfield.structured import structure_of
 
 ARRAYS = 7
+SLOWEST = 0.1
+"""Frequency in Hz below which a mode does not oscillate: its eigenvalue is real but for rounding."""
 STARTS = {"guess": (1.0, 0.0), "low": (0.01, -1.0), "high": (1.0, 1.0)}
 """Variance and push of the mean to begin with (from high inputs as far as outputs could hold them)."""
 
@@ -291,6 +293,10 @@ def _sampled_stationary(model, comm, start):
     for a, p in enumerate(model.populations):
         pairs = list(zip(total.mean, total.error, strict=True))[(PARTS + 1) * a : (PARTS + 1) * (a + 1)]
         mean, frozen, lags, seen, inputs = pairs
+        doubt, more = mean_doubt(model, total, a)
+        if doubt:
+            mean = mean[0], np.hypot(mean[1], doubt)
+            notes += more
         doubt, more = frozen_doubt(model, total, a)
         if doubt:  # what is missing in the frozen variance is in A instead
             frozen, lags = ((value, np.hypot(error, doubt)) for value, error in (frozen, lags))
@@ -377,7 +383,10 @@ def _collective(model, populations, notes):
     if mode is None:
         return {}
     growth, frequency = mode
-    if growth[0] > 0:
+    if growth[0] > 0 and frequency[0] < SLOWEST:
+        notes.append(f"the rates run away together: in white noise a mode grows at {growth[0]:.3g}/s without "
+                     "oscillating, so that this stationary state is unstable; several may be stable (solve_from)")
+    elif growth[0] > 0:
         notes.append(
             f"the populations oscillate together at about {frequency[0]:.3g} Hz: in white noise a mode grows at "
             f"{growth[0]:.3g}/s, so that this stationary state is unstable; a network's time averages may differ"

@@ -33,6 +33,9 @@ AT_NOISE = 4.0
 FAR = 16.0
 """The same, with the mean noise of the last sweeps, at which what turns back counts as overshooting.  At 4 a single
 number of noise does so in every twelfth sweep; by the noise of one sweep, from eight batches, in every eightieth."""
+RESOLVED = 1e-4
+"""Residual, relative to the size of a block in the first sweep, below which it counts as noise: a silent population has
+none of its own."""
 WINDOW = 8
 """Sweeps over which the mean of the residual is judged."""
 ALTERNATING = -0.7
@@ -50,7 +53,7 @@ of its first size."""
 ROWS = 64
 """Rows of an array that are mixed at once."""
 
-SMALLEST = 5
+SMALLEST = 24
 """Numbers in an array up to which it is kept of every replica."""
 
 
@@ -181,7 +184,8 @@ def _mean_ratio(recent, summary):
     if np.sum(residuals[1:] * residuals[:-1]) < ALTERNATING * np.sum(residuals[1:] ** 2):
         return np.inf
     noise = by_block(noises.mean(axis=0), summary) * _enlarged(residuals, noises, summary) / len(residuals)
-    return float(np.max(by_block(residuals.mean(axis=0) ** 2, summary) / np.maximum(noise, 1e-300)))
+    floor = by_block(np.full(residuals.shape[1], RESOLVED**2), summary)
+    return float(np.max(by_block(residuals.mean(axis=0) ** 2, summary) / (noise + floor)))
 
 
 def _average(sweep, out, summary, n, tolerance, name):
@@ -236,7 +240,7 @@ def _judge(out, residual, value, noise2, summary):
     out.residuals.append(float(np.sqrt(np.mean(residual**2))) / (size or 1.0))
     out.sizes.append(size)
     out.noise = float(np.sqrt(np.mean(noise2))) / (size or 1.0)
-    floor = by_block(np.full(len(value), (1e-12 * size) ** 2 + 1e-300), summary)
+    floor = by_block(np.full(len(value), RESOLVED**2), summary)
     return float(np.max(by_block(residual**2, summary) / (by_block(noise2, summary) + floor)))
 
 

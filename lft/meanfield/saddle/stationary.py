@@ -233,6 +233,16 @@ class GaussianDrive:
         return y, seen, frozen > 0, (slow, offsets)
 
 
+SEGMENTS = 8
+"""Parts of the window whose mean outputs are compared."""
+EVIDENCE = ("least", "most", "begun", "unseen", "frozen_moved", "residual", "xx", "xr", "rr", *["segment"] * SEGMENTS)
+"""What a replica shows of each population while sweeps are averaged: the least and largest mean; the mean with which it
+began; the share of sweeps in which the frozen variance did not stand out times the size up to which it would not; by
+how much that moved between the halves of these sweeps; the mean residual of the mean, and the sums of squares and
+products, each about its average, of the mean that goes into a sweep and its residual; by how much the mean output of
+each part of the window is above that of all."""
+
+
 class Replica:
     """One replica: its neurons, what is known of frozen variances, and what the sweeps have shown.
 
@@ -253,6 +263,7 @@ class Replica:
         self.seed, self.is_shot = solve.seed, solve.input == "shot"
         self.summary, self.known = Summary(), [Excess() for _ in system.runners]
         self.feedback, self.visited, self.missed, self.frozen = None, [], [], []
+        self.given, self.segments, self._segments = [], [], []
         if self.is_shot:
             key = sweep_key(self.seed, 0, 0, number)
             self.drive = shots.ShotDrive(system, grid, self.n_pairs, key, self.scale, rates)
@@ -271,16 +282,19 @@ class Replica:
     def outcome(self, drive, state, number, push=0.0, stands_out=None):
         """(new arrays of every population, squared noise of each) after one sweep on the input of a state;
         ``stands_out``: of each population, as :func:`measure` has it."""
-        new, noise = [], []
+        new, noise, self._segments = [], [], []
         for a in range(len(self.system.runners)):
             if self.is_shot and drive.first[a] < a:  # what is alike has the same numbers
                 twin = slice(PARTS * drive.first[a], PARTS * (drive.first[a] + 1))
                 new += [part.copy() for part in new[twin]]
                 noise += noise[twin]
+                self._segments.append(self._segments[drive.first[a]])
                 continue
             key = sweep_key(self.seed, number, 0 if self.is_shot else a, self.number)
             y, seen, has_frozen, slow = drive.run(a, state, key, push)
             y, n = y[1 + self.grid.warmup :], y.shape[1] // 2
+            parts = [part.mean() for part in np.array_split(y, SEGMENTS)]
+            self._segments.append(np.array(parts) - np.mean(parts))
             values, noise2 = measure(y[:, :n], y[:, n:], has_frozen, self.grid.n_lags, stands_out[a], slow)
             state_moments = np.zeros(2) if seen is None else seen[:, 1 + self.grid.warmup :].mean(axis=1)
             new += [*values, state_moments]
@@ -298,6 +312,8 @@ class Replica:
         self.visited.append([m[0] for m in new[::PARTS]])
         self.missed.append([e[0] == 0 for e in new[1::PARTS]])
         self.frozen.append([e[0] for e in state[1::PARTS]])
+        self.given.append([m[0] for m in state[::PARTS]])
+        self.segments.append(self._segments)
         if self.summary.scales is None:
             self.summary.set_scales(new)
         if self.feedback is not None:
@@ -340,22 +356,29 @@ class Replica:
         return True
 
 
+    def evidence(self, begun, n):
+        """What :data:`EVIDENCE` names, from the last n sweeps: (P, 9 + SEGMENTS)."""
+        seen, given, frozen = (np.array(x[-n:]) for x in (self.visited, self.given, self.frozen))
+        half, residual = max(n // 2, 1), seen - given
+        x, r = given - given.mean(axis=0), residual - residual.mean(axis=0)
+        return np.stack([
+            seen.min(axis=0), seen.max(axis=0), begun,
+            np.mean(self.missed[-n:], axis=0) * [known.unseen for known in self.known],
+            frozen[-half:].mean(axis=0) - frozen[:half].mean(axis=0),
+            residual.mean(axis=0), np.sum(x * x, axis=0), np.sum(x * r, axis=0), np.sum(r * r, axis=0),
+            *np.mean(self.segments[-n:], axis=0).T,
+        ], axis=1)
+
+
 def solve_replica(system, grid, inputs, replica, begin, rates=None):
-    """One replica's :class:`~lft.meanfield.saddle.averaging.Settled` state, and (P, 5) of each mean the least and
-    largest value while it was averaged and the one with which it began, of the frozen variance the share of these
-    sweeps in which it did not stand out times the size up to which it would not, and by how much it moved between
-    their halves; ``begin`` sets the start."""
+    """One replica's :class:`~lft.meanfield.saddle.averaging.Settled` state, and what :data:`EVIDENCE` names of each
+    population (P, 9 + SEGMENTS); ``begin`` sets the start."""
     solve, run = system.model.solve, Replica(system, grid, inputs, replica, begin, rates)
     start = run.start()
     begun = [float(first[0]) for first in start[::PARTS]]
     settled = average(run.sweep, start, run.summary, solve.sweeps, solve.damping, solve.tolerance,
                       f"replica {replica}: ", shots.FIRST_GAIN if run.is_shot else 1.0, run.settle_frozen)
-    last = max(settled.n_averaged, 1)
-    seen = np.array(run.visited[-last:])
-    unseen = np.mean(run.missed[-last:], axis=0) * [k.unseen for k in run.known]
-    half = max(last // 2, 1)
-    moved = np.mean(run.frozen[-half:], axis=0) - np.mean(run.frozen[-last:][:half], axis=0)
-    return settled, np.stack([seen.min(axis=0), seen.max(axis=0), begun, unseen, moved], axis=1)
+    return settled, run.evidence(begun, max(settled.n_averaged, 1))
 
 
 def solve_stationary(model, comm=None, begin=(1.0, 0.0), fed_back=None, rates=None):
@@ -380,8 +403,7 @@ def solve_stationary(model, comm=None, begin=(1.0, 0.0), fed_back=None, rates=No
     grid : Grid
     total : lft.meanfield.saddle.averaging.Replicas
         For each population the arrays m, e, A, observed mean and variance, (mu, frozen, variance without white part);
-        then for each the least and largest mean of the sweeps that were averaged, the first mean, how large a frozen
-        variance would have been missed, and by how much it moved.  A of each replica is kept.
+        then for each what :data:`EVIDENCE` names.  A of each replica is kept.
     evidence : dict
     """
     system, domain = System(model), replica_domain(model, comm)
