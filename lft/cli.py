@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -37,6 +38,7 @@ def number(text):
         raise argparse.ArgumentTypeError(f"{text!r}: valid is a number") from None
 
 
+@functools.cache
 def build_parser():
     """The command line of CONTRACT: subcommands and their options."""
     parser = Parser(prog="lft", description="Lattice field theory engine for neural activity.")

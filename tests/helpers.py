@@ -34,16 +34,11 @@ save_every = 20
 """
 
 
-PATIENT = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "OMPI_MCA_mpi_yield_when_idle": "1"}
-"""For MPICH and Open MPI: ranks that wait sleep.  Where ranks outnumber cores, those that spin take the core from whom
-they wait for: an allreduce of four ranks on two busy cores costs 1.5 ms of processor time instead of 0.06."""
-
-
 def environment(**changes):
     """The environment of a child, in which the package under test is importable; None removes a variable."""
     package = str(Path(lft.__file__).resolve().parent.parent)
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    env = {**os.environ, **PATIENT, "PYTHONPATH": path, **changes}
+    env = {**os.environ, "PYTHONPATH": path, **changes}
     return {k: v for k, v in env.items() if v is not None}
 
 

@@ -7,7 +7,6 @@ import pytest
 from lft.inference.likelihood import GibbsModel
 from tests.helpers import run_lines
 
-
 OPTIONS = {"pairwise": "", "neural": " --reach 0,1"}
 
 
