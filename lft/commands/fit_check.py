@@ -310,14 +310,16 @@ def compare_models(recording, bin_s, args, fitter_of):
     raster = binned(recording, bin_s)
     train, test = split_trials([raster.values], args.test)
     independent = IndependentModel.fitted(train)
-    models, fits, failed = {"independent": (independent, len(independent.c))}, {}, {}
+    models, fits, failed, reason = {"independent": (independent, len(independent.c))}, {}, {}, None
     for name in compared(args)[1:]:
         try:
             method = _method(fitter_of, name, args.method)
             fits[name] = fitter_of(name, method)(raster, raster.bin_s, options(args, name, method))[0]
             models[name] = (driven.over(model_of(fits[name]), len(train[0]), raster.n_bins), n_parameters(fits[name]))
-        except DivergenceError as reason:
-            failed[name] = " ".join(str(reason).split())
+        except (DivergenceError, InputError) as error:
+            reason, failed[name] = error, " ".join(str(error).split())
+    if isinstance(reason, InputError) and not fits:
+        raise reason
     if args.input and fits:  # the reference has the inputs of all families, too
         alone = driven.independent(train, next(iter(fits.values())).inputs)
         models["independent"] = (driven.over(alone, len(train[0]), raster.n_bins), alone.weights.size + alone.n_units)

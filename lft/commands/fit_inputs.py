@@ -175,7 +175,10 @@ def _events_of(path):
 
 def _checked_events(values, where):
     values = np.asarray(values, float)
-    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+    if values.ndim == 1 and not np.isfinite(values).all():
+        bad = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise InputError(f"{where}: event {bad} is at {values[bad]}; valid are finite times in seconds")
+    if values.ndim != 1 or not len(values):
         raise InputError(f"{where}: shape {values.shape}; valid is a list of at least one finite time in seconds")
     return np.sort(values)
 

@@ -60,6 +60,14 @@ class EventLocked:
             )
         if not any(len(e) for e in self.events):
             raise InputError(f"input {self.name}: no event at all")
+        if not any(
+            ((e + self.stop > 0) & (e + self.start < n)).any() for e, n in zip(self.events, lengths, strict=True)
+        ):
+            first = next(e[0] for e in self.events if len(e))
+            raise InputError(
+                f"input {self.name}: no event reaches into the recording of {sum(lengths)} bins; the first is in bin "
+                f"{first}: valid are times in seconds on the clock of the recording"
+            )
         n = self.stop - self.start
         table = np.eye(n) if self.size == n else make_basis("bspline", self.size, n).matrix
         origins = np.concatenate([[0], np.cumsum(lengths)])
@@ -136,6 +144,12 @@ class Given:
             bad = np.argwhere(~np.isfinite(whole))[0]
             raise InputError(
                 f"input {self.name}: column {bad[1]}, bin {bad[0]} is {whole[tuple(bad)]}; valid is finite"
+            )
+        constant = np.flatnonzero(np.ptp(whole[:n_fit], axis=0) == 0)
+        if len(constant):
+            raise InputError(
+                f"input {self.name}: column {constant[0]} is {whole[0, constant[0]]:g} in all {n_fit} training bins, "
+                "as the constant field of each unit is; valid are columns that change"
             )
         return [f"{self.name}[{m}]" for m in range(whole.shape[1])], lambda start, stop: whole[start:stop]
 

@@ -197,3 +197,37 @@ def test_the_right_family_wins_under_inputs(family, tmp_path, capsys):
         wins += found["ranking"]["selected"] == family
         capsys.readouterr()
     assert wins >= 19
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--events", "nan.txt", "--input", "events:2:0 ms,40 ms"], "event 1 is at nan"),
+        (["--events", "late.txt", "--input", "events:2:0 ms,40 ms"], "no event reaches into the recording of 600 bins"),
+        (["--input", "covariates:ones.npy"], "column 0 is 1 in all 480 training bins"),
+        ("--input smooth:3 --discovery 0.1 --surrogates 2 --trials=0s,1s".split(), "--surrogates: not together"),
+    ],
+)
+def test_inputs_that_say_nothing(more, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).random((3, 600)) < 0.3
+    np.savez("r.npz", raster=x, bin_s=0.02)
+    (tmp_path / "nan.txt").write_text("0.5\nnan\n")
+    (tmp_path / "late.txt").write_text("1000\n")
+    np.save("ones.npy", np.ones(600))
+    assert main(["fit", "r.npz", "--model", "pairwise", "-o", "f.h5", *more]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_family_that_cannot_be_fitted_stops_no_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).random((4, 2000)) < 0.3
+    x[3] = x[1]
+    np.savez("r.npz", raster=x, bin_s=0.02)
+    line = ["fit", "r.npz", "--compare", "pairwise,kinetic", "-o", "f.h5", "--json", "f.json"]
+    assert main(line) == 0
+    found = load_json("f.json")["ranking"]
+    assert found["selected"] == "pairwise" and "same bins" in found["failed"]["kinetic"]
+    line[3] = "kinetic"
+    assert main([*line, "--overwrite"]) == 2
+    capsys.readouterr()

@@ -18,6 +18,7 @@ from lft.inference.likelihood import (
 )
 from lft.inference.likelihood import boltzmann as module
 from lft.inference.likelihood.exact_fit import ExactObjective, Problem
+from lft.inference.likelihood.joint import keeps_firing
 from lft.inference.likelihood.memory import memory
 from lft.inference.likelihood.operators import Operators
 from lft.inference.likelihood.products import add_products
@@ -168,7 +169,8 @@ def test_boltzmann_learning_of_sparse_bursts():
 
 
 NAMED = (
-    r"\d+ of 2\d moments .*: [aCc]\[[\d,]+\] \(\d+ recorded, [\d.e+-]+ in chains, z = [+-][\d.e+]+\).*; give a larger --ridge"
+    r"\d+ of 2\d moments .*: [aCc]\[[\d,]+\] \(\d+ recorded, [\d.e+-]+ in chains, z = [+-][\d.e+]+\).*"
+    "; give a larger --ridge"
 )
 BURSTS = {"model": "lagged", "start": GibbsModel(np.full(4, -3.0)), "ridge": 1.0, "n_chains": 128, "accuracy": 0.5}
 
@@ -210,6 +212,25 @@ def test_every_end_without_a_maximum_names_what_is_off(monkeypatch, ends, option
     with pytest.raises(DivergenceError, match=f"Boltzmann learning: .*{reason}.*{NAMED}") as raised:
         fit_boltzmann(raster, **BURSTS, **options)
     assert "\n" not in str(raised.value)
+
+
+def test_a_state_in_which_units_keep_on_firing(monkeypatch):
+    """Steps that lead there are refused, whatever chains that begin as recorded say; the end names it and a way out."""
+    model = bursts()
+    assert not keeps_firing(model, float(model.simulate(3000, seed=1)[0].sum(axis=1).mean()))
+    assert keeps_firing(GibbsModel(model.c, model.a, None, None, 3 * model.C), 0.3)
+    raster = model.simulate(2000, seed=3)[0]
+    monkeypatch.setattr(module, "keeps_firing", lambda model, rate, seed: True)
+    monkeypatch.setattr(module, "SMALLEST", 0.2)
+    with pytest.raises(DivergenceError, match=r"steps led into a state in which units keep on firing.*kinetic or glm"):
+        fit_boltzmann(raster, **BURSTS)
+
+
+def test_two_units_that_single_flips_do_not_move():
+    x = pairwise(4).simulate(1, seed=1, n_chains=800)[:, 0]
+    for other in (x[:, 0], 1 - x[:, 0]):
+        with pytest.raises(InputError, match="units 0 and 4 fire in exactly the same bins, or the one where"):
+            fit_boltzmann(np.column_stack([x, other]))
 
 
 MEMORIES = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lft.errors import DivergenceError, InputError
-from lft.inference.likelihood import GibbsModel, exact, fit_exact, from_arrays, log_likelihood, normalization
+from lft.inference.likelihood import GibbsModel, exact, exact_fit, fit_exact, from_arrays, log_likelihood, normalization
 from lft.inference.likelihood.exact_fit import ExactObjective, Problem
 from lft.inference.likelihood.operators import Operators, blocks_of
 from lft.inference.neural_fit import fit_pairwise
@@ -191,6 +191,17 @@ def test_log_likelihood_of_blocks():
     assert found.value == pytest.approx(model.log_weights(raster).sum() - total, abs=1e-12)
     assert found.blocks.sum() == pytest.approx(found.value, abs=1e-12) and len(found.blocks) == 2
     assert normalization(model).method == "exact"
+
+
+def test_the_edge_of_a_state_in_which_units_keep_on_firing():
+    """Bursts of e^8 bins, and of a few: steps go on from the second alone."""
+    for b, is_edge in ((16.0, True), (2.0, False)):
+        transfer = exact.Transfer(GibbsModel([-b], b={1: b}), 20_000)
+        if is_edge:
+            with pytest.raises(DivergenceError, match=r"felt over \d+ bins.*give --ridge"):
+                exact_fit._check_memory(transfer)
+        else:
+            exact_fit._check_memory(transfer)
 
 
 def test_what_has_no_maximum_is_named():

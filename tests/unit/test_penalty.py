@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lft.errors import InputError
+from lft.errors import DivergenceError, InputError
 from lft.inference.basis import make_basis
 from lft.inference.causal import fit as causal_fits
 from lft.inference.causal.fit import fit_glm
@@ -48,6 +48,27 @@ def test_orthogonal_designs_have_closed_forms():
     pair = np.hypot(0.5, 4.0)
     grouped = np.concatenate([soft[:2], g[2:] * (1 - 1.5 * np.sqrt(2) / pair)])
     assert maximize_penalized(o, penalty_for(o, "group"), 1.5).theta == pytest.approx(grouped, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["l1", "group"])
+def test_steps_of_a_working_set(kind, monkeypatch):
+    """The same maximum as by steps of all parameters; the mutant: nothing that is zero may leave it."""
+    rng = np.random.default_rng(4)
+    x = (rng.random((800, 24)) < 0.2 + 0.5 * (np.arange(24) < 5) * rng.random((800, 1))).astype(np.int8)
+    o = pseudo_likelihood(x)
+    p = penalty_for(o, kind)
+    strength = 0.4 * p.smallest_empty_strength(maximize_on(o, ~p.penalized)[2])
+    used = []
+    on = solver.Known.on
+    monkeypatch.setattr(solver.Known, "on", lambda self, places: used.append(on(self, places)) or used[-1])
+    some = maximize_penalized(o, p, strength)
+    assert some.kkt < 1e-6 and any(solve is not None for solve in used) and 24 < some.selected.sum() < 60
+    monkeypatch.setattr(solver.Known, "on", lambda self, places: None)
+    assert np.abs(maximize_penalized(o, p, strength).theta - some.theta).max() < 1e-5
+    monkeypatch.setattr(solver.Known, "on", on)
+    monkeypatch.setattr(solver, "_working", lambda penalty, strength, theta, gradient: np.flatnonzero(~p.penalized))
+    with pytest.raises(DivergenceError):
+        maximize_penalized(o, p, strength, max_steps=10)
 
 
 @pytest.mark.parametrize("kind", ["l1", "l2", "group"])

@@ -137,10 +137,11 @@ def solve_path(objective, penalty, grid, start=None, tolerance=TOLERANCE, progre
     >>> [s.theta.round(6).tolist() for s in solve_path(o, penalty_for(o, "l1"), [3.0, 1.0, 0.25])]
     [[0.0, 0.0], [2.0, 0.0], [2.75, -0.25]]
     """
-    theta, out = start, []
+    theta, out, known = start, [], None
     for strength in grid:
-        solution = maximize_penalized(objective, penalty, strength, theta, tolerance)
+        solution = maximize_penalized(objective, penalty, strength, theta, tolerance, known=known)
         theta = solution.theta
+        known = solution.searched if penalty.has_norm else None  # that of a neighboring strength is near enough
         if progress is not None:
             progress(solution)
         out.append(replace(solution, searched=None))

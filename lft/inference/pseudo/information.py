@@ -163,16 +163,25 @@ class RowInformation:
 
     def __init__(self, rows, extra=None):
         self.rows, self.extra, self.size = rows, extra, rows.size
-        self._dense = None
+        self._dense = self.inverse = None
         if self.size <= DENSE_SIZE:
             self.factored()
-        else:
-            self._prepare()
 
     def factored(self):
         if self._dense is None:
             self._dense = DenseInformation(self.rows.dense(self.extra))
         return self._dense
+
+    def restricted(self, places):
+        """That of some parameters, the others held still: a factored matrix."""
+        at = np.full(self.size + 1, -1)
+        at[places] = np.arange(len(places))
+        matrix = np.zeros((len(places),) * 2)
+        for row, block in zip(self.rows.place, self.rows.block, strict=True):
+            mine = np.flatnonzero(at[row] >= 0)
+            to = at[row[mine]]
+            matrix[np.ix_(to, to)] += block[np.ix_(mine, mine)]
+        return DenseInformation(matrix, None if self.extra is None else self.extra[places])
 
     def diagonal(self):
         own = self.rows.diagonal()
@@ -236,6 +245,8 @@ class RowInformation:
         self.weight = 1.0 / np.maximum(number, 1)
 
     def _precondition(self, r):
+        if self.inverse is None:
+            self._prepare()
         padded = np.concatenate([r, np.zeros((1, r.shape[1]))]) * self.weight[:, None]
         out = self.rows.scatter @ (self.inverse @ padded[self.rows.place]).reshape(self.rows.place.size, -1)
         return out * self.weight[:-1, None]
