@@ -65,7 +65,7 @@ def ratios(ax, rows, xlabel):
 
     >>> _, axes = new_figure()
     >>> ratios(axes[0, 0], [("a", 1.1, 0.1, COLORS[0]), ("b", 40.0, 2.0, COLORS[0])], "B / A")
-    >>> axes[0, 0].get_xlim()[1] < 3.1, [t.get_text() for t in axes[0, 0].texts]
+    >>> bool(axes[0, 0].get_xlim()[1] < 3.1), [t.get_text() for t in axes[0, 0].texts]
     (True, ['40 '])
     """
     for k, (_, ratio, error, color) in enumerate(rows):
