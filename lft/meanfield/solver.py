@@ -16,6 +16,7 @@ from lft.meanfield.fluctuations.integrate_fire import (
     population_noise,
     white_noise_rates,
 )
+from lft.meanfield.fluctuations.shot_noise import skewness_notes
 from lft.meanfield.fluctuations.stability import stability
 from lft.meanfield.neurons import prepared
 from lft.meanfield.result import PopulationResult, Solution
@@ -242,6 +243,7 @@ def _closed_stationary(model, start):
         populations[p.name] = PopulationResult(quantities)
         if np.max(np.abs(fine["autocovariance"])) < 1e-10 and p.white == 0:
             notes.append(f"{p.name}: nothing moves; the state is a fixed point of the network")
+    notes += skewness_notes(model, [populations[name]["mean"][0] for name in model.names])
     if start == STARTS["guess"]:
         notes += closed_states_beside(model, system, state)
     solution = Solution("stationary", "closed", system.grid.lags[:n], populations, model, history, notes,
@@ -327,6 +329,8 @@ def _sampled_stationary(model, comm, start):
     if evidence["negative_power"] > 0.01:
         notes.append(f"{evidence['negative_power']:.1%} of the input's spectrum came out negative and was cut: "
                      "longer duration or more samples")
+    if model.solve.input == "gaussian":
+        notes += skewness_notes(model, [populations[name]["mean"][0] for name in model.names])
     if start == STARTS["guess"] and model.solve.input == "gaussian":
         notes += sampled_states_beside(model, *_output_sizes(populations))
     solution = Solution("stationary", "sampling", grid.lags, populations, model, evidence["residuals"], notes,

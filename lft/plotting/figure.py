@@ -14,6 +14,8 @@ from lft.archive import aside
 from lft.errors import InputError
 
 COLORS = ("#1b6ca8", "#d1495b", "#2e7d32", "#8e6c8a", "#e08e0b", "#3c3c3c")
+SPAN = (-1.0, 3.0)
+"""Ratios that are drawn in place."""
 ENDINGS = (".png", ".svg", ".pdf")
 
 
@@ -49,6 +51,36 @@ def axis_label(name, quantity):
 def plain(text):
     """A name as it is written, whatever it holds: ``$`` begins no formula."""
     return text.replace("$", r"\$")
+
+
+def height_of(n_rows, least):
+    """Inches of axes that hold so many lines of :func:`ratios`."""
+    return max(least, 0.6 + 0.105 * n_rows)
+
+
+def ratios(ax, rows, xlabel):
+    """Ratios beside 1, one line for each (name, ratio, error, color); what lies beyond SPAN is a triangle at its edge.
+
+    Rows of a large error or a small denominator would else squeeze all others.
+
+    >>> _, axes = new_figure()
+    >>> ratios(axes[0, 0], [("a", 1.1, 0.1, COLORS[0]), ("b", 40.0, 2.0, COLORS[0])], "B / A")
+    >>> bool(axes[0, 0].get_xlim()[1] < 3.1), [t.get_text() for t in axes[0, 0].texts]
+    (True, ['40 '])
+    """
+    for k, (_, ratio, error, color) in enumerate(rows):
+        place = min(max(ratio, SPAN[0]), SPAN[1])
+        mark = "o" if place == ratio else "<" if ratio < place else ">"
+        ax.errorbar(place, -k, xerr=error if mark == "o" and np.isfinite(error) else None, fmt=mark, ms=3.5,
+                    color=color)
+        if mark != "o":
+            ax.text(place, -k, f"{ratio:.3g} " if mark == ">" else f" {ratio:.3g}", fontsize=6, va="center",
+                    ha="right" if mark == ">" else "left")
+    seen = [min(max(r[1] + s * (r[2] if np.isfinite(r[2]) else 0.0), SPAN[0]), SPAN[1]) for r in rows for s in (-1, 1)]
+    ax.set_xlim(min([0.9, *seen]) - 0.05, max([1.1, *seen]) + 0.05)
+    ax.axvline(1, color="0.7", lw=0.8, zorder=0)
+    ax.set(xlabel=xlabel, ylim=(-len(rows), 1))
+    ax.set_yticks([-k for k in range(len(rows))], [plain(name) for name, *_ in rows], fontsize=6)
 
 
 def finite(*arrays):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from lft.plotting.figure import COLORS, new_figure, plain, save
+from lft.plotting.figure import COLORS, height_of, new_figure, plain, ratios, save
 
 STYLES = ("-", "--")
 
@@ -19,7 +19,8 @@ def plot_models(comparison, path):
     comparison : lft.meanfield.matching.sidebyside.ModelComparison
     path : path
     """
-    figure, axes = new_figure(2, 2, width=4.4, height=3.1)
+    rows = _rows(comparison)
+    figure, axes = new_figure(2, 2, width=4.4, height=height_of(len(rows), 3.1))
     pair = (comparison.one, comparison.two)
     for ax, name, text in zip(
         axes.ravel(),
@@ -29,8 +30,8 @@ def plot_models(comparison, path):
     ):
         _curves(ax, pair, comparison.labels, name)
         ax.set(ylabel=text, xlabel="frequency" if name == "spectrum" else "time lag")
-    axes[0, 0].legend(frameon=False, fontsize=7)
-    _ratios(axes[1, 1], comparison)
+    axes[0, 1].legend(frameon=False, fontsize=7)
+    ratios(axes[1, 1], rows, plain(f"{comparison.labels[1]} / {comparison.labels[0]}"))
     save(figure, path)
 
 
@@ -69,13 +70,11 @@ def _holds_delta(portrait, name):
     return name == "autocovariance" and "fano" in portrait
 
 
-def _ratios(ax, comparison):
-    rows = [
-        r for r in comparison.rows if not r.name.endswith(("autocovariance", "spectrum")) and math.isfinite(r.relative)
-    ]
-    for k, r in enumerate(rows):
-        error = math.hypot(r.one_error * r.two / r.one, r.two_error) / abs(r.one)
-        ax.errorbar(r.two / r.one, -k, xerr=error if math.isfinite(error) else None, fmt="o", ms=3.5, color=COLORS[0])
-    ax.axvline(1, color="0.7", lw=0.8, zorder=0)
-    ax.set(xlabel=plain(f"{comparison.labels[1]} / {comparison.labels[0]}"))
-    ax.set_yticks([-k for k in range(len(rows))], [plain(f"{r.name} {r.where}") for r in rows], fontsize=6)
+def _rows(comparison):
+    """(name, ratio, error, color) of every number that is no point of a curve."""
+    out = []
+    for r in comparison.rows:
+        if not r.name.endswith(("autocovariance", "spectrum")) and math.isfinite(r.relative):
+            error = math.hypot(r.one_error * r.two / r.one, r.two_error) / abs(r.one)
+            out.append((f"{r.name} {r.where}", r.two / r.one, error, COLORS[0]))
+    return out

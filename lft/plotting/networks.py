@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lft.plotting.figure import COLORS, new_figure, plain, save
+from lft.plotting.figure import COLORS, height_of, new_figure, plain, ratios, save
 
 
 def plot_network_comparison(comparison, path, title=""):
@@ -15,9 +15,13 @@ def plot_network_comparison(comparison, path, title=""):
         PNG, SVG or PDF.
     title : str, optional
     """
-    figure, axes = new_figure(1, 2, width=4.6)
+    rows = [
+        (f"{r.name} {r.where}", r.network / r.theory, r.network_error / abs(r.theory), COLORS[int(abs(r.z) > 4.5)])
+        for r in comparison.rows if r.theory
+    ]
+    figure, axes = new_figure(1, 2, width=4.6, height=height_of(len(rows), 3.2))
     _curves(axes[0, 0], comparison)
-    _ratios(axes[0, 1], comparison)
+    ratios(axes[0, 1], rows, "network / theory")
     if title:
         figure.suptitle(title, fontsize=10)
     save(figure, path)
@@ -41,15 +45,3 @@ def _curves(ax, comparison):
     ax.axhline(0, color="0.7", lw=0.8, zorder=0)
     ax.set(xlabel="time lag", ylabel="autocovariance of the output")
     ax.legend(frameon=False, fontsize=7)
-
-
-def _ratios(ax, comparison):
-    """Network over theory, one line per row of the table."""
-    rows = [r for r in comparison.rows if r.theory]
-    for k, r in enumerate(rows):
-        error = r.network_error / abs(r.theory)
-        ax.errorbar(r.network / r.theory, -k, xerr=error if error == error else None, fmt="o", ms=3.5,
-                    color=COLORS[0] if not abs(r.z) > 4.5 else COLORS[1])
-    ax.axvline(1, color="0.7", lw=0.8, zorder=0)
-    ax.set(xlabel="network / theory")
-    ax.set_yticks([-k for k in range(len(rows))], [plain(f"{r.name} {r.where}") for r in rows], fontsize=6)

@@ -325,7 +325,7 @@ def test_several_starts_find_both_states():
 
 @pytest.mark.parametrize("method", ["closed", "sampling"])
 def test_a_second_state_is_said_and_found(method):
-    """Binary neurons that hold each other up: m = erfc form of K J m; low from the guess, and a note of the high one."""
+    """Binary neurons that hold each other up: low from the guess, with a note of the high state."""
     cell, weights = Binary("erfc", threshold=1.0, width=0.3), FixedIndegree(100, 0.02)
     model = network(cell, weights, dt=0.1, duration=20.0, size=2000, method=method, samples=256, sweeps=12)
     low = solve(model)

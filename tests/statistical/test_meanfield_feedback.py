@@ -12,10 +12,11 @@ from scipy.stats import hypergeom
 from lft.meanfield.fluctuations.covariance import couplings, population_spectrum
 from lft.meanfield.fluctuations.covariance_closed import responses
 from lft.meanfield.fluctuations.feedback import binary_moments, effective_means, of_solution
+from lft.meanfield.fluctuations.shot_noise import kernel_integral, skewness
 from lft.meanfield.matching.portrait import portrait
 from lft.meanfield.model import Bernoulli, Connection, FixedIndegree, Gaussian, Model, Population, Solve
 from lft.meanfield.network.binary import BinaryNetwork
-from lft.meanfield.neurons import Binary, Rate
+from lft.meanfield.neurons import Binary, EscapeRate, Rate
 from lft.meanfield.neurons.binary import _Scaled
 from lft.meanfield.neurons.gains import GAINS
 from lft.meanfield.saddle.closed import gain_derivatives, mean_gain
@@ -165,3 +166,51 @@ def test_the_rest_falls_with_the_size():
     rest, slope = covariance @ design.T @ (y / error)
     assert abs(rest) < 4.5 * math.sqrt(covariance[0, 0]) and math.sqrt(covariance[0, 0]) < 0.004
     assert slope / math.sqrt(covariance[1, 1]) > 4.5
+
+
+@pytest.mark.parametrize("taus", [(0.02,), (0.02, 0.005), (0.01, 0.01)])
+def test_integrals_of_filters(taus):
+    t = np.arange(0.0, 0.5, 1e-6) + 5e-7
+    kernel = np.exp(-t / taus[0]) / taus[0]
+    if len(taus) == 2:
+        a, b = taus
+        kernel = (np.exp(-t / a) - np.exp(-t / b)) / (a - b) if a != b else t / a**2 * np.exp(-t / a)
+    for power in (2, 3):
+        assert kernel_integral(power, *taus) == pytest.approx(1e-6 * np.sum(kernel**power), rel=2e-4)
+
+
+@pytest.mark.parametrize("weights", [FixedIndegree(12, 0.03, 0.02), Bernoulli(0.02, -0.04)])
+def test_skewness_of_shot_noise(weights):
+    """Against the input of many neurons that each draw their weights, behind synapse and membrane, exactly filtered."""
+    rate, size, tau, synapse, n, dt = 8.0, 1000, 0.02, 0.01, 4000, 0.001
+    cells = Population("x", EscapeRate(tau=tau), size=size)
+    model = Model((cells,), (Connection("x", "x", weights, synapse=synapse),))
+    rng, first, second = np.random.default_rng(3), np.zeros(n), np.zeros(n)
+    if isinstance(weights, FixedIndegree):
+        own = weights.weight + weights.weight_std * rng.standard_normal((n, weights.indegree))
+    else:
+        own = np.where(np.arange(60) < rng.binomial(size, weights.probability, (n, 1)), weights.weight, 0.0)
+    values = []
+    for step in range(600):
+        spikes = np.sum(own * rng.poisson(rate * dt, own.shape), axis=1) * (1 - np.exp(-dt / synapse)) / dt
+        first = first * np.exp(-dt / synapse) + spikes
+        second += dt / tau * (first - second)
+        if step > 100 and step % 50 == 0:
+            values.append(second.copy())
+    # the frozen spread of the weights is not the shot noise: each neuron about its own mean
+    x = np.concatenate(values) - np.tile(rate * own.sum(axis=1), len(values))
+    found = np.mean(x**3) / np.mean(x**2) ** 1.5
+    parts = [np.mean(v**3) / np.mean(v**2) ** 1.5 for v in np.array_split(x, 20)]
+    error = np.std(parts, ddof=1) / np.sqrt(20)
+    expected = skewness(model, [rate])[0]
+    assert abs(found - expected) < 4.5 * error + 0.06 * abs(expected)  # 0.06: K/N, grid
+    assert error < 0.06 * abs(expected) and abs(expected + found) > 10 * error
+
+
+def test_few_synapses_are_said():
+    few = Connection("x", "x", FixedIndegree(60, -0.02), synapse=0.008)
+    cells = Population("x", EscapeRate("erfc", rate=60.0, threshold=1.0, width=1.0, tau=0.01), size=600)
+    notes = solve(Model((cells,), (few,), Solve("stationary", 0.001, 0.3))).notes
+    assert [n for n in notes if "skewness of -0.5" in n and "input = 'shot'" in n]
+    many = dataclasses.replace(few, weights=FixedIndegree(60, -0.002))
+    assert not [n for n in solve(Model((cells,), (many,), Solve("stationary", 0.001, 0.3))).notes if "skewness" in n]

@@ -19,6 +19,7 @@ from lft.meanfield.model import (
 )
 from lft.meanfield.network.steps import build_network
 from lft.meanfield.neurons import LIF, Binary, EscapeRate, Rate
+from lft.meanfield.saddle import two_time
 from lft.meanfield.saddle.agreement import check_agreement
 from lft.meanfield.saddle.averaging import Replicas, average
 from lft.meanfield.saddle.closed import siegert
@@ -538,3 +539,25 @@ def test_chaos_by_sampling():
     assert abs(value - exact["state_variance"][0]) < 6.9 * error and error < 0.005 * value
     lags = np.abs(sampled["autocovariance"][0] - exact["autocovariance"][0])[:200]
     assert lags.max() < 0.01 * exact["autocovariance"][0][0]
+
+
+@pytest.mark.parametrize("is_mutant", [False, pytest.param(True, marks=pytest.mark.validate)])
+def test_far_from_the_start_a_transient_is_that_of_the_closed_solution(is_mutant, monkeypatch):
+    """Populations whose loop is strong: from silence (mutant) the solution moves forward by little in a sweep, and
+    replicas that are all on their way look settled."""
+    cells = [Population("E", Rate("relu", noise=0.1), input=((0.0, 1.0), (8.0, 2.0))),
+             Population("I", Rate("relu", noise=0.1), input=0.5)]
+    means = {"EE": 2.0, "IE": -2.5, "EI": 2.5, "II": -2.0}
+    links = tuple(Connection(a, b, Gaussian(means[a + b], 0.2)) for a in "EI" for b in "EI")
+    model = Model(tuple(cells), links, Solve("two-time", 0.2, 24.0, method="sampling", samples=800, sweeps=40))
+    exact = solve(dataclasses.replace(model, solve=dataclasses.replace(model.solve, method="closed")))
+    if is_mutant:
+        monkeypatch.setattr(two_time, "first_state", lambda system, replica: two_time.from_silence(system))
+    sampled, z = solve(model), []
+    for name in model.names:
+        for key in ("mean", "state_variance"):
+            value, error = (x[10::10] for x in sampled.populations[name][key])
+            z.append((value - exact.populations[name][key][0][10::10]) / error)
+            assert np.max(error) < 0.06 * np.max(value)
+    spread = np.sqrt(np.mean(np.square(z)))
+    assert spread > 2.5 if is_mutant else spread < 2

@@ -74,6 +74,24 @@ def test_what_is_rounded_or_without_effect_is_said(model, capsys):
     assert "duration 3.04: rounded to 3, a multiple of dt" in err and "the connection does nothing" in err
 
 
+def test_the_state_of_a_neuron_with_a_run_of_its_own_is_observed(model, capsys):
+    (model / "cells.py").write_text(
+        "import numpy as np\n"
+        "class Cell:\n    timescale = 1.0\n"
+        "    def init(self, M, rng):\n        return {'x': np.zeros(M)}\n"
+        "    def observe(self, state):\n        return state['x']\n"
+        "    def step(self, state, h, k):\n"
+        "        state['x'] = state['x'] + 0.1 * (h - state['x'])\n        return np.tanh(state['x'])\n"
+        "    def run(self, state, h):\n        return np.array([self.step(state, row, 0) for row in h])\n"
+    )
+    own = '"cells:Cell"\ninput = 0.5\ninput_noise = { intensity = 0.2, tau = 0.5 }'
+    text = SCS.replace('"rate"\ngain = "tanh"', own).replace("60.0", "12.0\nsamples = 256")
+    (model / "model.toml").write_text(text.replace("std = 2.0", "std = 0.3"))
+    assert main(["meanfield", "model.toml", "-o", "mf.h5", "--json", "mf.json"]) == 0
+    x = json.loads((model / "mf.json").read_text())["populations"]["x"]
+    assert x["state_mean"]["value"] == pytest.approx(0.5, abs=0.02)
+
+
 def test_names_are_drawn_as_they_are(model):
     (model / "model.toml").write_text(SCS.replace("population.x", 'population."$x_{$"').replace('"x"', '"$x_{$"'))
     assert main(["meanfield", "model.toml", "-o", "mf.h5", "--plot", "mf.svg"]) == 0
@@ -91,6 +109,10 @@ def test_names_are_drawn_as_they_are(model):
         (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Coupled"'), 2, "change with the input of other neurons"),
         (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Spikes"'), 2, "returned 1; valid is the number of spikes"),
         (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Prepared"'), 2, "prepare(0.1) returned None"),
+        (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Listed"'), 2, "observe returned list of shape (32,)"),
+        (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Short"'), 2, "output returned ndarray of shape (3,)"),
+        (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Endless"'), 2, "timescale = inf"),
+        (('neuron = "rate"\ngain = "tanh"', 'neuron = "cells:Alone"'), 2, "valid are init(M, rng), step(state, h, k)"),
         (("std = 2.0", "std = 1e200"), 2, "mean or variance of its input overflow"),
         (("[population.x]", "[population.'x/y']"), 2, "valid is a name of printable characters without '/'"),
         (("[population.x]", '[population."."]'), 2, "valid is a name of printable"),
@@ -112,6 +134,13 @@ def test_failures_are_one_line(model, capsys, change, code, words):
         "    def step(self, state, h, k):\n        return h - h.mean()\n"
         "class Spikes(Broken):\n    is_point_process = True\n"
         "    def step(self, state, h, k):\n        return 1.0 * (h > 1.0)\n"
+        "class Listed(Broken):\n"
+        "    def observe(self, state):\n        return [0.0] * 32\n"
+        "class Short(Broken):\n"
+        "    def output(self, state):\n        return np.zeros(3)\n"
+        "class Endless(Broken):\n    timescale = np.inf\n"
+        "class Alone(Broken):\n"
+        "    def step(self, h):\n        return h\n"
         "class Prepared(Broken):\n"
         "    def prepare(self, dt):\n        pass\n"
         "class Prophet(Broken):\n"

@@ -338,5 +338,6 @@ def pair_statistics(c1, c2, counts, sizes):
             # unbiased: the product of the means of the two halves
             spread[a, b] = product / n - (s1 / n) * (s2 / n)
         square = spread[a, a] + mean[a, a] ** 2
-        participation[a] = d1.mean() * d2.mean() / (np.mean(d1 * d2) + (sizes[a] - 1) * square)
+        squares = np.mean(d1 * d2) + (sizes[a] - 1) * square
+        participation[a] = d1.mean() * d2.mean() / squares if squares else np.nan  # nan: nothing moves
     return {"pair_variance": variance, "pair_mean": mean, "pair_spread": spread, "participation": participation}

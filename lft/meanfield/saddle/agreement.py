@@ -35,11 +35,11 @@ def evidence(model, total, a):
 
 def is_common(values):
     """Whether numbers of independent replicas have a mean that is not 0 (Student's t)."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     n = len(values)
     scatter = values.std(ddof=1) / math.sqrt(n)
-    return n > 2 and abs(values.mean()) > t.isf(0.5 * REMEMBERED, n - 1) * scatter
+    return n > 2 and abs(values.mean()) > -stdtrit(n - 1, 0.5 * REMEMBERED) * scatter
 
 
 def check_replicas(model, total):
@@ -79,7 +79,7 @@ def check_agreement(model, total):
 
 def check_memory(model, total):
     """Raise where replicas that began below the median still differ from those that began above (Student's t)."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     for a, p in enumerate(model.populations):
         ended = np.array([parts[(PARTS + 1) * a][0] for parts in total.small])
@@ -91,7 +91,7 @@ def check_memory(model, total):
         apart = abs(float(high.mean() - low.mean()))
         square = (np.sum((low - low.mean()) ** 2) + np.sum((high - high.mean()) ** 2)) / (len(ended) - 2)
         error = math.sqrt(square * (1 / len(low) + 1 / len(high)))
-        if apart > APART * abs(float(ended.mean())) and apart > t.isf(0.5 * REMEMBERED, len(ended) - 2) * error:
+        if apart > APART * abs(float(ended.mean())) and apart > -stdtrit(len(ended) - 2, 0.5 * REMEMBERED) * error:
             raise ConvergenceError(
                 f"population {p.name}: the replicas remember where they began: those from low rates end at "
                 f"{low.mean():.4g}, those from high ones at {high.mean():.4g}; take more sweeps, or several states are "

@@ -25,14 +25,18 @@ NUGGET = 1e-9
 
 
 class _Factor:
-    """A Cholesky factor that grows by a row per step, and the normals behind it."""
+    """A Cholesky factor that grows by a row per step, and the normals behind it.
 
-    def __init__(self, n, m, key, name):
-        self.lower, self.z, self.key, self.name, self.k = np.zeros((n, n)), np.empty((n, m)), key, name, 0
+    Rows lie behind one another (packed): the part that is known is solved for in place, without a copy of it.
+    """
+
+    def __init__(self, n, m, key, name, nugget):
+        self.rows, self.z, self.k = np.zeros(n * (n + 1) // 2), np.empty((n, m)), 0
+        self.key, self.name, self.nugget = key, name, nugget
 
     def draw(self, row):
         """eta_k (M,) given the covariance with the past and itself, ``row`` (k + 1,)."""
-        from scipy.linalg import solve_triangular
+        from scipy.linalg.blas import dtpsv
 
         k, m = self.k, self.z.shape[1]
         if not k % 2:
@@ -42,15 +46,17 @@ class _Factor:
             z -= z.mean()
             z -= (self.z[:k] @ z / m) @ self.z[:k]
             z /= np.sqrt(np.mean(z**2))
-        left = solve_triangular(self.lower[:k, :k], row[:k], lower=True) if k else row[:0]
+        left = dtpsv(k, self.rows, row[:k], lower=0, trans=1) if k else row[:0]
         rest = row[k] - left @ left
-        if not np.isfinite(rest) or rest < -1e-6 * max(row[k], 0.0) - 1e-300:
+        if not np.isfinite(rest) or rest < -max(1e-6, self.nugget) * max(row[k], 0.0) - 1e-300:
             raise ConvergenceError(f"population {self.name}: the covariance of the input is not positive at step {k} "
                                    f"(conditional variance {rest:.3g} of {row[k]:.3g}); take more samples")
-        self.lower[k, :k], self.lower[k, k] = left, np.sqrt(max(rest, NUGGET * row[k], 1e-300))
+        own = np.sqrt(max(rest, self.nugget * row[k], 1e-300))
+        begin = k * (k + 1) // 2
+        self.rows[begin : begin + k], self.rows[begin + k] = left, own
         self.z[k] = z
         self.k = k + 1
-        return left @ self.z[:k] + self.lower[k, k] * z
+        return left @ self.z[:k] + own * z
 
 
 class _Filtered:
@@ -72,18 +78,21 @@ class _Filtered:
         return s.mean * float(now.mean()), pair
 
 
-def march_replica(system, replica):
-    """State (m, Q, observed) per population of one replica."""
-    n, m, seed = system.n, samples_of(system.model, replica), system.solve.seed
+def march_replica(system, replica, m=None, number=0, nugget=NUGGET):
+    """State (m, Q, observed) per population of one replica, of m paths (all of its samples), as sweep ``number``.
+
+    A larger nugget makes fewer paths safe, at the price of as much white noise in their inputs.
+    """
+    n, m, seed = system.n, m or samples_of(system.model, replica), system.solve.seed
     states, outputs, factors, seen, outside = [], [], [], [], []
     for a, runner in enumerate(system.runners):
-        key = sweep_key(seed, 0, a, replica)
+        key = sweep_key(seed, number, a, replica)
         state = runner.neuron.init(m, Draws(key, m))
         y = np.empty((n + 1, m))
         y[0] = runner.neuron.output(state) if hasattr(runner.neuron, "output") else 0.0
         states.append(state)
         outputs.append(y)
-        factors.append(_Factor(n, m, key, runner.name))
+        factors.append(_Factor(n, m, key, runner.name, nugget))
         seen.append(np.zeros((2, n + 1)))
         outside.append(system.external[a].covariance(system.dt))
         _observe(runner, state, seen[-1], 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 
 from lft.errors import ConvergenceError, InputError
@@ -61,7 +63,7 @@ class Runner:
         state = neuron.init(m, rng)
         y = np.empty((n_steps + 1, m))
         y[0] = neuron.output(state) if hasattr(neuron, "output") else 0.0
-        if hasattr(neuron, "run"):
+        if hasattr(neuron, "run") and not (keep_state and hasattr(neuron, "observe")):
             y[1:] = self._shaped(neuron.run(state, h), h.shape)
             self._finite(y)
             return y, None
@@ -131,6 +133,7 @@ def check_causality(neuron, name, scale, mean, n_steps=64, dt=None, m=32):
         Grid step: spikes must come as whole numbers divided by it.
     """
     n_steps = min(n_steps, LONGEST)
+    _check_parts(neuron, name, m)
     noise = Draws(Key(0xCAFE), m)
     h = mean + scale * np.array([noise.standard_normal() for _ in range(max(n_steps, SHORT))])
     other = mean + scale * (5.0 - h)
@@ -140,6 +143,34 @@ def check_causality(neuron, name, scale, mean, n_steps=64, dt=None, m=32):
         if len(h) == SHORT:
             raise
         _check_trial(neuron, name, h[:SHORT], other[:SHORT], dt)
+
+
+def _check_parts(neuron, name, m):
+    """What a class offers beside its steps: shapes and values before the first of them."""
+    def called(method, *arguments):
+        try:
+            return getattr(neuron, method)(*arguments)
+        except TypeError as error:
+            if error.__traceback__.tb_next is not None:  # raised inside
+                raise
+            raise InputError(f"population {name}: {error}; valid are init(M, rng), step(state, h, k)") from None
+
+    memory = getattr(neuron, "timescale", 0.0)
+    if isinstance(memory, bool) or not isinstance(memory, Real) or not 0 <= memory < np.inf:
+        raise InputError(f"population {name}: timescale = {memory!r}; valid is a time >= 0")
+    state = called("init", m, Draws(Key(0x5EED), m))
+    for method in ("output", "observe"):
+        if hasattr(neuron, method):
+            found = called(method, state)
+            x = np.asarray(found)
+            shapes = [(m,)] if method == "observe" else [(m,), ()]
+            if (method == "observe" and x is not found) or x.shape not in shapes or x.dtype.kind not in "biuf":
+                raise InputError(f"population {name}: {method} returned {type(found).__name__} of shape {x.shape}; "
+                                 f"valid is an array of real numbers, shape {(m,)}")
+            if not np.isfinite(x).all():
+                raise InputError(f"population {name}: {method} is not finite before the first step")
+    if hasattr(neuron, "step"):
+        called("step", state, np.zeros(m), 0)
 
 
 def _check_trial(neuron, name, h, other, dt):

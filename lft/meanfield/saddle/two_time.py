@@ -19,7 +19,7 @@ import itertools
 import numpy as np
 
 from lft.domain import Domain
-from lft.errors import InputError
+from lft.errors import ConvergenceError, InputError
 from lft.meanfield.neurons import prepared
 from lft.meanfield.saddle.averaging import Replicas, average
 from lft.meanfield.saddle.draws import Draws, sweep_key
@@ -35,6 +35,8 @@ from lft.meanfield.saddle.paths import root
 from lft.meanfield.saddle.simulate import Runner, gram
 
 BATCHES = 8
+FIRST_PATHS, FIRST_SWEEP, FIRST_NUGGET = 64, 2**31, 1e-4
+"""Of the causal pass that a replica begins with: paths, the number that tells its random numbers apart, nugget."""
 
 
 class System:
@@ -145,8 +147,25 @@ def outputs(system, state, number, replica):
         yield runner.run(h, Draws(key, m_paths), system.white(a, means))
 
 
+def first_state(system, replica):
+    """The state with which a replica begins, (m, Q, observed) of each population: one causal pass of a few paths.
+
+    From silence a solution travels forward through the window, by no more than a step of a neuron without memory in a
+    sweep: far from the start what has not arrived looks like what is settled, alike in all replicas.  After the pass
+    all times are there, within a noise of 1/sqrt(M) that is another one in each replica, so that what is left of the
+    start shows in the errors.
+    """
+    from lft.meanfield.saddle.march import march_replica  # which is made of this module
+
+    try:
+        m = min(samples_of(system.model, replica), FIRST_PATHS)
+        return march_replica(system, replica, m, FIRST_SWEEP, FIRST_NUGGET)
+    except ConvergenceError:  # the iteration may still get there
+        return from_silence(system)
+
+
 def from_silence(system):
-    """The state with which every replica begins: (m, Q, observed) of each population."""
+    """A state without outputs: (m, Q, observed) of each population."""
     n = system.n + 1
     return [part for _ in system.runners for part in (np.zeros(n), np.zeros((n, n)), np.zeros((2, n)))]
 
@@ -171,7 +190,9 @@ def solve_replica(system, replica):
     def step(state, number):
         return sweep(system, state, number, replica, summary)
 
-    start = from_silence(system)
+    start = first_state(system, replica)
+    if any(np.any(q) for q in start[1::3]):
+        summary.set_scales(start)
     return average(step, start, summary, solve.sweeps, solve.damping, solve.tolerance, f"replica {replica}: ")
 
 
