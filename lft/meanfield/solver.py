@@ -232,7 +232,9 @@ def _closed_stationary(model, start):
         quantities = {}
         for key, value in fine.items():
             if np.ndim(value):
-                coarse_value = np.interp(system.grid.lags[:n], rough.grid.lags[: len(other[key])], other[key])
+                own = int(system.forms[k].is_discrete)  # lag 0 is no limit of the others: no line goes to it
+                coarse_value = np.interp(system.grid.lags[:n], rough.grid.lags[own : len(other[key])], other[key][own:])
+                coarse_value[:own] = other[key][:own]
             else:
                 coarse_value = other[key]
             # second order in dt: a third of the difference; rounding and the tolerance of the iteration below that
