@@ -69,6 +69,8 @@ STALLED = 15
 """Steps in which what is left of the gradient must fall by a fifth."""
 ADDED = 1.0
 """Nats of likelihood that the noise of chains may cost before the last step, whose chains are ``1 / accuracy`` long."""
+STUCK = 50
+"""Events of the rarer of two joint states beyond which single flips take too long between them."""
 ADVICE = "give a larger --ridge, or fewer units or lags, or wider bins"
 CAUSAL_ADVICE = ", or take --model kinetic or glm, whose likelihood has no such edge"
 
@@ -168,7 +170,8 @@ def _check_flips(problem):
     both = total[op.at["a"]]
     alike = held.twins(both, fires[i], fires[j])
     opposite = (both == 0) & (fires[i] + fires[j] == problem.n_train)
-    stuck = op.pairs[alike | opposite]
+    # a flip leads through a state that the prior leaves with a third of an event: rare states are left soon
+    stuck = op.pairs[(alike | opposite) & (np.minimum(fires[i], problem.n_train - fires[i]) > STUCK)]
     if len(stuck) and not problem.ridge:
         names = held.some([f"{i} and {j}" for i, j in stuck])
         raise InputError(
