@@ -13,8 +13,8 @@
  * - Measured per neuron and step, M = 1250, one core of a Zen 4 while both were busy: qif 2.8 ns, eif 5.3, adex 5.6 with
  *   AVX-512 (7 and 9 with AVX2, 13 and 14 plainly, the last two); NumPy steps 25, 35, 41, at M = 200 100, 146, 168.
  * - Rejected: one loop over whole steps (qif 1.4 ns, but the compiler makes scalar code of it where an exponential stands
- *   inside: eif and adex 37); vectors of eight doubles as a type, which gcc 12 takes apart at every comparison (7, 15, 16;
- *   35 with AVX2).
+ *   inside, at least while that is not forced inline: eif and adex 37); vectors of eight doubles as a type, which gcc 12
+ *   takes apart at every comparison (7, 15, 16; 35 with AVX2).
  */
 #include "upstroke.h"
 #include "instruction_sets.h"
