@@ -66,7 +66,8 @@ class Match:
     misfit : float
         Root mean square of (model - target)/w.
     undetermined : tuple of dict
-        Directions ``{path: weight}`` in relative changes that the statistics do not see.
+        Directions ``{path: weight}`` that the statistics do not see, in changes relative to a parameter's size, here or
+        at the start.
     portrait : Portrait
         Of the matched model.
     evaluations : int
@@ -365,7 +366,7 @@ class _Search:
         return out
 
     def run(self, theta, scale, first):
-        state, damping, history, slow = self.at(theta, first), 1e-3, [], 0
+        state, damping, history, slow, begun = self.at(theta, first), 1e-3, [], 0, scale
         for _ in range(MAX_STEPS):
             w = np.sqrt(self.t_error**2 + state[2] ** 2 + self.floor**2)
             scale = np.maximum(np.abs(theta), 1e-2 * scale)
@@ -396,8 +397,10 @@ class _Search:
                         + (f" (on the way: {self.obstacle})" if self.obstacle else ""),
                         history,
                     )
-                self.weights, self.derivative = w, self.jacobian(theta, scale, state)
-                self.scale, self.has_settled = scale, slow < CREEPING
+                # sizes are no less than at the start: beside 0 every relative change is unseen
+                self.scale = np.maximum(np.abs(theta), begun)
+                self.weights, self.derivative = w, self.jacobian(theta, scale, state) * (self.scale / scale)
+                self.has_settled = slow < CREEPING
                 return theta, state
         raise ConvergenceError(
             f"no least misfit in {MAX_STEPS} steps (chi2 {history[0]:.4g} -> {history[-1]:.4g})", history
