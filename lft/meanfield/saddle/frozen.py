@@ -7,12 +7,12 @@ Variance of e that is left, tanh neurons in chaos (std 1.8 to 2.2, windows of 30
 
 Led.  Frozen variance of the outputs is frozen variance of the inputs, and the slope de_out/de_in is near 1 where frozen
 and slow input do nearly the same to a neuron (tanh in chaos: 0.85 once the autocovariance has followed).  Iteration
-then creeps, the faster the noise hides that: averages of F(x) stop on the way, all replicas on one side (at a slope of
-0.85 up to 40 % below, with an error of 9 %).  So the slope is measured, by tracks whose e is held apart while the rest
+then creeps, and noise hides it: averages of F(x) stop on the way, all replicas on one side (at a slope of 0.85 up to
+40 % below, with an error of 9 %).  So the slope is measured, by tracks whose e is held apart while the rest
 follows, with random numbers in common: a few sweeps tell it to 1 %, as the noise of the two is the same.  A Newton step
 for the few e alone, along the states that follow them (recursive projection, Shroff and Keller, SIAM J. Numer. Anal.
-30, 1099, 1993: standard), leads to the fixed point; while sweeps are averaged, what they give is moved by the same
-step,
+30, 1099, 1993: standard), leads to the fixed point; while sweeps are averaged, what they give is moved by the
+same step,
 
     F'(x) = F(x) + sum_a v_a ((1 - S)^-1 r - r)_a,    r = e_out - e_in,   S = de_out/de_in,   v_a = dx/de_a,
 

@@ -333,8 +333,7 @@ class Replica:
             counts = [lambda *_, is_found=a in found: is_found for a in range(len(self.known))]
 
             def track(held, k, first=TRACKS + attempt * TRACK_SWEEPS, few=few, counts=counts):
-                new, noise2 = self.outcome(few, held, first + k, stands_out=counts)
-                return new, noise2
+                return self.outcome(few, held, first + k, stands_out=counts)
 
             self.feedback = Feedback(state, found, PARTS, damping, track)
             state, size = self.feedback.step()
