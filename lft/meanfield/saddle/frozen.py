@@ -123,8 +123,6 @@ class Feedback:
 
     Attributes
     ----------
-    populations : list of int
-        Those with a frozen variance.
     gain : ndarray (k, k)
         ``(1 - S)^-1``, at most ``LARGEST``.
     along : list of list of ndarray
@@ -136,10 +134,9 @@ class Feedback:
     """
 
     def __init__(self, state, populations, parts, damping, sweep):
-        """``parts``: arrays per population in a state, the second and third its frozen variance and autocovariance;
-        ``damping``: of the loop; ``sweep(track, k)``: the outcome of sweep k and the squared noise of its arrays, with
-        the random numbers that all tracks have."""
-        self.populations = populations
+        """``populations``: those with a frozen variance; ``parts``: arrays per population in a state, the second and
+        third its frozen variance and autocovariance; ``damping``: of the loop; ``sweep(track, k)``: the outcome of
+        sweep k and the squared noise of its arrays, with the random numbers that all tracks have."""
         self._at = [parts * a + 1 for a in populations]
         apart = [APART * max(float(state[at][0]), SMALL * float(state[at][0] + state[at + 1][0])) for at in self._at]
         tracks = [[part.copy() for part in state] for _ in range(len(populations) + 1)]
